@@ -1,0 +1,7 @@
+"""ACFun facial stylization for ComfyUI (Ji, Wei, Zhang, Deng, NeurIPS 2024)."""
+
+from .nodes.extension import comfy_entrypoint
+
+WEB_DIRECTORY = "./web"
+
+__all__ = ["WEB_DIRECTORY", "comfy_entrypoint"]

@@ -1,0 +1,136 @@
+"""Pictures: layout, range, and the square crop that training works on.
+
+Pictures are ``(b, h, w, c)`` in [0, 1] everywhere outside a backbone.
+"""
+
+import hashlib
+import math
+
+import torch
+from einops import rearrange, repeat
+from torch import Tensor
+from torch.nn import functional as F
+
+from .errors import ACFunError
+
+MIN_SIDE = 64
+MAX_ASPECT = 4.0
+
+
+def check_pictures(pictures: Tensor, role: str) -> None:
+    """Refuse pictures that no conversion makes sensible.
+
+    Args:
+        pictures: ``(b, h, w, c)``, c of 1 (grey), 2 (grey and alpha), 3 or 4 (alpha).
+        role: what the user calls them, for the message: "style_image".
+
+    Raises:
+        ACFunError: wrong layout, empty batch, NaN or infinite values, a side under
+            ``MIN_SIDE`` pixels, or one side more than ``MAX_ASPECT`` times the other.
+    """
+    if pictures.ndim != 4 or pictures.shape[-1] not in (1, 2, 3, 4):
+        raise ACFunError(
+            f"{role} must be pictures of shape (batch, height, width, channels) with 1 to 4 "
+            f"channels; found {tuple(pictures.shape)}. Connect an IMAGE output."
+        )
+    if pictures.shape[0] == 0:
+        raise ACFunError(f"{role} is an empty batch: at least one picture is needed. Connect one.")
+    height, width = pictures.shape[1:3]
+    if min(height, width) < MIN_SIDE:
+        raise ACFunError(
+            f"{role} is {width} x {height} pixels; each side must be {MIN_SIDE} or more. "
+            "Use a larger picture."
+        )
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise ACFunError(
+            f"{role} is {width} x {height} pixels, and training would cut a square from its centre "
+            f"and lose most of it; at most {MAX_ASPECT:g} : 1 is taken. Crop it first."
+        )
+    if not torch.isfinite(pictures).all():
+        raise ACFunError(
+            f"{role} holds NaN or infinite values; every value must be between 0 and 1. "
+            "Check the node that made it."
+        )
+
+
+def prepare_pictures(pictures: Tensor, side: int, role: str) -> Tensor:
+    """Return RGB squares ready for training.
+
+    Grey becomes three equal channels, alpha is laid over white, values are clamped to [0, 1], the
+    largest centred square is cut out and resized (bicubic, antialiased).
+
+    Args:
+        pictures: ``(b, h, w, c)``, see :func:`check_pictures`.
+        side: side of the result in pixels.
+        role: what the user calls them, for messages.
+
+    Returns:
+        ``(b, side, side, 3)`` float32 on the CPU, in [0, 1].
+
+    Raises:
+        ACFunError: see :func:`check_pictures`.
+    """
+    check_pictures(pictures, role)
+    pictures = pictures.detach().to("cpu", torch.float32).clamp(0, 1)
+    if pictures.shape[-1] in (2, 4):
+        colour, alpha = pictures[..., :-1], pictures[..., -1:]
+        pictures = colour * alpha + (1 - alpha)
+    if pictures.shape[-1] == 1:
+        pictures = repeat(pictures, "b h w 1 -> b h w c", c=3)
+    squares = rearrange(_centre_square(pictures), "b h w c -> b c h w")
+    if squares.shape[-1] != side:
+        squares = F.interpolate(squares, size=(side, side), mode="bicubic", antialias=True)
+    return rearrange(squares, "b c h w -> b h w c").clamp(0, 1).contiguous()
+
+
+def prepare_mask(mask: Tensor, pictures: Tensor, side: int) -> Tensor:
+    """Return a face mask cropped and resized as its picture is, averaging 1.
+
+    Args:
+        mask: ``(h, w)`` or ``(b, h, w)`` in [0, 1], any size; 1 where the face counts. Stretched to
+            the picture's size first; b is 1 or the number of pictures.
+        pictures: the face photos as the user gave them, ``(b, h, w, c)``.
+        side: side of the result in latent pixels.
+
+    Returns:
+        ``(b, 1, side, side)`` float32, each mask with mean 1, so that the loss keeps its scale.
+
+    Raises:
+        ACFunError: a mask of another layout or count, with NaN, or empty inside the crop.
+    """
+    mask = mask.detach().to("cpu", torch.float32)
+    mask = mask[None] if mask.ndim == 2 else mask
+    if mask.ndim != 3 or mask.shape[0] not in (1, pictures.shape[0]) or min(mask.shape) == 0:
+        raise ACFunError(
+            f"face_mask must hold one mask or one per face photo ({pictures.shape[0]}); found "
+            f"shape {tuple(mask.shape)}. Connect a MASK made from the face photo."
+        )
+    if not torch.isfinite(mask).all():
+        raise ACFunError("face_mask holds NaN or infinite values. Check the node that made it.")
+    stretched = F.interpolate(mask[:, None].clamp(0, 1), size=pictures.shape[1:3], mode="bilinear")
+    square = _centre_square(rearrange(stretched, "b 1 h w -> b h w 1"))
+    small = F.interpolate(
+        rearrange(square, "b h w 1 -> b 1 h w"), size=(side, side), mode="bilinear", antialias=True
+    )
+    mean = small.mean(dim=(1, 2, 3), keepdim=True)
+    if (mean < 1e-4).any():
+        raise ACFunError(
+            "face_mask is empty inside the centred square that training uses; it must be white on "
+            "the face. Paint the face or disconnect the mask."
+        )
+    return small / mean
+
+
+def picture_hash(pictures: Tensor) -> str:
+    """Return the SHA-256 of pictures ``(b, h, w, c)`` in [0, 1], rounded to 8 bits, in hex."""
+    levels = (pictures.detach().cpu().float() * 255).round().to(torch.uint8).contiguous()
+    digest = hashlib.sha256(str(tuple(levels.shape)).encode())
+    digest.update(levels.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _centre_square(pictures: Tensor) -> Tensor:
+    height, width = pictures.shape[1:3]
+    side = min(height, width)
+    top, left = math.floor((height - side) / 2), math.floor((width - side) / 2)
+    return pictures[:, top : top + side, left : left + side]

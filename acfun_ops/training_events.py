@@ -1,0 +1,70 @@
+"""What goes into a training run, what it tells on the way, and what it leaves."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from .resume_file import TrainState
+from .style_file import Style
+
+Outcome = Literal["finished", "cancelled", "diverged", "out of memory"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainPictures:
+    """What is trained on: pictures ``(b, h, w, c)`` in [0, 1] of any size, see ``images``.
+
+    style: one or more style pictures. face: one or more photos of one face. face_mask: ``(h, w)``
+    or ``(b, h, w)``, white where the face counts.
+    """
+
+    style: Tensor
+    face: Tensor
+    face_mask: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a training run leaves, however it ended.
+
+    style: the last good weights. state: lets the run go on; None after a diverged run. losses: one
+    per step done here. outcome: how it ended. message: what happened and what to do, for the user.
+    """
+
+    style: Style
+    state: TrainState | None
+    losses: list[float]
+    outcome: Outcome
+    message: str
+
+
+@dataclass(frozen=True)
+class StepEvent:
+    """One optimiser step is done. ``snapshot`` returns the run's result so far."""
+
+    step: int
+    total: int
+    loss: float
+    snapshot: Callable[[], TrainResult]
+
+
+@dataclass(frozen=True)
+class PreviewEvent:
+    """A picture ``(1, s, s, 3)`` in [0, 1] drawn with the style at this step."""
+
+    step: int
+    picture: Tensor
+
+
+@dataclass(frozen=True)
+class NoticeEvent:
+    """Something the user should know, in a sentence."""
+
+    text: str
+
+
+Event = StepEvent | PreviewEvent | NoticeEvent
+OnEvent = Callable[[Event], bool]
+"""Is told of every event; returns True to stop training and keep what there is."""

@@ -1,0 +1,1 @@
+"""ComfyUI glue: schema, convert, call ``acfun_ops``, convert back."""

@@ -1,0 +1,150 @@
+"""Apply AFun Embedding and Apply CFun Adapters."""
+
+from typing import Any
+
+from comfy.patcher_extension import WrappersMP
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..acfun_ops.concrete_fusion import PartStrengths
+from ..acfun_ops.errors import ACFunError
+from ..acfun_ops.style_file import Style
+from .adapters import AdapterWrapper, check_fits
+from .pseudo_word import tokenize
+from .sockets import CATEGORY, StyleSocket
+
+_WRAPPER_KEY = "acfun"
+
+
+def _strength(name: str, tooltip: str) -> io.Float.Input:
+    return io.Float.Input(
+        name, default=1.0, min=0.0, max=3.0, step=0.05, tooltip=f"{tooltip} 0 is off, 1 as trained."
+    )
+
+
+class ApplyAFunEmbedding(io.ComfyNode):
+    """Encodes a prompt and fuses it with a style's abstract part."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """See ComfyUI."""
+        return io.Schema(
+            node_id="ACFunApplyEmbedding",
+            display_name="Apply AFun Embedding",
+            category=CATEGORY,
+            description="Encodes a prompt as CLIP Text Encode does and fuses it with the abstract "
+            "part of a style: deformation, layout, atmosphere.",
+            inputs=[
+                StyleSocket.Input("style", tooltip="A trained style."),
+                io.Clip.Input("clip", tooltip="The CLIP of the family the style was trained on."),
+                io.String.Input(
+                    "text",
+                    default="A painting of a person in S* style",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    tooltip="Any prompt. S* stands for the learnt style word; it may be anywhere, "
+                    "several times or left out. (word:1.2) and embedding:name work as ever.",
+                ),
+                _strength("strength", "How much of the style's abstract part is fused in."),
+            ],
+            outputs=[
+                io.Conditioning.Output(
+                    "conditioning", tooltip="Connect it where CLIP Text Encode would go."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, style: Style, clip: Any, text: str, strength: float) -> io.NodeOutput:
+        """Encode, then fuse every part of the conditioning."""
+        if clip is None:
+            raise ACFunError(
+                "The socket clip brings nothing: the checkpoint may be a U-Net alone. "
+                "Connect a CLIP."
+            )
+        tokens = tokenize(clip, text, style.facts.pseudo_word, style.vectors)
+        conditioning = clip.encode_from_tokens_scheduled(tokens)
+        if strength == 0:
+            return io.NodeOutput(conditioning)
+        fusion = style.abstract_fusion()
+
+        def fused(embedding: Tensor) -> Tensor:
+            device = embedding.device
+            return fusion.to(device)(embedding, style.style_tokens.to(device), strength)
+
+        return io.NodeOutput([[fused(embedding), extra] for embedding, extra in conditioning])
+
+
+class ApplyCFunAdapters(io.ComfyNode):
+    """Puts a style's concrete part on a model."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """See ComfyUI."""
+        return io.Schema(
+            node_id="ACFunApplyAdapters",
+            display_name="Apply CFun Adapters",
+            category=CATEGORY,
+            description="Puts the concrete part of a style on a model: strokes, colours, texture "
+            "(encoder) and the structure of the face (decoder). Chain two for two styles.",
+            inputs=[
+                io.Model.Input("model", tooltip="A model of the family the style was trained on."),
+                StyleSocket.Input("style", tooltip="A trained style."),
+                _strength("strength", "Overall strength."),
+                _strength("encoder_strength", "Strokes, colours and texture."),
+                _strength("middle_strength", "The U-Net's middle."),
+                _strength("decoder_strength", "Structure and pose of the face."),
+                io.Float.Input(
+                    "start_percent",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    tooltip="Share of sampling after which the adapters act, 0 to 1.",
+                ),
+                io.Float.Input(
+                    "end_percent",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.001,
+                    tooltip="Share of sampling after which the adapters stop, 0 to 1.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Where the adapters act, white is fully; any size.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output("styled_model", display_name="model", tooltip="For KSampler.")
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        style: Style,
+        strength: float,
+        encoder_strength: float,
+        middle_strength: float,
+        decoder_strength: float,
+        start_percent: float,
+        end_percent: float,
+        mask: Tensor | None = None,
+    ) -> io.NodeOutput:
+        """Return a clone with one more wrapper, or the very model if nothing would act."""
+        if model is None:
+            raise ACFunError("The socket model brings nothing. Connect a checkpoint's MODEL.")
+        check_fits(style, model)
+        strengths = PartStrengths(
+            encoder=encoder_strength, middle=middle_strength, decoder=decoder_strength
+        ).scaled(strength)
+        if not strengths.any():
+            return io.NodeOutput(model)
+        area = None if mask is None else mask.reshape(-1, 1, *mask.shape[-2:]).clamp(0, 1)
+        wrapper = AdapterWrapper(style, strengths, start_percent, end_percent, area)
+        styled = model.clone()
+        styled.add_wrapper_with_key(WrappersMP.APPLY_MODEL, _WRAPPER_KEY, wrapper)
+        return io.NodeOutput(styled)

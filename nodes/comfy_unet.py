@@ -1,0 +1,93 @@
+"""ComfyUI's U-Net under the canonical names of its blocks; the only file that knows its insides."""
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from comfy.ldm.modules.attention import SpatialTransformer
+from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from ..acfun_ops.backbone import InsertPoint
+from ..acfun_ops.concrete_fusion import InsertAt
+from ..acfun_ops.errors import ACFunError
+
+FAMILIES = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
+
+_BLOCK = re.compile(r"(input_blocks\.\d+|middle_block|output_blocks\.\d+)\.\d+")
+_BRANCH_END = {"resblock": "out_layers", "attention": "proj_out"}
+
+
+def unet_of(model: Any) -> UNetModel:
+    """Return the U-Net of a ComfyUI MODEL.
+
+    Raises:
+        ACFunError: the model has none (Flux, SD3, ...), or one of no known family.
+    """
+    unet = model.get_model_object("diffusion_model")
+    if not isinstance(unet, UNetModel) or context_width(unet) not in FAMILIES:
+        raise ACFunError(
+            f"ACFun works on the ResBlocks of a U-Net; the connected model is "
+            f"{type(model.model).__name__} ({type(unet).__name__}). Connect a checkpoint of the "
+            "SD1.x, SD2.x or SDXL family."
+        )
+    return unet
+
+
+def context_width(unet: UNetModel) -> int:
+    """Return the width of the prompt embeddings that a U-Net takes, 0 if it takes none."""
+    for module in unet.modules():
+        if isinstance(module, SpatialTransformer):
+            return int(module.transformer_blocks[0].attn2.to_k.in_features)
+    return 0
+
+
+def insert_points(unet: UNetModel, where: InsertAt) -> dict[str, InsertPoint]:
+    """Return the blocks that inserts can hang on, by canonical name.
+
+    The insert sits at the end of the residual branch, before the skip is added (PAPER, sec. 3.3).
+    """
+    points = {}
+    for name, module in unet.named_modules():
+        if _BLOCK.fullmatch(name):
+            if where == "resblock" and isinstance(module, ResBlock):
+                points[name] = InsertPoint(module.out_layers, module.out_channels)
+            if where == "attention" and isinstance(module, SpatialTransformer):
+                points[name] = InsertPoint(module.proj_out, module.in_channels)
+    return points
+
+
+def insert_modules(unet: nn.Module, blocks: list[str], where: InsertAt) -> dict[str, nn.Module]:
+    """Return the modules whose outputs inserts change, for block names known to exist."""
+    return {block: unet.get_submodule(f"{block}.{_BRANCH_END[where]}") for block in blocks}
+
+
+@contextmanager
+def checkpointed_blocks(unet: UNetModel) -> Iterator[None]:
+    """Recompute the U-Net's blocks in the backward pass for the length of a ``with`` block."""
+    with ExitStack() as restore:
+        for block in (*unet.input_blocks, unet.middle_block, *unet.output_blocks):
+            block.forward = partial(
+                checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False
+            )
+            restore.callback(delattr, block, "forward")
+        yield
+
+
+def make_differentiable(module: nn.Module) -> None:
+    """Replace inference tensors among a module's weights by equal normal ones, one at a time.
+
+    ComfyUI loads weights in inference mode, and autograd refuses to save inference tensors.
+    Call it outside inference mode. The values do not change, so neither do pictures.
+    """
+    for part in module.modules():
+        for name, parameter in part._parameters.items():
+            if parameter is not None and parameter.is_inference():
+                part._parameters[name] = nn.Parameter(parameter.clone(), requires_grad=False)
+        for name, buffer in part._buffers.items():
+            if buffer is not None and torch.is_tensor(buffer) and buffer.is_inference():
+                part._buffers[name] = buffer.clone()

@@ -1,0 +1,32 @@
+"""What the pack registers with ComfyUI."""
+
+from comfy_api.latest import ComfyExtension, io
+from typing_extensions import override
+
+from .apply import ApplyAFunEmbedding, ApplyCFunAdapters
+from .files import LoadACFunStyle, SaveACFunStyle
+from .style_folder import register_folder
+from .train import TrainACFunStyle
+
+
+class ACFunExtension(ComfyExtension):
+    """The five nodes and the folder of styles."""
+
+    @override
+    async def on_load(self) -> None:
+        register_folder()
+
+    @override
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [
+            TrainACFunStyle,
+            ApplyAFunEmbedding,
+            ApplyCFunAdapters,
+            SaveACFunStyle,
+            LoadACFunStyle,
+        ]
+
+
+async def comfy_entrypoint() -> ComfyExtension:
+    """Return the extension; ComfyUI calls this once."""
+    return ACFunExtension()

@@ -1,0 +1,95 @@
+"""Save ACFun Style and Load ACFun Style."""
+
+from comfy_api.latest import io, ui
+
+from ..acfun_ops.errors import ACFunError
+from ..acfun_ops.style_file import Style, load_style, save_style
+from .sockets import CATEGORY, StyleSocket, tell
+from .style_folder import new_style_path, style_names, style_path
+
+
+class SaveACFunStyle(io.ComfyNode):
+    """Writes a style to ``models/acfun``."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """See ComfyUI."""
+        return io.Schema(
+            node_id="ACFunSaveStyle",
+            display_name="Save ACFun Style",
+            category=CATEGORY,
+            description="Writes a style to models/acfun as one small safetensors file that can be "
+            "shared. The face photo is not in it.",
+            inputs=[
+                StyleSocket.Input("style", tooltip="The style to save."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="style",
+                    tooltip="Start of the file's name; a number follows. Folders below "
+                    "models/acfun may be named: portraits/monet.",
+                ),
+            ],
+            outputs=[
+                StyleSocket.Output("saved_style", display_name="style", tooltip="The same style.")
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, style: Style, filename_prefix: str) -> io.NodeOutput:
+        """Save the style and show its path and size."""
+        path = new_style_path(filename_prefix)
+        size = save_style(style, path)
+        text = f"Saved {path} ({size / 1e6:.2f} MB, {style.facts.steps} steps)"
+        tell(cls.hidden.unique_id, text)
+        return io.NodeOutput(style, ui=ui.PreviewText(text))
+
+
+class LoadACFunStyle(io.ComfyNode):
+    """Reads a style from ``models/acfun``."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """See ComfyUI."""
+        return io.Schema(
+            node_id="ACFunLoadStyle",
+            display_name="Load ACFun Style",
+            category=CATEGORY,
+            description="Reads a style from models/acfun. Runs that were cancelled or failed are "
+            "listed under training/.",
+            inputs=[
+                io.Combo.Input(
+                    "style_file",
+                    options=style_names(),
+                    tooltip="A file of models/acfun. Press R to refresh the list.",
+                )
+            ],
+            outputs=[StyleSocket.Output("style", tooltip="The style, to apply or to train on.")],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, style_file: str) -> bool | str:
+        """Say what is wrong with a name before anything runs."""
+        try:
+            style_path(style_file)
+        except ACFunError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, style_file: str) -> float:
+        """Read the file again when it has changed on disk."""
+        return style_path(style_file).stat().st_mtime
+
+    @classmethod
+    def execute(cls, style_file: str) -> io.NodeOutput:
+        """Load the style."""
+        style = load_style(style_path(style_file))
+        facts = style.facts
+        tell(
+            cls.hidden.unique_id,
+            f"{facts.family}, {facts.steps} steps, trained with: {facts.prompt}",
+        )
+        return io.NodeOutput(style)
