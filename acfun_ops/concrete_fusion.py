@@ -181,7 +181,7 @@ class _InsertHook:
             if self.mask is not None:
                 raise ACFunError(
                     "This style sits in attention blocks, where a mask cannot act; it needs "
-                    "inserts in ResBlocks. Disconnect the mask or train a style with ResBlock inserts."
+                    "inserts in ResBlocks. Disconnect the mask or use ResBlock inserts."
                 )
             channels_first = rearrange(output, "b n c -> b c n")
             fused: Tensor = self.insert(channels_first, self.strength)

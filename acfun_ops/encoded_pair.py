@@ -69,6 +69,11 @@ def encode_pair(
     )
 
 
+def run_of(*parts: str) -> str:
+    """Return the name of a run that is made of these parts, 16 hex digits."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
 def _facts(
     backbone: Backbone,
     config: TrainConfig,
@@ -89,6 +94,7 @@ def _facts(
         settings={k: v for k, v in settings.items() if k not in ("prompt", "seed")},
         style_hash=hashes[0],
         checkpoint=backbone.fingerprint,
-        run=hashlib.sha256(named.encode()).hexdigest()[:16],
+        run=run_of(named),
+        parent="",
         version=__version__,
     )

@@ -42,7 +42,8 @@ class StyleFacts:
     it was trained with. heads: AFun's attention heads. insert_at, statistics: CFun's variant.
     steps: optimiser steps done. seed, settings: how it was trained. style_hash: SHA-256 of the
     style pictures as trained on. checkpoint: fingerprint of the base weights. run: names the
-    training run, and so its resume file. version: of this pack.
+    training run, and so its resume file. parent: digest of the style that the run started from,
+    empty if none. version: of this pack.
     """
 
     format: int
@@ -58,6 +59,7 @@ class StyleFacts:
     style_hash: str
     checkpoint: str
     run: str
+    parent: str
     version: str
 
 

@@ -10,7 +10,7 @@ from .alignment import AlignmentBatch, alignment_batch, alignment_loss
 from .backbone import Backbone, Context
 from .concrete_fusion import attached
 from .diffusion import add_noise, draw_sigma, sample_euler, sampling_sigmas
-from .encoded_pair import encode_pair
+from .encoded_pair import encode_pair, run_of
 from .errors import ACFunError
 from .optimization import VECTORS_EVERY, DivergedError, Optimization
 from .resume_file import TrainState
@@ -92,6 +92,7 @@ class _Run:
         self.device = backbone.device
         self.dtype = _DTYPES.get(config.precision, backbone.compute_dtype)
         self.pair = encode_pair(backbone, pictures, config, self.dtype)
+        self.facts = self.pair.facts
         self.generator = torch.Generator().manual_seed(config.seed)
         self.points = backbone.insert_points(config.insert_at)
         self.trainables = self._new_trainables()
@@ -251,16 +252,18 @@ class _Run:
 
     def resume(self, style: Style, state: TrainState | None) -> None:
         """Go on from a style: exactly with its state, else from its weights, saying so."""
-        known = (style.facts.run, style.facts.steps)
-        same_run = style.facts.run == self.pair.facts.run
-        if state is not None and same_run and (state.run, state.step) == known:
+        old, new = style.facts, self.pair.facts
+        same_run = old.run == (run_of(new.run, old.parent) if old.parent else new.run)
+        parent = old.parent if same_run else style.digest
+        self.facts = replace(new, run=run_of(new.run, parent) if parent else new.run, parent=parent)
+        if state is not None and same_run and (state.run, state.step) == (old.run, old.steps):
             self._restore(state)
             return
         self.trainables.load_style(style)
         text = "pictures, settings or checkpoint differ from its training, so"
         if same_run:
             text = "its training state is missing, so the optimiser starts anew and"
-            self.step = style.facts.steps
+            self.step = old.steps
             self.generator.manual_seed((self.config.seed + self.step) % 2**64)
         text = f"Resuming from the style's weights alone: {text} steps count from {self.step}."
         self.on_event(NoticeEvent(text))
@@ -279,7 +282,7 @@ class _Run:
         if self.prompt is not None:
             kept |= {"prompt": self.prompt.tokens, "pooled": self.prompt.pooled}
         return TrainState(
-            run=self.pair.facts.run,
+            run=self.facts.run,
             step=self.step,
             weights=self.optimization.weights(),
             moments=self.optimization.moments(),
@@ -290,7 +293,7 @@ class _Run:
         )
 
     def _result(self, outcome: Outcome) -> TrainResult:
-        facts = replace(self.pair.facts, steps=self.step)
+        facts = replace(self.facts, steps=self.step)
         message = _MESSAGES[outcome].format(step=self.step, total=self.config.steps)
         return TrainResult(
             style=self.trainables.to_style(facts, self.pair.style_tokens),

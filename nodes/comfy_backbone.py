@@ -42,6 +42,7 @@ class ComfyBackbone:
         v_sd2 = self.family == "sd2" and self.prediction == "v"
         self.native_side = _SD2_V_SIDE if v_sd2 else _NATIVE_SIDES[self.family]
         self.fingerprint = _fingerprint(self.unet)
+        self.is_running = False
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -58,8 +59,17 @@ class ComfyBackbone:
         comfy.model_management.load_models_gpu(
             [self.patcher, self.clip.patcher], memory_required=1e20, force_full_load=True
         )
+        if not self.is_running:
+            self.patcher.pre_run()
+            self.is_running = True
         make_differentiable(self.patcher.model)
         make_differentiable(self.clip.cond_stage_model)
+
+    def close(self) -> None:
+        """Tell ComfyUI that this use of the model is over."""
+        if self.is_running:
+            self.patcher.cleanup()
+            self.is_running = False
 
     def encode_pictures(self, pictures: Tensor) -> Tensor:
         """See Backbone.
@@ -188,8 +198,7 @@ def training_backbone(
         backbone = ComfyBackbone(patcher, clip, vae, clip_vision)
         if dtype is not None and dtype != backbone.compute_dtype:
             patcher.set_model_compute_dtype(dtype)
-        stack.callback(patcher.cleanup)
-        patcher.pre_run()
+        stack.callback(backbone.close)
         stack.enter_context(_clones_for_norms(clip.cond_stage_model))
         yield backbone
 
@@ -229,7 +238,8 @@ def _check_sockets(model: Any, clip: Any, vae: Any, clip_vision: Any) -> None:
         "clip_vision": (clip_vision, "Load CLIP Vision with a ViT model such as CLIP ViT-L/14"),
     }
     for socket, (value, remedy) in sockets.items():
-        if value is None:
+        # A checkpoint without a VAE brings an empty one.
+        if value is None or getattr(value, "first_stage_model", value) is None:
             raise ACFunError(f"The socket {socket} brings nothing. Connect {remedy}.")
 
 

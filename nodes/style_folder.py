@@ -7,7 +7,7 @@ import folder_paths
 from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.resume_file import TrainState, load_state, save_state
 from ..acfun_ops.style_file import Style, save_style
-from ..acfun_ops.training import TrainResult
+from ..acfun_ops.training_events import TrainResult
 
 FOLDER = "acfun"
 TRAINING = "training"

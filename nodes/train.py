@@ -20,13 +20,13 @@ from ..acfun_ops.train_config import (
     TrainConfig,
     help_of,
 )
-from ..acfun_ops.training import (
+from ..acfun_ops.training import fit
+from ..acfun_ops.training_events import (
     Event,
     PreviewEvent,
     StepEvent,
     TrainPictures,
     TrainResult,
-    fit,
 )
 from .comfy_backbone import training_backbone
 from .sockets import CATEGORY, StyleSocket, log, tell
@@ -39,11 +39,10 @@ _DEFAULTS = {name: field.default for name, field in TrainConfig.__dataclass_fiel
 
 
 def _option(kind: Any, name: str, advanced: bool = False, **kwargs: Any) -> io.Input:
+    option = kind.Input(name, default=_DEFAULTS[name], tooltip=help_of(name), **kwargs)
     # Older ComfyUI has no argument for advanced inputs, but passes extra entries to the page.
-    extra = {"advanced": True} if advanced else None
-    return kind.Input(
-        name, default=_DEFAULTS[name], tooltip=help_of(name), extra_dict=extra, **kwargs
-    )
+    option.extra_dict = {"advanced": True} if advanced else {}
+    return option
 
 
 class TrainACFunStyle(io.ComfyNode):
