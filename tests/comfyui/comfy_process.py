@@ -36,7 +36,7 @@ Process = TypeVar("Process", bound="ComfyProcess")
 
 
 class ComfyProcess:
-    """A context manager around `python main.py --cpu` of one ComfyUI folder.
+    """A context manager around `python main.py` of one ComfyUI folder, on the CPU unless told.
 
     `models` is a folder in ComfyUI's layout whose model folders are linked in, so that files
     added later appear as well. `pack`, if given, is linked into custom_nodes as `pack_name`.
@@ -50,10 +50,11 @@ class ComfyProcess:
         pack: Path | None = None,
         pack_name: str = "acfun",
         arguments: Sequence[str] = (),
+        cpu: bool = True,
     ) -> None:
         self.comfyui = comfyui
         self.port = free_port()
-        self._arguments = list(arguments)
+        self._arguments = [*(["--cpu"] if cpu else []), *arguments]
         # The address is this machine: a proxy in the environment must not be asked for it.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         self._process: subprocess.Popen[bytes] | None = None
@@ -170,7 +171,7 @@ class ComfyProcess:
     def _command(self) -> list[str]:
         database = self.base / "user" / "comfyui.db"
         return [
-            *(sys.executable, "main.py", "--cpu", "--port", str(self.port)),
+            *(sys.executable, "main.py", "--port", str(self.port)),
             *("--base-directory", str(self.base), "--database-url", f"sqlite:///{database}"),
             *("--disable-auto-launch", "--disable-api-nodes"),
             *self._arguments,
