@@ -24,6 +24,7 @@ class StyleAttention(nn.Module):
         self.key = nn.Linear(image_dim, inner, bias=False)
         self.value = nn.Linear(image_dim, inner, bias=False)
         self.out = nn.Linear(inner, text_dim, bias=False)
+        nn.init.zeros_(self.out.weight)
 
     def reset_parameters(self, generator: torch.Generator) -> None:
         """Draw the projections anew (Xavier uniform) and set the output projection to zero."""

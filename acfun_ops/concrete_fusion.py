@@ -70,14 +70,13 @@ class ConcreteFusion(nn.Module):
         self.down = nn.Linear(channels * (1 if statistics == "std" else 2), rank)
         self.scale = nn.Linear(rank, channels)
         self.shift = nn.Linear(rank, channels)
+        self._zero_scale_and_shift()
 
     def reset_parameters(self, generator: torch.Generator) -> None:
         """Draw the bottleneck anew (Xavier uniform) and set scale and shift to zero."""
         nn.init.xavier_uniform_(self.down.weight, generator=generator)
         nn.init.zeros_(self.down.bias)
-        for layer in (self.scale, self.shift):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self._zero_scale_and_shift()
 
     def forward(self, x: Tensor, strength: float | Tensor = 1.0) -> Tensor:
         """Return ``x * (1 + strength * scale) + strength * shift``, in the dtype of ``x``.
@@ -103,6 +102,11 @@ class ConcreteFusion(nn.Module):
             shift = strength * self.shift(hidden).view(shape)
         fused: Tensor = x * (1 + scale).to(x.dtype) + shift.to(x.dtype)
         return fused
+
+    def _zero_scale_and_shift(self) -> None:
+        for layer in (self.scale, self.shift):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,10 +66,14 @@ class Optimization:
 
     def step(self) -> None:
         """Move the weights, and keep those that the loss was finite with."""
-        torch._foreach_copy_(self.good, [p.detach() for p in self.parameters])
+        self.keep()
         self.scaler.step(self.adamw)
         self.scaler.update()
         self.adamw.zero_grad()
+
+    def keep(self) -> None:
+        """Take the present weights for the last good ones."""
+        torch._foreach_copy_(self.good, [p.detach() for p in self.parameters])
 
     def drop_gradients(self) -> None:
         """Forget the gradients of a step that failed."""
@@ -105,7 +109,7 @@ class Optimization:
         try:
             self.trainables.load_state_dict(weights)
             saved["state"] = {
-                index: {key: moments[f"{name}.{key}"] for key in _MOMENTS}
+                index: {key: moments[f"{name}.{key}"].clone() for key in _MOMENTS}
                 for index, name in enumerate(self.names)
                 if f"{name}.step" in moments
             }

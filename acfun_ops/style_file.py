@@ -97,18 +97,22 @@ class Style:
         """Return AFun with this style's weights, float32, frozen."""
         width, image_width = self.context_width, self.style_tokens.shape[-1]
         layers = len({name.split(".")[1] for name in self.abstract})
-        fusion = AbstractFusion(width, image_width, layers, self.facts.heads)
-        fusion.load_state_dict({name: tensor.float() for name, tensor in self.abstract.items()})
-        return fusion.requires_grad_(False)
+        state = {name: tensor.float() for name, tensor in self.abstract.items()}
+        with torch.device("meta"):  # draws nothing, and takes no memory before the shapes are right
+            fusion = AbstractFusion(width, image_width, layers, self.facts.heads)
+        fusion.requires_grad_(False).load_state_dict(state, assign=True)
+        return fusion
 
     def inserts(self) -> dict[str, ConcreteFusion]:
         """Return CFun's inserts with this style's weights by block name, float32, frozen."""
         inserts = {}
         for block, state in self.concrete.items():
             channels, rank = state["scale.weight"].shape
-            insert = ConcreteFusion(channels, rank, self.facts.statistics)
-            insert.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-            inserts[block] = insert.requires_grad_(False)
+            with torch.device("meta"):
+                insert = ConcreteFusion(channels, rank, self.facts.statistics).requires_grad_(False)
+            weights = {name: tensor.float() for name, tensor in state.items()}
+            insert.load_state_dict(weights, assign=True)
+            inserts[block] = insert
         return inserts
 
 
@@ -219,7 +223,7 @@ def read_safetensors(path: Path, key: str, what: str) -> tuple[dict[str, Tensor]
         raise _damaged(path, f"it is no whole safetensors file ({error})", what) from error
     try:
         metadata = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise _damaged(path, "its metadata is no JSON", what) from error
     if not isinstance(metadata, dict):
         raise _damaged(path, "its metadata is no table", what)
@@ -246,7 +250,8 @@ def _facts_from(metadata: dict[str, Any], path: Path) -> StyleFacts:
         )
         if not good:
             raise _damaged(path, f"its fact '{field.name}' is missing or not of the right kind")
-    if not 1 <= metadata["heads"] <= 64 or not RUN_ID.fullmatch(metadata["run"]):
+    in_range = 1 <= metadata["heads"] <= 64 and metadata["steps"] >= 0
+    if not in_range or not RUN_ID.fullmatch(metadata["run"]):
         raise _damaged(path, "its facts are out of range")
     return StyleFacts(**{field.name: metadata[field.name] for field in fields(StyleFacts)})
 
@@ -267,9 +272,9 @@ def _check_tensors(style: Style, path: Path) -> None:
         raise _damaged(path, "its pseudo-word vectors have the wrong shape")
     if any(set(state) != set(_INSERT_STATE) for state in style.concrete.values()):
         raise _damaged(path, "an insert is incomplete")
-    for block in style.concrete:
-        part_of(block)
     try:
+        for block in style.concrete:
+            part_of(block)
         style.abstract_fusion()
         style.inserts()
     except (RuntimeError, ValueError, KeyError, IndexError) as error:

@@ -40,10 +40,12 @@ class Trainables(nn.Module):
     ) -> None:
         super().__init__()
         self.heads = heads
-        self.abstract = AbstractFusion(text_dim, image_dim, layers, heads, dropout)
-        self.abstract.reset_parameters(generator)
         self.blocks = tuple(widths)
-        self.concrete = nn.ModuleList(ConcreteFusion(c, rank, statistics) for c in widths.values())
+        with torch.random.fork_rng(devices=[]):  # torch's own layers draw from its global generator
+            self.abstract = AbstractFusion(text_dim, image_dim, layers, heads, dropout)
+            inserts = [ConcreteFusion(c, rank, statistics) for c in widths.values()]
+        self.concrete = nn.ModuleList(inserts)
+        self.abstract.reset_parameters(generator)
         for insert in self.inserts().values():
             insert.reset_parameters(generator)
         self.vectors = nn.ParameterDict(

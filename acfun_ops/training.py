@@ -35,8 +35,8 @@ IMAGERY_EVERY = 25
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _MESSAGES = {
     "finished": "Trained {step} steps.",
-    "cancelled": "Cancelled after step {step} of {total}; connect the saved style to resume_from "
-    "to go on.",
+    "cancelled": "Stopped after step {step} of {total}; load the kept style and connect it to "
+    "resume_from to go on.",
     "out of memory": "Out of memory in the step after {step} of {total}. Lower resolution, turn "
     "gradient_checkpointing on, or close other programs that use the GPU.",
     "diverged": "The loss is not finite any more; the weights of step {step} are kept. Lower "
@@ -99,6 +99,7 @@ class _Run:
         self.optimization = Optimization(
             self.trainables, config.learning_rate, self.device, self.dtype == torch.float16
         )
+        self.random_state = self.generator.get_state()
         self.step = 0
         self.losses: list[float] = []
         self.previews = config.preview_every > 0
@@ -126,6 +127,8 @@ class _Run:
     def train(self) -> TrainResult:
         """Run the loop with the inserts on the model, and off again however it ends."""
         modules = {block: point.module for block, point in self.points.items()}
+        first = self.step
+        self.optimization.keep()
         with ExitStack() as stack:
             stack.enter_context(attached(self.trainables.inserts(), modules))
             if self.config.gradient_checkpointing == "on":
@@ -135,7 +138,7 @@ class _Run:
                 try:
                     loss = self._train_step()
                 except DivergedError:
-                    return self._diverged()
+                    return self._diverged(first)
                 if loss is None and not may_checkpoint:
                     return self._result("out of memory")
                 if loss is None:
@@ -148,7 +151,7 @@ class _Run:
 
     def _train_step(self) -> float | None:
         """Do one step and return its loss, or None and the state before it if memory ran out."""
-        before = self.generator.get_state()
+        kept = self.prompt, self.imagery
         try:
             loss = self._forward_backward()
         except RuntimeError as error:
@@ -157,11 +160,13 @@ class _Run:
             loss = None
         if loss is None:
             self.optimization.drop_gradients()
-            self.generator.set_state(before)
+            self.generator.set_state(self.random_state)
+            self.prompt, self.imagery = kept
             return None
         self.optimization.step()
         self.step += 1
         self.losses.append(loss)
+        self.random_state = self.generator.get_state()
         return loss
 
     def _forward_backward(self) -> float:
@@ -177,7 +182,8 @@ class _Run:
     def _batch(self, sigma: Tensor) -> tuple[AlignmentBatch, Tensor | None]:
         pair, config = self.pair, self.config
         style, face = self._draw(len(pair.style)), self._draw(len(pair.face))
-        if config.alignment == "imagery" and self.step % IMAGERY_EVERY == 0:
+        due = self.imagery is None or self.step % IMAGERY_EVERY == 0
+        if config.alignment == "imagery" and due:
             self.imagery = self._sample(IMAGERY_STEPS, 1.0, self.generator)
         batch = alignment_batch(
             config.alignment,
@@ -265,12 +271,14 @@ class _Run:
             text = "its training state is missing, so the optimiser starts anew and"
             self.step = old.steps
             self.generator.manual_seed((self.config.seed + self.step) % 2**64)
+            self.random_state = self.generator.get_state()
         text = f"Resuming from the style's weights alone: {text} steps count from {self.step}."
         self.on_event(NoticeEvent(text))
 
     def _restore(self, state: TrainState) -> None:
         self.optimization.restore(state.weights, state.moments, state.scaler)
         self.generator.set_state(state.generator)
+        self.random_state = state.generator
         self.step, self.losses = state.step, state.losses.tolist()
         kept = {name: tensor.to(self.device) for name, tensor in state.kept.items()}
         self.imagery = kept.get("imagery")
@@ -286,7 +294,7 @@ class _Run:
             step=self.step,
             weights=self.optimization.weights(),
             moments=self.optimization.moments(),
-            generator=self.generator.get_state(),
+            generator=self.random_state,
             losses=torch.tensor(self.losses, dtype=torch.float64),
             scaler=self.optimization.scaler.state_dict(),
             kept={name: tensor for name, tensor in kept.items() if tensor is not None},
@@ -303,10 +311,11 @@ class _Run:
             message=message,
         )
 
-    def _diverged(self) -> TrainResult:
+    def _diverged(self, first: int) -> TrainResult:
         bad = self.step + 1
         self.optimization.roll_back()
-        self.step, self.losses = max(0, self.step - 1), self.losses[:-1]
+        if self.step > first:
+            self.step, self.losses = self.step - 1, self.losses[:-1]
         result = self._result("diverged")
         return replace(result, message=f"At step {bad}: {result.message}")
 

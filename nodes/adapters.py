@@ -1,5 +1,7 @@
 """CFun on a ComfyUI model: a wrapper that hooks the inserts on for the length of one call."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import comfy.utils
@@ -47,10 +49,26 @@ class AdapterWrapper:
         inserts = self.placed[x.device]
         where = self.style.facts.insert_at
         modules = insert_modules(base.diffusion_model, list(inserts), where)
-        # The batch holds the images once per condition, in order.
-        mask = None if self.mask is None else comfy.utils.repeat_to_batch_size(self.mask, len(x))
+        mask = self._mask_for(x, *args, **kwargs)
         with attached(inserts, modules, self.strengths, mask):
             return executor(x, t, *args, **kwargs)
+
+    def _mask_for(
+        self,
+        x: Tensor,
+        c_concat: Any = None,
+        c_crossattn: Any = None,
+        control: Any = None,
+        transformer_options: Mapping[str, Any] = MappingProxyType({}),
+        **kwargs: Any,
+    ) -> Tensor | None:
+        if self.mask is None:
+            return None
+        # The batch holds all images once per condition, unless another pack has split it.
+        conditions = len(transformer_options.get("cond_or_uncond", [0]))
+        conditions = 1 if len(x) % conditions else conditions
+        images = len(x) // conditions
+        return comfy.utils.repeat_to_batch_size(self.mask, images).repeat(conditions, 1, 1, 1)
 
     def _acts_at(self, sigma: Tensor, sampling: Any) -> bool:
         if self.percents == (0.0, 1.0):

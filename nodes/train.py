@@ -129,7 +129,11 @@ class TrainACFunStyle(io.ComfyNode):
         reporter = _Reporter(cls.hidden.unique_id, config.steps)
         dtype = _DTYPES.get(config.precision)
         with training_backbone(model, clip, vae, clip_vision, dtype) as backbone:
-            result = fit(backbone, pictures, config, reporter, resume)
+            try:
+                result = fit(backbone, pictures, config, reporter, resume)
+            except BaseException:
+                reporter.keep_last()
+                raise
         _keep(result, reporter)
         previews = torch.cat(reporter.previews) if reporter.previews else ExecutionBlocker(None)
         return io.NodeOutput(result.style, {"loss": result.losses}, previews)
@@ -142,11 +146,13 @@ class _Reporter:
         self.node_id = node_id
         self.bar = comfy.utils.ProgressBar(steps)
         self.previews: list[Tensor] = []
+        self.last: StepEvent | None = None
         self.interrupt: comfy.model_management.InterruptProcessingException | None = None
 
     def __call__(self, event: Event) -> bool:
         try:
             if isinstance(event, StepEvent):
+                self.last = event
                 comfy.model_management.throw_exception_if_processing_interrupted()
                 self.bar.update_absolute(event.step, event.total)
                 if event.step % KEEP_EVERY == 0 and event.step < event.total:
@@ -162,6 +168,14 @@ class _Reporter:
             self.interrupt = interrupt
             return True
         return False
+
+    def keep_last(self) -> None:
+        """Keep what was learnt before a training failed."""
+        if self.last is not None:
+            tell(
+                self.node_id,
+                f"Failed after step {self.last.step}. {_try_to_keep(self.last.snapshot())}",
+            )
 
 
 def _keep(result: TrainResult, reporter: _Reporter) -> None:

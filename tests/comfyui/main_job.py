@@ -34,7 +34,8 @@ log = logging.getLogger("main-job")
 
 def main() -> None:
     """Run the job and say where its results are."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    log.setLevel(logging.INFO)
     options = parse_arguments()
     sys.path.insert(0, str(COMFYUI))
     import comfy.cli_args

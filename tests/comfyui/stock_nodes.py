@@ -69,7 +69,7 @@ def equal_conditioning(one: Conditioning, other: Conditioning) -> bool:
 
 def fingerprint(module: nn.Module) -> str:
     """Return a hash of all of a module's weights and buffers: names, types and bits."""
-    digest = hashlib.sha256()
+    digest = hashlib.blake2b()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
@@ -85,11 +85,7 @@ def _traces(part: nn.Module) -> Iterator[bool]:
     yield bool(part._forward_hooks or part._forward_pre_hooks)
     yield bool(part._backward_hooks or part._backward_pre_hooks)
     yield "forward" in vars(part)
-    yield any(p is not None and (p.requires_grad or p.grad is not None) for p in _own(part))
-
-
-def _own(part: nn.Module) -> Iterator[Tensor | None]:
-    return iter(part._parameters.values())
+    yield any(p is not None and p.grad is not None for p in part._parameters.values())
 
 
 def _equal(one: Any, other: Any) -> bool:

@@ -142,7 +142,8 @@ class TinyBackbone:
         scale = 1 / torch.sqrt(1 + sigma**2)
         predicted = self.unet(noisy * scale, sigma.log(), context.tokens, context.pooled).float()
         if self.prediction == "noise":
-            return self._failing(noisy - sigma * predicted)
+            # Untrained, this U-Net would never learn what any trained one does: to hand noise on.
+            return self._failing(noisy - sigma * (predicted + noisy * scale))
         return self._failing(noisy * scale**2 - sigma * scale * predicted)
 
     @contextmanager

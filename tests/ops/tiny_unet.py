@@ -1,6 +1,6 @@
 """A U-Net small enough for milliseconds, with the blocks that a real one has.
 
-Three widths of residual blocks, cross-attention to the context beside them, a skip connection from
+Residual blocks of two widths, cross-attention to the context after them, a skip connection from
 encoder to decoder, and names for its blocks as the canonical LDM layout writes them.
 """
 
@@ -12,14 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-RESBLOCKS = {
-    "input_blocks.1.0": 8,
-    "input_blocks.2.0": 16,
-    "middle_block.0": 16,
-    "output_blocks.0.0": 16,
-    "output_blocks.1.0": 8,
-}
-ATTENTIONS = {"input_blocks.2.1": 16, "middle_block.1": 16, "output_blocks.0.1": 16}
+RESBLOCKS = {"input_blocks.1.0": 8, "middle_block.0": 16, "output_blocks.0.0": 8}
+ATTENTIONS = {"middle_block.1": 16, "output_blocks.0.1": 8}
 EMBEDDING = 16
 
 
@@ -82,20 +76,20 @@ class TinyUNet(nn.Module):
         self.time = nn.Linear(2, EMBEDDING)
         self.pooled = nn.Linear(pooled_width, EMBEDDING) if pooled_width else None
         self.stem = nn.Conv2d(4, 8, 3, padding=1)
-        self.encoder = nn.ModuleList([Block(8, 8), Block(8, 16, context_width)])
-        self.middle = Block(16, 16, context_width)
-        self.decoder = nn.ModuleList([Block(32, 16, context_width), Block(24, 8)])
+        self.encoder = Block(8, 8)
+        self.middle = Block(8, 16, context_width)
+        self.decoder = Block(24, 8, context_width)
         self.head = nn.Conv2d(8, 4, 3, padding=1)
         self.checkpointed = False
 
     def resblocks(self) -> dict[str, nn.Module]:
         """Return the residual branches by canonical name."""
-        blocks = [*self.encoder, self.middle, *self.decoder]
+        blocks = (self.encoder, self.middle, self.decoder)
         return dict(zip(RESBLOCKS, (b.resblock.out_layers for b in blocks), strict=True))
 
     def attentions(self) -> dict[str, nn.Module]:
         """Return the cross-attentions by canonical name."""
-        blocks = [self.encoder[1], self.middle, self.decoder[0]]
+        blocks = (self.middle, self.decoder)
         return dict(zip(ATTENTIONS, (b.attention for b in blocks), strict=True))
 
     def forward(self, x: Tensor, level: Tensor, context: Tensor, pooled: Tensor | None) -> Tensor:
@@ -103,13 +97,10 @@ class TinyUNet(nn.Module):
         if self.pooled is not None:
             embedding = embedding + self.pooled(pooled)
         context = context.expand(len(x), -1, -1)
-        first = self._run(self.encoder[0], self.stem(x), embedding, context)
-        second = self._run(self.encoder[1], F.avg_pool2d(first, 2), embedding, context)
-        middle = self._run(self.middle, second, embedding, context)
-        up = self._run(self.decoder[0], torch.cat([middle, second], 1), embedding, context)
-        up = F.interpolate(up, scale_factor=2.0)
-        last = self._run(self.decoder[1], torch.cat([up, first], 1), embedding, context)
-        return self.head(last)
+        fine = self._run(self.encoder, self.stem(x), embedding, context)
+        coarse = self._run(self.middle, F.avg_pool2d(fine, 2), embedding, context)
+        both = torch.cat([F.interpolate(coarse, scale_factor=2.0), fine], dim=1)
+        return self.head(self._run(self.decoder, both, embedding, context))
 
     def _run(self, block: nn.Module, *inputs: Tensor) -> Tensor:
         if not self.checkpointed:

@@ -1,0 +1,111 @@
+"""ComfyUI's page in a headless browser, as a user meets it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+LOAD_TIMEOUT = 120_000.0  # Milliseconds, as everywhere in Playwright.
+SETTLE = 500.0
+IS_LOADED = """(nodeType) => Boolean(
+    window.app?.extensionManager && window.LiteGraph?.registered_node_types[nodeType]
+)"""
+PLACE_NODE = """(nodeType) => {
+    app.graph.clear();
+    const node = LiteGraph.createNode(nodeType);
+    node.pos = [500, 300];
+    app.graph.add(node);
+    app.canvas.ds.scale = 1;
+    app.canvas.ds.offset = [0, 0];
+    app.canvas.selectNode(node);
+}"""
+WIDGETS = """() => app.graph._nodes[0].widgets.map(({ name, value }) => [name, value])"""
+BOXES = """() => app.graph._nodes.map((node) => [node.title, ...node.boundingRect])"""
+BAD_NODES = """() => app.graph._nodes.flatMap((node) => {
+    const bad = node.has_errors ? [`${node.type} has errors`] : [];
+    for (const widget of node.widgets ?? []) {
+        const values = widget.type === 'combo' ? widget.options.values : null;
+        if (Array.isArray(values) && !values.includes(widget.value))
+            bad.push(`${node.type}.${widget.name} has '${widget.value}', not in its list`);
+    }
+    return bad;
+})"""
+
+
+class ComfyPage:
+    """One tab with ComfyUI's page."""
+
+    def __init__(self, page: Page, address: str, node_type: str) -> None:
+        self.page = page
+        self.errors: list[str] = []
+        self._url = f"http://{address}"
+        self._node_type = node_type
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def open(self) -> None:
+        """Load the page; return when it knows the pack's nodes and shows its graph."""
+        self.page.goto(self._url)
+        self.page.wait_for_function(IS_LOADED, arg=self._node_type, timeout=LOAD_TIMEOUT)
+        self.page.wait_for_selector("#graph-canvas", timeout=LOAD_TIMEOUT)
+        self.page.wait_for_timeout(4 * SETTLE)
+        self.errors.clear()
+
+    def browse_templates(self, pack: str) -> Locator:
+        """Open the template browser at a pack's templates; return the dialog."""
+        self.page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+        dialog = self.page.get_by_role("dialog")
+        dialog.get_by_text(pack, exact=True).first.click()
+        dialog.locator("[data-testid^=template-workflow-]").first.wait_for()
+        return dialog
+
+    def open_template(self, pack: str, name: str) -> None:
+        """Choose a template of a pack; return when its graph is loaded."""
+        dialog = self.browse_templates(pack)
+        dialog.get_by_test_id(f"template-workflow-{name}").click()
+        dialog.wait_for(state="detached")
+        self.page.wait_for_timeout(4 * SETTLE)
+
+    def place(self, node_type: str) -> None:
+        """Put one fresh node on an empty graph and select it."""
+        self.page.evaluate(PLACE_NODE, node_type)
+        self.page.wait_for_timeout(SETTLE)
+
+    def open_help(self) -> Locator:
+        """Open the help page of the selected node; return it."""
+        self.page.get_by_test_id("info-button").click()
+        panel = self.page.locator(".node-help-content")
+        panel.locator("h1").wait_for()
+        return panel
+
+    def widgets(self) -> dict[str, Any]:
+        """Return the widget values of the first node by name."""
+        return dict(self.page.evaluate(WIDGETS))
+
+    def graph(self) -> dict[str, Any]:
+        """Return the graph as the page saves it."""
+        return self.page.evaluate("() => app.graph.serialize()")
+
+    def prompt(self) -> dict[str, Mapping[str, Any]]:
+        """Return the prompt that the page would send."""
+        return self.page.evaluate("async () => (await app.graphToPrompt()).output")
+
+    def boxes(self) -> list[tuple[str, float, float, float, float]]:
+        """Return title, left, top, width and height of all nodes as the page draws them."""
+        return [tuple(box) for box in self.page.evaluate(BOXES)]
+
+    def problems(self) -> list[str]:
+        """Return all that the page complains of: dialogs, missing nodes or files, script errors."""
+        shown = [
+            text
+            for selector in ("[role=dialog]", "[data-testid=error-overlay]")
+            for text in self.page.locator(selector).all_inner_texts()
+        ]
+        return [*shown, *self.page.evaluate(BAD_NODES), *self.errors]
+
+    def screenshot(self, path: Path) -> None:
+        """Save what is visible as a PNG."""
+        self.page.screenshot(path=path)

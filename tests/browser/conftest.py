@@ -1,0 +1,116 @@
+"""Fixtures for a headless Chromium on the page of a real ComfyUI with the pack.
+
+They skip, and the summary says so aloud, where ComfyUI, Chromium or Playwright is missing.
+COMFYUI_PATH and COMFYUI_FRONTEND choose another ComfyUI and another build of its page.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    from comfy_page import ComfyPage
+    from comfy_server import ComfyServer
+    from playwright.sync_api import Browser
+
+ROOT = Path(__file__).resolve().parents[2]
+COMFYUI = Path(os.environ.get("COMFYUI_PATH", "~/comfy/ComfyUI")).expanduser()
+FRONTEND = os.environ.get("COMFYUI_FRONTEND")
+PACK_NAME = "acfun"
+VIEWPORT = {"width": 1920, "height": 1080}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+PICTURES = ("style.png", "face.png", "pose.png")
+# What the workflows name; the page only asks whether the files are there.
+MODEL_FILES = {
+    "checkpoints": "v1-5-pruned-emaonly-fp16.safetensors",
+    "clip_vision": "clip-vit-large-patch14.safetensors",
+    "controlnet": "control_v11p_sd15_canny_fp16.safetensors",
+    "loras": "add_detail.safetensors",
+    "upscale_models": "RealESRGAN_x4plus.safetensors",
+}
+STYLE_FILE = "style_00001_.safetensors"
+SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Canvas.SelectionToolbox": True}
+
+skipped_tests: list[str] = []
+sys.path.append(str(Path(__file__).parent))
+
+
+def missing() -> str | None:
+    """Return what is missing for these tests and how to get it, None if nothing is."""
+    if not (COMFYUI / "main.py").is_file():
+        return f"there is no ComfyUI in {COMFYUI}; put one there or set COMFYUI_PATH"
+    if importlib.util.find_spec("playwright") is None:
+        return "Playwright is not installed: pip install playwright"
+    if not any(map(shutil.which, BROWSERS)):
+        return "there is no Chromium: apt install chromium"
+    return None
+
+
+@pytest.fixture(autouse=True)
+def _skip_without_browser(request: pytest.FixtureRequest) -> None:
+    reason = missing()
+    if reason is not None:
+        skipped_tests.append(request.node.nodeid)
+        pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say aloud that the tests in the page were not run."""
+    if skipped_tests:
+        line = f"NOT TESTED IN THE PAGE: {len(skipped_tests)} tests skipped, because {missing()}."
+        terminalreporter.write_line(line, red=True, bold=True)
+
+
+@pytest.fixture(scope="session")
+def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    """Yield a running server with the pack and with empty files of the names workflows use."""
+    reason = missing()
+    if reason is not None:
+        pytest.skip(reason)
+    from comfy_server import ComfyServer
+
+    models = tmp_path_factory.mktemp("page_models")
+    for folder, name in MODEL_FILES.items():
+        (models / folder).mkdir()
+        (models / folder / name).touch()
+    arguments = ["--front-end-root", FRONTEND] if FRONTEND else []
+    server = ComfyServer(COMFYUI, models, pack=ROOT, pack_name=PACK_NAME, arguments=arguments)
+    (server.styles_dir / STYLE_FILE).touch()
+    for name in PICTURES:
+        server.add_input(name, np.full((64, 64, 3), 128, np.uint8))
+    with server as running:
+        running.request("/settings", SETTINGS)
+        yield running
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Yield a headless Chromium."""
+    from playwright.sync_api import sync_playwright
+
+    path = next(path for path in map(shutil.which, BROWSERS) if path)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def comfy_page(page_server: ComfyServer, chromium: Browser) -> Iterator[ComfyPage]:
+    """Yield ComfyUI's page, shared by the tests of a module."""
+    from comfy_page import ComfyPage
+
+    page = chromium.new_page(viewport=VIEWPORT)
+    opened = ComfyPage(page, page_server.address, "ACFunTrainStyle")
+    opened.open()
+    yield opened
+    page.close()

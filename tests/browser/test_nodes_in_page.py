@@ -1,0 +1,63 @@
+"""The pack's nodes in ComfyUI's real page: help, translation, fresh widgets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from acfun_ops.train_config import TrainConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+PACK_NAME = "acfun"
+LABELS = {
+    "ACFunTrainStyle": "Train ACFun Style",
+    "ACFunApplyEmbedding": "Apply AFun Embedding",
+    "ACFunApplyAdapters": "Apply CFun Adapters",
+    "ACFunSaveStyle": "Save ACFun Style",
+    "ACFunLoadStyle": "Load ACFun Style",
+}
+
+
+@pytest.mark.parametrize("node_id", LABELS)
+def test_help_page_opens(comfy_page, node_id):
+    comfy_page.place(node_id)
+    panel = comfy_page.open_help()
+    assert panel.locator("h1").inner_text() == LABELS[node_id]
+    assert panel.locator("li").count() >= 5
+    assert comfy_page.problems() == []
+
+
+@pytest.mark.parametrize("node_id", LABELS)
+def test_help_page_names_every_input_and_output(page_server, node_id):
+    text = page_server.request(f"/extensions/{PACK_NAME}/docs/{node_id}.md").decode()
+    assert text == (ROOT / "web" / "docs" / f"{node_id}.md").read_text(encoding="utf-8")
+    info = page_server.object_info(node_id)[node_id]
+    inputs = [*info["input"].get("required", {}), *info["input"].get("optional", {})]
+    for name in [*inputs, *info["output_name"]]:
+        assert f"- `{name}`" in text or name == name.upper(), f"{name} is not described"
+
+
+def test_fresh_training_node_has_the_defaults(comfy_page):
+    comfy_page.place("ACFunTrainStyle")
+    widgets = comfy_page.widgets()
+    widgets.pop("control_after_generate", None)
+    defaults = {field: spec.default for field, spec in TrainConfig.__dataclass_fields__.items()}
+    assert widgets == {name: defaults[name] for name in widgets}
+    assert len(widgets) == 12
+
+
+def test_page_in_chinese_shows_the_translation(page_server, chromium):
+    from comfy_page import ComfyPage
+
+    page_server.request("/settings", {"Comfy.Locale": "zh"})
+    page = chromium.new_page()
+    try:
+        opened = ComfyPage(page, page_server.address, "ACFunTrainStyle")
+        opened.open()
+        opened.place("ACFunApplyAdapters")
+        (node,) = page.evaluate("() => app.graph._nodes.map((n) => [n.title, n.inputs[0].label])")
+        assert node[0] == "应用 CFun 适配器"
+    finally:
+        page_server.request("/settings", {"Comfy.Locale": "en"})
+        page.close()

@@ -1,0 +1,114 @@
+"""The workflows in ComfyUI's real page: what a user sees who opens them from the templates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+import pytest
+from workflow_prompts import load_workflow, to_prompt, workflow_names
+
+PACK_NAME = "acfun"
+COMPARED = ("id", "type", "pos", "mode", "title", "widgets_values")
+SEED_CONTROLS = ("fixed", "increment", "decrement", "randomize")
+
+
+@pytest.fixture(scope="module", params=workflow_names())
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def opened(name, comfy_page):
+    comfy_page.errors.clear()
+    comfy_page.open_template(PACK_NAME, name)
+    return comfy_page
+
+
+def test_page_has_nothing_to_complain_of(opened):
+    assert opened.problems() == []
+
+
+def test_graph_equals_the_file(opened, name):
+    workflow, graph = load_workflow(name), opened.graph()
+    for kind in ("inputs", "outputs"):
+        assert slots(graph, kind).items() >= slots(workflow, kind).items()
+    assert links(graph) == links(workflow)
+    assert nodes(graph) == nodes(workflow)
+    assert [g["title"] for g in graph["groups"]] == [g["title"] for g in workflow["groups"]]
+
+
+def test_nodes_as_drawn_do_not_overlap(opened):
+    overlapping = [(a[0], b[0]) for a, b in combinations(opened.boxes(), 2) if overlap(a, b)]
+    assert overlapping == []
+
+
+def test_prompt_of_the_page_has_all_required_inputs(opened, page_server):
+    object_info = page_server.object_info()
+    prompt = opened.prompt()
+    assert len(prompt) > 5
+    for node in prompt.values():
+        required = object_info[node["class_type"]]["input"]["required"]
+        assert required.keys() <= node["inputs"].keys()
+
+
+def test_to_prompt_equals_the_page(opened, name, page_server):
+    assert to_prompt(load_workflow(name), page_server.object_info()) == opened.prompt()
+
+
+def test_to_prompt_of_a_bypassed_node_equals_the_page(opened, name, page_server):
+    workflow = opened.graph()
+    for node in workflow["nodes"]:
+        node["mode"] = 4 if node["type"] in ("ACFunApplyAdapters", "LoraLoader") else 0
+    opened.page.evaluate("(graph) => app.loadGraphData(graph)", workflow)
+    assert to_prompt(workflow, page_server.object_info()) == opened.prompt()
+
+
+def test_template_browser_shows_each_workflow_with_its_picture(comfy_page):
+    dialog = comfy_page.browse_templates(PACK_NAME)
+    for name in workflow_names():
+        picture = dialog.get_by_test_id(f"template-workflow-{name}").locator("img")
+        picture.wait_for()
+        comfy_page.page.wait_for_timeout(1000)
+        assert picture.evaluate("(image) => image.naturalWidth") >= 800
+    comfy_page.page.keyboard.press("Escape")
+    dialog.wait_for(state="detached")
+
+
+def test_pictures_are_small_and_seeds_stay_fixed(name, page_server):
+    picture = page_server.request(f"/api/workflow_templates/{PACK_NAME}/{name}.jpg")
+    assert picture[:2] == b"\xff\xd8"
+    assert len(picture) <= 200_000
+    for node in load_workflow(name)["nodes"]:
+        controls = [v for v in node.get("widgets_values", []) if v in SEED_CONTROLS]
+        assert set(controls) <= {"fixed"}
+
+
+def nodes(graph: Mapping[str, Any]) -> list[dict[str, Any]]:
+    kept = [{key: node.get(key) for key in COMPARED} for node in graph["nodes"]]
+    for node in kept:
+        node["widgets_values"] = node["widgets_values"] or []  # The page leaves an empty list out.
+    return sorted(kept, key=lambda node: node["id"])
+
+
+def slots(graph: Mapping[str, Any], kind: str) -> dict[tuple[int, str], str]:
+    return {
+        (node["id"], slot["name"]): slot["type"]
+        for node in graph["nodes"]
+        for slot in node.get(kind) or []
+    }
+
+
+def links(graph: Mapping[str, Any]) -> set[tuple[int, int, int, str, str]]:
+    """Return links by the name of the input: the page gives widgets slots, a file need not."""
+    inputs = {node["id"]: node.get("inputs") or [] for node in graph["nodes"]}
+    return {
+        (link_id, origin, slot, inputs[target][target_slot]["name"], kind)
+        for link_id, origin, slot, target, target_slot, kind in graph["links"]
+    }
+
+
+def overlap(a: tuple[Any, ...], b: tuple[Any, ...]) -> bool:
+    (_, ax, ay, aw, ah), (_, bx, by, bw, bh) = a, b
+    return ax < bx + bw and bx < ax + aw and ay < by + bh and by < ay + ah

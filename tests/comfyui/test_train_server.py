@@ -1,0 +1,139 @@
+"""Train ACFun Style in a server: what the user sees, the files it leaves, and the cache."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from comfy_graphs import node
+from style_graphs import TRAINING, saved_style, styled_graph, training_graph
+
+
+@pytest.fixture
+def graph(server, models_dir):
+    return training_graph(server, models_dir)
+
+
+def test_progress_previews_losses_and_the_place_of_the_style_are_shown(server, graph):
+    graph["train"]["inputs"] |= {"steps": 3, "preview_every": 2}
+    graph["plot"] = node("LossGraphNode", loss=["train", 1], filename_prefix="loss")
+    graph["previews"] = node("SaveImage", images=["train", 2], filename_prefix="preview")
+    history = server.run(graph)
+    messages = server.messages(history)
+    progress = messages.progress("train")
+    assert progress[-1] == (3, 3)
+    assert {total for _, total in progress} == {3}
+    assert [done for done, _ in progress] == sorted(done for done, _ in progress)
+    assert len(messages.previews()) == 2
+    pictures = server.images(history, "previews")
+    assert [picture.shape for picture in pictures] == [(64, 64, 3)] * 2
+    assert not np.array_equal(pictures[0], pictures[1])
+    assert server.images(history, "plot")[0].std() > 1
+    (kept,) = (server.styles_dir / "training").glob("*.safetensors")
+    assert messages.texts("train") == [f"Trained 3 steps. The style is kept at {kept}."]
+    path = saved_style(history)
+    assert path.parent == server.styles_dir
+    assert path.read_bytes() == kept.read_bytes()
+    size = f"({path.stat().st_size / 1e6:.2f} MB, 3 steps)"
+    assert messages.texts("save_style")[-1] == f"Saved {path} {size}"
+
+
+def test_without_previews_only_the_previews_output_is_blocked(server, graph):
+    graph["train"]["inputs"]["seed"] = 10
+    graph["plot"] = node("LossGraphNode", loss=["train", 1], filename_prefix="loss")
+    graph["previews"] = node("SaveImage", images=["train", 2], filename_prefix="preview")
+    history = server.run(graph)
+    assert "previews" not in history["outputs"]
+    assert server.messages(history).previews() == []
+    assert saved_style(history).is_file()
+    assert server.images(history, "plot")
+
+
+def test_two_trainings_give_the_same_file_and_another_seed_another(server, graph):
+    graph["train"]["inputs"]["seed"] = 11
+    first = saved_style(server.run(graph)).read_bytes()
+    server.forget()
+    history = server.run(graph)
+    assert "train" in server.executed_nodes(history)
+    assert saved_style(history).read_bytes() == first
+    graph["train"]["inputs"]["seed"] = 12
+    assert saved_style(server.run(graph)).read_bytes() != first
+
+
+def test_a_queue_without_changes_trains_once(server, graph):
+    graph["train"]["inputs"]["seed"] = 13
+    server.run(graph)
+    assert server.executed_nodes(server.run(graph)) == []
+    graph["save_style"]["inputs"]["filename_prefix"] = "another"
+    again = server.run(graph)
+    assert "train" in server.cached_nodes(again)
+    assert server.executed_nodes(again) == ["save_style"]
+    graph["train"]["inputs"]["style_weight"] = 0.7
+    assert "train" in server.executed_nodes(server.run(graph))
+
+
+@pytest.fixture
+def signature(acfun, monkeypatch):
+    """Return a function that gives ComfyUI's cache key of the node train of a graph."""
+    import asyncio
+
+    from comfy_execution.caching import CacheKeySetInputSignature
+    from comfy_execution.graph import DynamicPrompt
+    from execution import IsChangedCache
+
+    import nodes
+
+    for node_id, node_class in acfun.nodes.items():
+        monkeypatch.setitem(nodes.NODE_CLASS_MAPPINGS, node_id, node_class)
+
+    def signature(graph):
+        prompt = DynamicPrompt(graph)
+        keys = CacheKeySetInputSignature(prompt, graph, IsChangedCache("prompt", prompt, None))
+        asyncio.run(keys.add_keys(["train"]))
+        return keys.get_data_key("train")
+
+    return signature
+
+
+def changed(value):
+    return value + "!" if isinstance(value, str) else value + 1
+
+
+def test_every_input_of_train_is_in_the_cache_key(acfun, signature):
+    schema = acfun.nodes["ACFunTrainStyle"].GET_SCHEMA()
+    inputs = {i.id: TRAINING.get(i.id, f"value of {i.id}") for i in schema.inputs}
+    assert inputs.keys() > TRAINING.keys()
+    graph = {"train": node("ACFunTrainStyle", **inputs)}
+    original = signature(graph)
+    assert signature({"train": node("ACFunTrainStyle", **inputs)}) == original
+    for name, value in inputs.items():
+        assert signature({"train": node("ACFunTrainStyle", **inputs | {name: changed(value)})}) != (
+            original
+        ), name
+
+
+def test_load_reads_a_file_again_when_it_has_changed(acfun, server, models_dir):
+    path = server.styles_dir / "changing.safetensors"
+    graph = styled_graph(models_dir, path.name)
+    path.write_bytes(acfun.bytes_of(acfun.style()))
+    first = server.images(server.run(graph), "save")[0]
+    assert server.executed_nodes(server.run(graph)) == []
+    path.write_bytes(acfun.bytes_of(acfun.style("sd1", 1)))
+    history = server.run(graph)
+    assert "style" in server.executed_nodes(history)
+    assert not np.array_equal(server.images(history, "save")[0], first)
+    path.unlink()
+
+
+def test_a_crash_of_a_later_node_leaves_the_style_on_disk(server, models_dir, graph):
+    graph["train"]["inputs"]["seed"] = 14
+    graph["other"] = node("CheckpointLoaderSimple", ckpt_name=models_dir.name("sd3"))
+    adapters = {"model": ["other", 0], "style": ["train", 0]}
+    del graph["save_style"]
+    graph["adapters"] = styled_graph(models_dir, "unused")["adapters"]
+    graph["adapters"]["inputs"] |= adapters
+    graph["show"] = node("PreviewAny", source=["adapters", 0])
+    before = set((server.styles_dir / "training").iterdir())
+    error = server.run_failing(graph)
+    assert "ACFunApplyAdapters" in error
+    kept = set((server.styles_dir / "training").iterdir()) - before
+    assert sorted(path.suffix for path in kept) == [".resume", ".safetensors"]

@@ -1,0 +1,40 @@
+"""The pseudo-word is found as a word of its own, and only there."""
+
+import pytest
+
+from acfun_ops.prompts import has_pseudo_word, pseudo_word_pattern
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "S*",
+        "a painting in S* style",
+        "a painting in (S*:1.2) style",
+        "style,S*,painting",
+        "(((S*)))",
+        "one\nS*\ntwo",
+        "S*'s style",
+        "S*-like",
+    ],
+)
+def test_pseudo_word_is_found_as_a_word(prompt):
+    assert has_pseudo_word(prompt, "S*")
+
+
+@pytest.mark.parametrize(
+    "prompt", ["", "GRASS*", "S*tar", "S style", "s* style", "S *", "_S*", "1S*"]
+)
+def test_pseudo_word_is_not_found_inside_another(prompt):
+    assert not has_pseudo_word(prompt, "S*")
+
+
+@pytest.mark.parametrize("word", ["S*", "a.b", "(x)", "[v]", "$", "sks", "Ω", "\\d"])
+def test_pseudo_word_is_taken_literally(word):
+    assert has_pseudo_word(f"in {word} style", word)
+    assert not has_pseudo_word("in aab 1 v other style", word)
+
+
+def test_pattern_finds_every_place():
+    places = [match.start() for match in pseudo_word_pattern("S*").finditer("S* and S*, not SS*")]
+    assert places == [0, 7]
