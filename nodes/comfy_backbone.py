@@ -47,7 +47,8 @@ class ComfyBackbone:
     @property
     def compute_dtype(self) -> torch.dtype:
         """What ComfyUI computes this U-Net in."""
-        return self.patcher.model.get_dtype_inference()
+        # Asked of the patcher: the shared model may still hold another branch's setting.
+        return self.patcher.get_model_object("manual_cast_dtype") or self.unet.dtype
 
     @property
     def sigmas(self) -> Tensor:

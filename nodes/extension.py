@@ -10,11 +10,7 @@ from .train import TrainACFunStyle
 
 
 class ACFunExtension(ComfyExtension):
-    """The five nodes and the folder of styles."""
-
-    @override
-    async def on_load(self) -> None:
-        register_folder()
+    """The five nodes."""
 
     @override
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
@@ -29,4 +25,5 @@ class ACFunExtension(ComfyExtension):
 
 async def comfy_entrypoint() -> ComfyExtension:
     """Return the extension; ComfyUI calls this once."""
+    register_folder()  # Not in on_load, which ComfyUI 0.3.64 does not call.
     return ACFunExtension()

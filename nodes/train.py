@@ -170,12 +170,10 @@ class _Reporter:
         return False
 
     def keep_last(self) -> None:
-        """Keep what was learnt before a training failed."""
+        """Keep what was learnt before a training failed or was cancelled within a step."""
         if self.last is not None:
-            tell(
-                self.node_id,
-                f"Failed after step {self.last.step}. {_try_to_keep(self.last.snapshot())}",
-            )
+            result = self.last.snapshot()
+            tell(self.node_id, f"{result.message} {_try_to_keep(result)}")
 
 
 def _keep(result: TrainResult, reporter: _Reporter) -> None:

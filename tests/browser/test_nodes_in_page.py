@@ -56,8 +56,10 @@ def test_page_in_chinese_shows_the_translation(page_server, chromium):
         opened = ComfyPage(page, page_server.address, "ACFunTrainStyle")
         opened.open()
         opened.place("ACFunApplyAdapters")
-        (node,) = page.evaluate("() => app.graph._nodes.map((n) => [n.title, n.inputs[0].label])")
-        assert node[0] == "应用 CFun 适配器"
+        node = page.evaluate(
+            "() => [app.graph._nodes[0].title, app.graph._nodes[0].widgets[0].label]"
+        )
+        assert node == ["应用 CFun 适配器", "强度"]
     finally:
         page_server.request("/settings", {"Comfy.Locale": "en"})
         page.close()

@@ -38,7 +38,6 @@ class PackNodes:
         self.texts: list[str] = []
         self.style = cache(self._train_style)
         extension = asyncio.run(pack.comfy_entrypoint())
-        asyncio.run(extension.on_load())
         nodes = asyncio.run(extension.get_node_list())
         self.nodes = {node.GET_SCHEMA().node_id: node for node in nodes}
         self._comfy = comfy

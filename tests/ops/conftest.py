@@ -8,7 +8,7 @@ import torch
 from hypothesis import settings
 
 sys.path.append(str(Path(__file__).resolve().parent))
-settings.register_profile("acfun", deadline=None, derandomize=True, database=None)
+settings.register_profile("acfun", max_examples=60, deadline=None, derandomize=True, database=None)
 settings.load_profile("acfun")
 # The models here are too small to share among threads.
 torch.set_num_threads(1)

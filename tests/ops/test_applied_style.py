@@ -7,7 +7,6 @@ from tiny_styles import new_trainables
 from tiny_training import Recorder, run, small_config, tiny_pictures
 from tiny_unet import RESBLOCKS
 
-from acfun_ops.alignment import ALIGNMENTS
 from acfun_ops.backbone import Context
 from acfun_ops.concrete_fusion import FULL_STRENGTH, PartStrengths, attached
 from acfun_ops.diffusion import sample_euler, sampling_sigmas
@@ -114,7 +113,8 @@ def nearness_to_style(backbone, style, latents):
     return to_face / (to_style + to_face)
 
 
-@pytest.mark.parametrize("alignment", ALIGNMENTS)
+# Staged never sees a blend, so where it would draw one says nothing of its weights.
+@pytest.mark.parametrize("alignment", ["paired", "imagery", "blend"])
 def test_raising_style_weight_in_training_gives_more_style(alignment):
     backbone, pictures = TinyBackbone(), tiny_pictures()
     backbone.sigmas = backbone.sigmas[400:401]
