@@ -96,5 +96,8 @@ class Backbone(Protocol):
         context and in whatever is hooked onto the insert points.
         """
 
+    def autocast(self, dtype: torch.dtype) -> AbstractContextManager[None]:
+        """While active, the U-Net computes in ``dtype``."""
+
     def gradient_checkpointing(self) -> AbstractContextManager[None]:
         """While active, U-Net blocks are recomputed in the backward pass to save memory."""

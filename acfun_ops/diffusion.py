@@ -27,8 +27,8 @@ def prediction_weight(sigma: Tensor, prediction: Prediction) -> Tensor:
     For noise it is the signal-to-noise ratio 1 / sigma^2 (ACFun sec. 3.4, eq. 4); for v it is one
     more, because v is predicted with the error of the clean latent times sqrt(1 + 1 / sigma^2).
     """
-    snr = sigma.double().pow(-2)
-    return (snr if prediction == "noise" else snr + 1).to(sigma.dtype)
+    snr = sigma.square().reciprocal()
+    return snr if prediction == "noise" else snr + 1
 
 
 def noise_level(sigma: Tensor) -> Tensor:

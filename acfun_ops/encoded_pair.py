@@ -57,7 +57,11 @@ def encode_pair(
     if pictures.face_mask is not None:
         mask = prepare_mask(pictures.face_mask, pictures.face, face_latents.shape[-1])
         mask = mask.expand(len(face), -1, -1, -1).to(backbone.device)
-    hashes = [picture_hash(style), picture_hash(face), "" if mask is None else picture_hash(mask)]
+    hashes = [
+        picture_hash(style),
+        picture_hash(face),
+        "" if mask is None else picture_hash(mask / mask.amax()),
+    ]
     settings = {k: v for k, v in asdict(config).items() if k not in _NOT_IN_RUN}
     settings |= {"resolution": side, "precision": str(dtype).removeprefix("torch.")}
     return EncodedPair(

@@ -1,4 +1,9 @@
-"""The one exception for mistakes that a user can make."""
+"""The one exception for mistakes that a user can make, and how to know that memory ran out."""
+
+import torch
+
+# CUDA's libraries, MPS and the CPU each have their own words for it.
+_MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
 
 
 class ACFunError(ValueError):
@@ -6,3 +11,9 @@ class ACFunError(ValueError):
 
     The message says what happened, what was expected, what was found and what to do.
     """
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that the GPU's or the machine's memory is used up."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or any(sign in text for sign in _MEMORY_SIGNS)

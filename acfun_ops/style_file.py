@@ -9,9 +9,10 @@ import hashlib
 import json
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -30,8 +31,11 @@ MAX_FILE_BYTES = 256 * 2**20
 MAX_TENSORS = 4096
 RUN_ID = re.compile(r"[0-9a-f]{16}")
 
-_STATE_NAMES = ("down.weight", "down.bias", "scale.weight", "scale.bias", "shift.weight")
-_INSERT_STATE = (*_STATE_NAMES, "shift.bias")
+FAMILIES = ("sd1", "sd2", "sdxl")
+
+_INSERT_STATE = {
+    f"{layer}.{kind}" for layer in ("down", "scale", "shift") for kind in ("weight", "bias")
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +77,10 @@ class Style:
     """
 
     facts: StyleFacts
-    abstract: Mapping[str, Tensor]
-    vectors: Mapping[str, Tensor]
-    style_tokens: Tensor
-    concrete: Mapping[str, Mapping[str, Tensor]]
+    abstract: Mapping[str, Tensor] = field(repr=False)
+    vectors: Mapping[str, Tensor] = field(repr=False)
+    style_tokens: Tensor = field(repr=False)
+    concrete: Mapping[str, Mapping[str, Tensor]] = field(repr=False)
 
     @property
     def context_width(self) -> int:
@@ -145,18 +149,17 @@ def write_whole(content: bytes, path: Path, what: str) -> int:
     Raises:
         ACFunError: it could not be written.
     """
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".acfun-", delete=False) as file:
-            temporary = Path(file.name)
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise ACFunError(
             f"The {what} could not be written to {path}: {error.strerror or error}. Nothing was "
             "left behind there; free some space or choose a folder that can be written, and retry."
@@ -214,7 +217,8 @@ def read_safetensors(path: Path, key: str, what: str) -> tuple[dict[str, Tensor]
             names = list(file.keys())
             if text is None or len(names) > MAX_TENSORS:
                 raise _damaged(path, "it was not made by this pack", what)
-            tensors = {name: file.get_tensor(name) for name in names}
+            # Cloned, or the file would stay mapped and Windows could not replace it.
+            tensors = {name: file.get_tensor(name).clone() for name in names}
     except OSError as error:
         raise ACFunError(
             f"{path.name} could not be read: {error.strerror or error}. Choose another file."
@@ -240,20 +244,21 @@ def _facts_from(metadata: dict[str, Any], path: Path) -> StyleFacts:
             f"{FORMAT}. Update the pack."
         )
     kinds = {"str": str, "int": int}
-    for field in fields(StyleFacts):
-        value = metadata.get(field.name)
+    for fact in fields(StyleFacts):
+        value = metadata.get(fact.name)
         options = {"insert_at": get_args(InsertAt), "statistics": get_args(Statistics)}
         good = (
-            value in options[field.name]
-            if field.name in options
-            else isinstance(value, kinds.get(getattr(field.type, "__name__", ""), dict))
+            value in options[fact.name]
+            if fact.name in options
+            else isinstance(value, kinds.get(getattr(fact.type, "__name__", ""), dict))
         )
         if not good:
-            raise _damaged(path, f"its fact '{field.name}' is missing or not of the right kind")
+            raise _damaged(path, f"its fact '{fact.name}' is missing or not of the right kind")
     in_range = 1 <= metadata["heads"] <= 64 and metadata["steps"] >= 0
+    in_range = in_range and metadata["family"] in FAMILIES
     if not in_range or not RUN_ID.fullmatch(metadata["run"]):
         raise _damaged(path, "its facts are out of range")
-    return StyleFacts(**{field.name: metadata[field.name] for field in fields(StyleFacts)})
+    return StyleFacts(**{fact.name: metadata[fact.name] for fact in fields(StyleFacts)})
 
 
 def _check_tensors(style: Style, path: Path) -> None:
@@ -270,7 +275,7 @@ def _check_tensors(style: Style, path: Path) -> None:
         raise _damaged(path, "it holds values that are not finite half-precision numbers")
     if any(vector.ndim != 1 for vector in style.vectors.values()):
         raise _damaged(path, "its pseudo-word vectors have the wrong shape")
-    if any(set(state) != set(_INSERT_STATE) for state in style.concrete.values()):
+    if any(set(state) != _INSERT_STATE for state in style.concrete.values()):
         raise _damaged(path, "an insert is incomplete")
     try:
         for block in style.concrete:

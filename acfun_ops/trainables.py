@@ -39,7 +39,6 @@ class Trainables(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.heads = heads
         self.blocks = tuple(widths)
         with torch.random.fork_rng(devices=[]):  # torch's own layers draw from its global generator
             self.abstract = AbstractFusion(text_dim, image_dim, layers, heads, dropout)

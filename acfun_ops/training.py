@@ -1,6 +1,6 @@
 """Training a style on one pair: one loop; events out, no files, no globals."""
 
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import replace
 
 import torch
@@ -9,9 +9,10 @@ from torch import Tensor
 from .alignment import AlignmentBatch, alignment_batch, alignment_loss
 from .backbone import Backbone, Context
 from .concrete_fusion import attached
-from .diffusion import add_noise, draw_sigma, sample_euler, sampling_sigmas
+from .diffusion import add_noise, draw_sigma
+from .drawing import draw_latent
 from .encoded_pair import encode_pair, run_of
-from .errors import ACFunError
+from .errors import is_out_of_memory
 from .optimization import VECTORS_EVERY, DivergedError, Optimization
 from .resume_file import TrainState
 from .style_file import Style
@@ -74,11 +75,6 @@ def fit(
     run = _Run(backbone, pictures, config, on_event)
     if resume is not None:
         run.resume(*resume)
-    if run.step >= config.steps:
-        raise ACFunError(
-            f"resume_from already has {run.step} steps and steps is {config.steps}: nothing is "
-            "left to train. Raise steps above that."
-        )
     return run.train()
 
 
@@ -126,6 +122,9 @@ class _Run:
 
     def train(self) -> TrainResult:
         """Run the loop with the inserts on the model, and off again however it ends."""
+        if self.step >= self.config.steps:
+            text = f"resume_from already has {self.step} steps: raise steps above that to go on."
+            self.on_event(NoticeEvent(text))
         modules = {block: point.module for block, point in self.points.items()}
         first = self.step
         self.optimization.keep()
@@ -174,7 +173,7 @@ class _Run:
         batch, mask = self._batch(sigma)
         noise = torch.randn(batch.latents.shape, generator=generator).to(self.device)
         context = self._fused(self._encoded_prompt(), dropout=generator)
-        with self._autocast():
+        with self.backbone.autocast(self.dtype):
             denoised = self.backbone.denoise(add_noise(batch.latents, noise, sigma), sigma, context)
         loss = alignment_loss(denoised.float(), batch, sigma, self.backbone.prediction, mask)
         return self.optimization.backward(loss)
@@ -184,7 +183,7 @@ class _Run:
         style, face = self._draw(len(pair.style)), self._draw(len(pair.face))
         due = self.imagery is None or self.step % IMAGERY_EVERY == 0
         if config.alignment == "imagery" and due:
-            self.imagery = self._sample(IMAGERY_STEPS, 1.0, self.generator)
+            self.imagery = self._draw_latent(self.generator, IMAGERY_STEPS)
         batch = alignment_batch(
             config.alignment,
             pair.style[style : style + 1],
@@ -216,24 +215,12 @@ class _Run:
         fusion, style_tokens = self.trainables.abstract, self.pair.style_tokens
         return Context(fusion(prompt.tokens, style_tokens, generator=dropout), prompt.pooled)
 
-    def _autocast(self) -> AbstractContextManager[None]:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
-
-    @torch.no_grad()
-    def _sample(self, steps: int, guidance: float, generator: torch.Generator) -> Tensor:
-        styled = self._fused(self._encode_prompt())
-        plain = self.backbone.encode_prompt("", self.config.pseudo_word, {})
-
-        def denoise(noisy: Tensor, sigma: Tensor) -> Tensor:
-            with self._autocast():
-                guided = self.backbone.denoise(noisy, sigma, styled).float()
-                if guidance == 1:
-                    return guided
-                unguided = self.backbone.denoise(noisy, sigma, plain).float()
-            return unguided + guidance * (guided - unguided)
-
-        noise = torch.randn(self.pair.style[:1].shape, generator=generator).to(self.device)
-        return sample_euler(denoise, noise, sampling_sigmas(self.backbone.sigmas, steps))
+    def _draw_latent(self, generator: torch.Generator, steps: int, guidance: float = 1.0) -> Tensor:
+        styled, plain = self._fused(self._encode_prompt()), None
+        if guidance != 1:
+            plain = self.backbone.encode_prompt("", self.config.pseudo_word, {})
+        noise = torch.randn(self.pair.style[:1].shape, generator=generator)
+        return draw_latent(self.backbone, self.dtype, noise, steps, styled, plain, guidance)
 
     def _report(self, loss: float) -> bool:
         """Tell of a step and perhaps draw a preview; return whether to stop before the end."""
@@ -247,7 +234,7 @@ class _Run:
     def _show_preview(self) -> bool:
         same_noise = torch.Generator().manual_seed(self.config.seed)
         try:
-            latents = self._sample(PREVIEW_STEPS, PREVIEW_GUIDANCE, same_noise)
+            latents = self._draw_latent(same_noise, PREVIEW_STEPS, PREVIEW_GUIDANCE)
             picture = self.backbone.decode_latents(latents)
         except RuntimeError as error:
             if not is_out_of_memory(error):
@@ -318,8 +305,3 @@ class _Run:
             self.step, self.losses = self.step - 1, self.losses[:-1]
         result = self._result("diverged")
         return replace(result, message=f"At step {bad}: {result.message}")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error says that the GPU's or the machine's memory is used up."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -7,6 +7,7 @@ from typing import Any
 import comfy.utils
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..acfun_ops.concrete_fusion import ConcreteFusion, PartStrengths, attached
 from ..acfun_ops.errors import ACFunError
@@ -15,7 +16,7 @@ from .comfy_unet import FAMILIES, context_width, insert_modules, insert_points, 
 
 
 class AdapterWrapper:
-    """An APPLY_MODEL wrapper; immutable but for copies of the inserts on the devices it met.
+    """An APPLY_MODEL wrapper; immutable but for copies of inserts and mask on the devices it met.
 
     Args:
         style: whose inserts act.
@@ -37,6 +38,7 @@ class AdapterWrapper:
         self.mask = mask
         self.style = style
         self.placed: dict[torch.device, dict[str, ConcreteFusion]] = {}
+        self.masks: dict[tuple[torch.Size, torch.device], Tensor] = {}
 
     def __call__(self, executor: Any, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Run the model with the inserts attached, if this sigma ``t`` is in range."""
@@ -44,7 +46,8 @@ class AdapterWrapper:
         if not self._acts_at(t, base.model_sampling):
             return executor(x, t, *args, **kwargs)
         if x.device not in self.placed:
-            inserts = self.style.inserts()
+            with torch.inference_mode(False):  # so that a training may run through them, too
+                inserts = self.style.inserts()
             self.placed[x.device] = {name: i.to(x.device) for name, i in inserts.items()}
         inserts = self.placed[x.device]
         where = self.style.facts.insert_at
@@ -64,11 +67,22 @@ class AdapterWrapper:
     ) -> Tensor | None:
         if self.mask is None:
             return None
+        size = (x.shape[-2:], x.device)
+        if size not in self.masks:
+            # Once to the latent's size; the blocks then have little left to shrink.
+            self.masks[size] = F.interpolate(
+                self.mask.to(x.device, torch.float32),
+                size=x.shape[-2:],
+                mode="bilinear",
+                antialias=True,
+            )
         # The batch holds all images once per condition, unless another pack has split it.
         conditions = len(transformer_options.get("cond_or_uncond", [0]))
         conditions = 1 if len(x) % conditions else conditions
         images = len(x) // conditions
-        return comfy.utils.repeat_to_batch_size(self.mask, images).repeat(conditions, 1, 1, 1)
+        return comfy.utils.repeat_to_batch_size(self.masks[size], images).repeat(
+            conditions, 1, 1, 1
+        )
 
     def _acts_at(self, sigma: Tensor, sampling: Any) -> bool:
         if self.percents == (0.0, 1.0):
@@ -86,8 +100,8 @@ def check_fits(style: Style, model: Any) -> None:
     unet = unet_of(model)
     points = insert_points(unet, style.facts.insert_at)
     widths = {block: point.channels for block, point in points.items()}
-    if style.block_widths != widths:
-        family = FAMILIES[context_width(unet)]
+    family = FAMILIES[context_width(unet)]
+    if style.facts.family != family or style.block_widths != widths:
         raise ACFunError(
             f"The style was trained on {style.facts.family} ({len(style.concrete)} blocks); the "
             f"connected model is {family} ({len(widths)} blocks) and differs in blocks or widths. "

@@ -137,6 +137,11 @@ class ApplyCFunAdapters(io.ComfyNode):
         """Return a clone with one more wrapper, or the very model if nothing would act."""
         if model is None:
             raise ACFunError("The socket model brings nothing. Connect a checkpoint's MODEL.")
+        if start_percent > end_percent:
+            raise ACFunError(
+                f"start_percent ({start_percent:g}) is after end_percent ({end_percent:g}), so the "
+                "adapters would never act. Swap them."
+            )
         check_fits(style, model)
         strengths = PartStrengths(
             encoder=encoder_strength, middle=middle_strength, decoder=decoder_strength

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import comfy.model_management
@@ -41,8 +42,19 @@ class ComfyBackbone:
         self.prediction: Prediction = _prediction(model.get_model_object("model_sampling"))
         v_sd2 = self.family == "sd2" and self.prediction == "v"
         self.native_side = _SD2_V_SIDE if v_sd2 else _NATIVE_SIDES[self.family]
-        self.fingerprint = _fingerprint(self.unet)
         self.is_running = False
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of a sample of all weights that training depends on, patches included."""
+        self.load()
+        encoders = (self.clip.cond_stage_model, self.clip_vision.model, self.vae.first_stage_model)
+        digest = hashlib.sha256(str(self.clip.layer_idx).encode())
+        for network in (self.unet, *encoders):
+            for name, weight in network.named_parameters():
+                sample = weight.detach().flatten()[:64].float().cpu()
+                digest.update(name.encode() + sample.numpy().tobytes())
+        return digest.hexdigest()
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -63,6 +75,11 @@ class ComfyBackbone:
         if not self.is_running:
             self.patcher.pre_run()
             self.is_running = True
+        if self.patcher.model.model_lowvram:
+            raise ACFunError(
+                "ComfyUI keeps part of this model in main memory (--novram or --lowvram), where "
+                "training cannot reach it. Start ComfyUI without it, or use a smaller model."
+            )
         make_differentiable(self.patcher.model)
         make_differentiable(self.clip.cond_stage_model)
 
@@ -90,9 +107,11 @@ class ComfyBackbone:
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """See Backbone. The U-Net is loaded again afterwards, should the VAE have displaced it."""
-        with torch.inference_mode():
-            pictures = self.vae.decode(self.patcher.model.process_latent_out(latents))
-        self.load()
+        try:
+            with torch.inference_mode():
+                pictures = self.vae.decode(self.patcher.model.process_latent_out(latents))
+        finally:
+            self.load()
         return pictures.clone().float().clamp(0, 1).cpu()
 
     def style_tokens(self, pictures: Tensor) -> Tensor:
@@ -156,6 +175,10 @@ class ComfyBackbone:
         return self.patcher.model.apply_model(
             noisy, sigmas, transformer_options=self._transformer_options(sigmas), **conditions
         )
+
+    def autocast(self, dtype: torch.dtype) -> AbstractContextManager[None]:
+        """See Backbone. ComfyUI casts by itself to what :func:`training_backbone` has set."""
+        return nullcontext()
 
     def gradient_checkpointing(self) -> AbstractContextManager[None]:
         """See Backbone."""
@@ -223,12 +246,15 @@ def _static_clone(loaded: Any) -> Any:
     if not getattr(patcher, "is_dynamic", lambda: False)():
         return loaded.clone()
     try:
-        return loaded.clone(disable_dynamic=True)
+        static = loaded.clone(disable_dynamic=True)
     except RuntimeError as error:
         raise ACFunError(
             "This model was loaded by a node that cannot keep its weights in place for training. "
             "Load it with a stock loader, or start ComfyUI with --disable-dynamic-vram."
         ) from error
+    if patcher is not loaded:
+        static.cond_stage_model = static.patcher.model  # CLIP.clone leaves the dynamic one there.
+    return static
 
 
 def _check_sockets(model: Any, clip: Any, vae: Any, clip_vision: Any) -> None:
@@ -242,6 +268,7 @@ def _check_sockets(model: Any, clip: Any, vae: Any, clip_vision: Any) -> None:
         # A checkpoint without a VAE brings an empty one.
         if value is None or getattr(value, "first_stage_model", value) is None:
             raise ACFunError(f"The socket {socket} brings nothing. Connect {remedy}.")
+    unet_of(model)
 
 
 def _prediction(sampling: Any) -> Prediction:
@@ -254,14 +281,6 @@ def _prediction(sampling: Any) -> Prediction:
         f"The model's sampling ({kind.__name__}) is neither noise (EPS) nor v prediction. Connect "
         "an SD1.x, SD2.x or SDXL checkpoint, without a sampling patch."
     )
-
-
-def _fingerprint(unet: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name in ("input_blocks.0.0.weight", "time_embed.0.weight", "out.2.weight"):
-        weight = unet.get_parameter(name).detach()
-        digest.update(weight.float().cpu().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _differentiable_attention(function: Any, *args: Any, **kwargs: Any) -> Tensor:

@@ -1,7 +1,7 @@
 """ComfyUI's U-Net under the canonical names of its blocks; the only file that knows its insides."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..acfun_ops.backbone import InsertPoint
@@ -29,7 +29,8 @@ def unet_of(model: Any) -> UNetModel:
         ACFunError: the model has none (Flux, SD3, ...), or one of no known family.
     """
     unet = model.get_model_object("diffusion_model")
-    if not isinstance(unet, UNetModel) or context_width(unet) not in FAMILIES:
+    known = isinstance(unet, UNetModel) and context_width(unet) in FAMILIES
+    if not known or unet.use_temporal_resblocks:
         raise ACFunError(
             f"ACFun works on the ResBlocks of a U-Net; the connected model is "
             f"{type(model.model).__name__} ({type(unet).__name__}). Connect a checkpoint of the "
@@ -71,11 +72,16 @@ def checkpointed_blocks(unet: UNetModel) -> Iterator[None]:
     """Recompute the U-Net's blocks in the backward pass for the length of a ``with`` block."""
     with ExitStack() as restore:
         for block in (*unet.input_blocks, unet.middle_block, *unet.output_blocks):
-            block.forward = partial(
-                checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False
-            )
-            restore.callback(delattr, block, "forward")
+            for layer in block:  # The U-Net calls a block's layers, never the block.
+                layer.forward = partial(_checkpointed, layer.forward)
+                restore.callback(delattr, layer, "forward")
         yield
+
+
+def _checkpointed(forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+    # The U-Net goes on writing into transformer_options; the recomputation must see them as now.
+    seen = [dict(arg) if isinstance(arg, dict) else arg for arg in args]
+    return checkpoint(forward, *seen, use_reentrant=False, preserve_rng_state=False, **kwargs)
 
 
 def make_differentiable(module: nn.Module) -> None:

@@ -1,5 +1,7 @@
 """Save ACFun Style and Load ACFun Style."""
 
+import hashlib
+
 from comfy_api.latest import io, ui
 
 from ..acfun_ops.errors import ACFunError
@@ -70,18 +72,21 @@ class LoadACFunStyle(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, style_file: str) -> bool | str:
+    def validate_inputs(cls, style_file: str | None = None) -> bool | str:
         """Say what is wrong with a name before anything runs."""
         try:
-            style_path(style_file)
+            if isinstance(style_file, str):
+                style_path(style_file)
         except ACFunError as error:
             return str(error)
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, style_file: str) -> float:
-        """Read the file again when it has changed on disk."""
-        return style_path(style_file).stat().st_mtime
+    def fingerprint_inputs(cls, style_file: str | None = None) -> str:
+        """Read the file again when its content has changed on disk."""
+        if not isinstance(style_file, str):
+            return ""  # Linked: the link decides.
+        return hashlib.sha256(style_path(style_file).read_bytes()).hexdigest()
 
     @classmethod
     def execute(cls, style_file: str) -> io.NodeOutput:

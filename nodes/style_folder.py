@@ -1,13 +1,15 @@
 """``models/acfun``: where styles are saved, listed and looked up."""
 
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 
 import folder_paths
 
 from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.resume_file import TrainState, load_state, save_state
-from ..acfun_ops.style_file import Style, save_style
+from ..acfun_ops.style_file import Style, load_style, save_style
 from ..acfun_ops.training_events import TrainResult
+from .sockets import log
 
 FOLDER = "acfun"
 TRAINING = "training"
@@ -66,39 +68,65 @@ def new_style_path(prefix: str) -> Path:
         )
     root = style_folder()
     try:
-        folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, str(root))
+        folder, name, counter, _, _ = folder_paths.get_save_image_path(str(parts), str(root))
     except OSError as error:
         raise ACFunError(
             f"The folder for '{prefix}' in {root} could not be made: {error.strerror or error}. "
             "Choose another prefix or make the folder writable."
         ) from error
-    return Path(folder) / f"{name}_{counter:05}_.safetensors"
+    while (path := Path(folder) / f"{name}_{counter:05}_.safetensors").exists():
+        counter += 1
+    return path
 
 
-def keep_training(result: TrainResult) -> Path:
+def keep_training(result: TrainResult) -> str:
     """Write a training's style, and what it needs to go on, to ``models/acfun/training``.
 
-    The names come from the run, so one run has one pair of files however often it is written.
+    The names come from the run; a file of the same run that has more steps is left alone.
 
     Returns:
-        The path of the style.
-
-    Raises:
-        ACFunError: the folder cannot be written or the disk is full.
+        A sentence that says where the style is, or why it could not be written: a full disk must
+        not cost a training that goes on, or whose style is still in the graph.
     """
-    path = style_folder() / TRAINING / f"{result.style.facts.run}.safetensors"
-    save_style(result.style, path)
-    if result.state is not None:
-        save_state(result.state, path.with_suffix(".resume"))
-    return path
+    try:
+        path = _training_path(result.style)
+        save_style(result.style, path)
+    except ACFunError as error:
+        log.warning("%s", error)
+        return str(error)
+    try:
+        if result.state is not None:
+            save_state(result.state, path.with_suffix(".resume"))
+    except ACFunError as error:
+        log.warning("%s", error)
+        return f"The style is kept at {path}, but not what it needs to go on exactly. {error}"
+    return f"The style is kept at {path}."
 
 
 def kept_state(style: Style) -> TrainState | None:
     """Return the training state that belongs to a style, None if there is none of its step."""
     for folder in folder_paths.get_folder_paths(FOLDER):
-        path = Path(folder) / TRAINING / f"{style.facts.run}.resume"
-        if path.is_file():
-            state = load_state(path)
+        for path in sorted((Path(folder) / TRAINING).glob(f"{style.facts.run}*.resume")):
+            try:
+                state = load_state(path)
+            except ACFunError as error:
+                log.warning("%s", error)
+                continue
             if (state.run, state.step) == (style.facts.run, style.facts.steps):
                 return state
     return None
+
+
+def _training_path(style: Style) -> Path:
+    folder, run = style_folder() / TRAINING, style.facts.run
+    names = chain([run], (f"{run}_{number}" for number in count(2)))
+    return next(
+        p for n in names if _steps_at(p := folder / f"{n}.safetensors") <= style.facts.steps
+    )
+
+
+def _steps_at(path: Path) -> int:
+    try:
+        return load_style(path).facts.steps if path.exists() else 0
+    except ACFunError:
+        return 0

@@ -29,7 +29,7 @@ from ..acfun_ops.training_events import (
     TrainResult,
 )
 from .comfy_backbone import training_backbone
-from .sockets import CATEGORY, StyleSocket, log, tell
+from .sockets import CATEGORY, StyleSocket, tell
 from .style_folder import keep_training, kept_state
 
 KEEP_EVERY = 100
@@ -156,7 +156,7 @@ class _Reporter:
                 comfy.model_management.throw_exception_if_processing_interrupted()
                 self.bar.update_absolute(event.step, event.total)
                 if event.step % KEEP_EVERY == 0 and event.step < event.total:
-                    _try_to_keep(event.snapshot())
+                    keep_training(event.snapshot())
             elif isinstance(event, PreviewEvent):
                 self.previews.append(event.picture)
                 self.bar.update_absolute(
@@ -173,26 +173,17 @@ class _Reporter:
         """Keep what was learnt before a training failed or was cancelled within a step."""
         if self.last is not None:
             result = self.last.snapshot()
-            tell(self.node_id, f"{result.message} {_try_to_keep(result)}")
+            tell(self.node_id, f"{result.message} {keep_training(result)}")
 
 
 def _keep(result: TrainResult, reporter: _Reporter) -> None:
     """Write the result, say where it is, and raise what ended the run, if anything did."""
-    message = f"{result.message} {_try_to_keep(result)}"
+    message = f"{result.message} {keep_training(result)}"
     tell(reporter.node_id, message)
     if reporter.interrupt is not None:
         raise reporter.interrupt
     if result.outcome != "finished":
         raise ACFunError(message)
-
-
-def _try_to_keep(result: TrainResult) -> str:
-    # A full disk must not cost a running or finished training: the style is still in the graph.
-    try:
-        return f"The style is kept at {keep_training(result)}."
-    except ACFunError as error:
-        log.warning("%s", error)
-        return str(error)
 
 
 def _pil(picture: Tensor) -> Image.Image:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -89,6 +90,12 @@ class PackNodes:
     def adapt(self, model: Any, style: Any, **inputs: Any) -> Any:
         """Return the MODEL of Apply CFun Adapters."""
         return self.run("ACFunApplyAdapters", model=model, style=style, **inputs)[0]
+
+    def kept_style(self) -> tuple[Any, Path]:
+        """Load the style that the last text says was kept; return it and its path."""
+        folder = self.folder.style_folder() / "training"
+        path = next(path for path in folder.iterdir() if f"{path}." in self.texts[-1])
+        return self.run("ACFunLoadStyle", style_file=f"training/{path.name}")[0], path
 
     def bytes_of(self, style: Any) -> bytes:
         """Return a style's file."""

@@ -62,7 +62,6 @@ def assert_untouched(models, before):
     [
         {"preview_every": 1},
         {"gradient_checkpointing": "on"},
-        {"precision": "bf16", "steps": 1},
         {"precision": "fp16", "steps": 1},
         {"alignment": "imagery", "steps": 1},
     ],
@@ -110,7 +109,9 @@ def test_the_same_seed_gives_the_same_bytes_whatever_torch_was_seeded_with(acfun
     files, losses = [], []
     for global_seed, seed in ((1, 0), (2, 0), (1, 1)):
         torch.manual_seed(global_seed)
+        state = torch.get_rng_state()
         style, loss, _ = acfun.train(seed=seed, preview_every=1)
+        assert torch.equal(torch.get_rng_state(), state)
         files.append(acfun.bytes_of(style))
         losses.append(loss)
     assert files[0] == files[1]
@@ -159,12 +160,47 @@ def test_face_mask_weights_the_face(acfun):
     assert losses[0] != losses[2]
 
 
-def test_checkpointing_gives_the_same_losses(acfun):
-    losses = {
-        option: acfun.train(gradient_checkpointing=option, steps=3)[1] for option in ("on", "off")
-    }
+def test_checkpointing_gives_the_same_losses_and_computes_each_block_twice(acfun, models):
+    calls = []
+    block = models["model"].model.diffusion_model.get_submodule("output_blocks.1.0.in_layers")
+    hook = block.register_forward_hook(lambda *args: calls.append(args))
+    losses, counts = {}, {}
+    try:
+        for option in ("on", "off"):
+            losses[option] = acfun.train(gradient_checkpointing=option, steps=3)[1]
+            counts[option] = len(calls)
+            calls.clear()
+    finally:
+        hook.remove()
+    assert counts == {"on": 6, "off": 3}
     assert losses["on"] == pytest.approx(losses["off"], rel=1e-4)
     assert len(set(losses["on"])) == 3
+
+
+def test_precision_auto_is_the_models_own_whatever_ran_before(acfun, models):
+    half = models["model"].clone()
+    half.set_model_compute_dtype(torch.float16)
+    losses = acfun.train()[1]
+    draw(models | {"model": half})  # The shared U-Net now computes in half precision.
+    style, same_losses, _ = acfun.train()
+    assert style.facts.settings["precision"] == "float32"
+    assert same_losses == losses
+    style, other_losses, _ = acfun.train(model=half, steps=1)
+    assert style.facts.settings["precision"] == "float16"
+    assert other_losses != losses[:1]
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", "bfloat16"), ("fp16", "float16")])
+def test_precision_is_what_the_unet_computes_in(acfun, models, precision, dtype):
+    seen = []
+    block = models["model"].model.diffusion_model.get_submodule("middle_block.0")
+    hook = block.register_forward_hook(lambda module, args, output: seen.append(output.dtype))
+    try:
+        style, _, _ = acfun.train(precision=precision, steps=1)
+    finally:
+        hook.remove()
+    assert seen == [getattr(torch, dtype)]
+    assert style.facts.settings["precision"] == dtype
 
 
 def test_previews_come_every_so_many_steps_and_at_the_end(acfun):

@@ -20,7 +20,7 @@ LAYERS = (
     ("alignment", "backbone", "style_file"),
     ("resume_file", "train_config", "trainables"),
     ("training_events", "optimization"),
-    ("encoded_pair",),
+    ("encoded_pair", "drawing"),
     ("training",),
 )
 LEVELS = {module: level for level, modules in enumerate(LAYERS) for module in modules}

@@ -5,7 +5,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import tempfile
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -214,8 +213,8 @@ def failing(code):
 @pytest.mark.parametrize(
     ("owner", "name", "code"),
     [
-        pytest.param(tempfile, "NamedTemporaryFile", errno.EACCES, id="folder not writable"),
-        pytest.param(tempfile, "NamedTemporaryFile", errno.EROFS, id="read-only disk"),
+        pytest.param(Path, "open", errno.EACCES, id="folder not writable"),
+        pytest.param(Path, "open", errno.EROFS, id="read-only disk"),
         pytest.param(os, "fsync", errno.ENOSPC, id="disk full"),
         pytest.param(os, "fsync", errno.EIO, id="disk broken"),
         pytest.param(Path, "replace", errno.EPERM, id="file in use"),
@@ -226,9 +225,10 @@ def test_failed_save_says_why_and_leaves_the_old_file(owner, name, code, tmp_pat
     path = tmp_path / "style.safetensors"
     save_style(sample_style(), path)
     before = path.read_bytes()
-    monkeypatch.setattr(owner, name, failing(code))
-    with pytest.raises(ACFunError, match=rf"style\.safetensors: {os.strerror(code)}.*retry"):
-        save_style(sample_style(seed=1), path)
+    with monkeypatch.context() as broken:
+        broken.setattr(owner, name, failing(code))
+        with pytest.raises(ACFunError, match=rf"style\.safetensors: {os.strerror(code)}.*retry"):
+            save_style(sample_style(seed=1), path)
     assert [p.name for p in tmp_path.iterdir()] == ["style.safetensors"]
     assert path.read_bytes() == before
 

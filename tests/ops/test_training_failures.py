@@ -8,8 +8,8 @@ from tiny_backbone import Faults, TinyBackbone
 from tiny_styles import tensors_of
 from tiny_training import Recorder, run, small_config, tiny_pictures, trained_bytes
 
+from acfun_ops.errors import is_out_of_memory
 from acfun_ops.style_file import style_bytes
-from acfun_ops.training import is_out_of_memory
 from acfun_ops.training_events import NoticeEvent, PreviewEvent, StepEvent
 
 

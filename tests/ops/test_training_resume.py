@@ -195,12 +195,15 @@ def test_run_started_from_a_style_resumes_to_the_same_bytes():
 
 
 @pytest.mark.parametrize("steps", [1, 5, 6])
-def test_steps_already_done_are_an_error(steps):
+@pytest.mark.parametrize("with_state", [True, False])
+def test_steps_already_done_give_the_style_back_and_say_so(steps, with_state):
     first = cancelled(small_config(steps=9), 6)
-    message = f"already has 6 steps and steps is {steps}: nothing is left.* Raise steps above that"
-    for state in (first.state, None):
-        with pytest.raises(ACFunError, match=message):
-            run(small_config(steps=steps), resume=(first.style, state))
+    recorder = Recorder()
+    resume = (first.style, first.state if with_state else None)
+    again = run(small_config(steps=steps), on_event=recorder, resume=resume)
+    assert again.outcome == "finished"
+    assert style_bytes(again.style) == style_bytes(first.style)
+    assert "already has 6 steps: raise steps above that" in recorder.of(NoticeEvent)[-1].text
 
 
 @pytest.mark.parametrize(

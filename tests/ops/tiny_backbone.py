@@ -139,12 +139,16 @@ class TinyBackbone:
         return {name: InsertPoint(modules[name], widths[name]) for name in modules}
 
     def denoise(self, noisy: Tensor, sigma: Tensor, context: Context) -> Tensor:
+        self._fail_for_memory()
         scale = 1 / torch.sqrt(1 + sigma**2)
         predicted = self.unet(noisy * scale, sigma.log(), context.tokens, context.pooled).float()
         if self.prediction == "noise":
             # Untrained, this U-Net would never learn what any trained one does: to hand noise on.
-            return self._failing(noisy - sigma * (predicted + noisy * scale))
-        return self._failing(noisy * scale**2 - sigma * scale * predicted)
+            return self._poisoned(noisy - sigma * (predicted + noisy * scale))
+        return self._poisoned(noisy * scale**2 - sigma * scale * predicted)
+
+    def autocast(self, dtype: torch.dtype) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
 
     @contextmanager
     def gradient_checkpointing(self) -> Iterator[None]:
@@ -154,20 +158,25 @@ class TinyBackbone:
         finally:
             self.unet.checkpointed = False
 
-    def _failing(self, denoised: Tensor) -> Tensor:
+    def _fail_for_memory(self) -> None:
         faults = self.faults
         if not torch.is_grad_enabled():
             if faults.memory_in_previews:
                 raise torch.OutOfMemoryError("no memory for a preview")
-            return denoised
+            return
         self.calls += 1
-        if faults.memory_at and self.calls >= faults.memory_at and not self.unet.checkpointed:
-            if not faults.memory_in_backward:
-                raise torch.OutOfMemoryError("no memory for a step")
-            denoised.register_hook(_no_memory)
-        if self.calls == faults.bad_gradient_at:
+        at, is_checkpointed = faults.memory_at, self.unet.checkpointed
+        is_full = at is not None and self.calls >= at and not is_checkpointed
+        if is_full and not faults.memory_in_backward:
+            raise torch.OutOfMemoryError("no memory for a step")
+        self.unet.on_gradient = _no_memory if is_full else None
+
+    def _poisoned(self, denoised: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            return denoised
+        if self.calls == self.faults.bad_gradient_at:
             denoised.register_hook(lambda gradient: gradient * math.inf)
-        return denoised * math.nan if self.calls == faults.nan_at else denoised
+        return denoised * math.nan if self.calls == self.faults.nan_at else denoised
 
 
 def _no_memory(gradient: Tensor) -> Tensor:

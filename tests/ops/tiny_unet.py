@@ -5,6 +5,7 @@ encoder to decoder, and names for its blocks as the canonical LDM layout writes 
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from einops import rearrange
@@ -81,6 +82,7 @@ class TinyUNet(nn.Module):
         self.decoder = Block(24, 8, context_width)
         self.head = nn.Conv2d(8, 4, 3, padding=1)
         self.checkpointed = False
+        self.on_gradient: Callable[[Tensor], Tensor] | None = None
 
     def resblocks(self) -> dict[str, nn.Module]:
         """Return the residual branches by canonical name."""
@@ -99,6 +101,8 @@ class TinyUNet(nn.Module):
         context = context.expand(len(x), -1, -1)
         fine = self._run(self.encoder, self.stem(x), embedding, context)
         coarse = self._run(self.middle, F.avg_pool2d(fine, 2), embedding, context)
+        if self.on_gradient is not None:
+            coarse.register_hook(self.on_gradient)
         both = torch.cat([F.interpolate(coarse, scale_factor=2.0), fine], dim=1)
         return self.head(self._run(self.decoder, both, embedding, context))
 
