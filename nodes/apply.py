@@ -49,7 +49,9 @@ class ApplyAFunEmbedding(io.ComfyNode):
             ],
             outputs=[
                 io.Conditioning.Output(
-                    "conditioning", tooltip="Connect it where CLIP Text Encode would go."
+                    "conditioning",
+                    display_name="conditioning",
+                    tooltip="Connect it where CLIP Text Encode would go.",
                 )
             ],
         )

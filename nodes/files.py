@@ -67,7 +67,11 @@ class LoadACFunStyle(io.ComfyNode):
                     tooltip="A file of models/acfun. Press R to refresh the list.",
                 )
             ],
-            outputs=[StyleSocket.Output("style", tooltip="The style, to apply or to train on.")],
+            outputs=[
+                StyleSocket.Output(
+                    "style", display_name="style", tooltip="The style, to apply or to train on."
+                )
+            ],
             hidden=[io.Hidden.unique_id],
         )
 

@@ -61,7 +61,8 @@ def new_style_path(prefix: str) -> Path:
         ACFunError: the prefix is empty or leads out of the folder.
     """
     parts = PurePosixPath(prefix.replace("\\", "/"))
-    if not parts.name.strip(" .") or ".." in parts.parts or parts.is_absolute() or ":" in prefix:
+    leads_out = ".." in parts.parts or parts.is_absolute() or ":" in prefix
+    if leads_out or not parts.name.strip(" .") or "\0" in prefix:
         raise ACFunError(
             f"filename_prefix is '{prefix}'; expected a name, with folders below models/{FOLDER} "
             "if wanted, such as 'portraits/monet'."
@@ -69,13 +70,13 @@ def new_style_path(prefix: str) -> Path:
     root = style_folder()
     try:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(str(parts), str(root))
+        while (path := Path(folder) / f"{name}_{counter:05}_.safetensors").exists():
+            counter += 1
     except OSError as error:
         raise ACFunError(
             f"The folder for '{prefix}' in {root} could not be made: {error.strerror or error}. "
             "Choose another prefix or make the folder writable."
         ) from error
-    while (path := Path(folder) / f"{name}_{counter:05}_.safetensors").exists():
-        counter += 1
     return path
 
 

@@ -79,7 +79,8 @@ class TrainACFunStyle(io.ComfyNode):
                 _option(io.Float, "learning_rate", min=1e-6, max=1.0, step=1e-6, round=1e-7),
                 _option(io.Float, "style_weight", min=0.0, max=10.0, step=0.05),
                 _option(io.Float, "face_weight", min=0.0, max=10.0, step=0.05),
-                _option(io.Int, "seed", min=0, max=2**64 - 1),
+                # A seed that moved by itself would train anew on every queue.
+                _option(io.Int, "seed", min=0, max=2**64 - 1, control_after_generate=False),
                 _option(io.Int, "resolution", min=0, max=2048, step=64),
                 _option(io.Int, "preview_every", min=0, max=1_000_000),
                 _option(io.Int, "rank", min=1, max=512, advanced=True),
@@ -102,9 +103,11 @@ class TrainACFunStyle(io.ComfyNode):
                 ),
             ],
             outputs=[
-                StyleSocket.Output("style", tooltip="The trained style."),
-                io.LossMap.Output("loss", tooltip="For Plot Loss Graph."),
-                io.Image.Output("previews", tooltip="The previews, first to last."),
+                StyleSocket.Output("style", display_name="style", tooltip="The trained style."),
+                io.LossMap.Output("loss", display_name="loss", tooltip="For Plot Loss Graph."),
+                io.Image.Output(
+                    "previews", display_name="previews", tooltip="The previews, first to last."
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )

@@ -17,7 +17,7 @@ IS_LOADED = """(nodeType) => Boolean(
 PLACE_NODE = """(nodeType) => {
     app.graph.clear();
     const node = LiteGraph.createNode(nodeType);
-    node.pos = [500, 300];
+    node.pos = [500, 400];
     app.graph.add(node);
     app.canvas.ds.scale = 1;
     app.canvas.ds.offset = [0, 0];
@@ -76,7 +76,7 @@ class ComfyPage:
 
     def open_help(self) -> Locator:
         """Open the help page of the selected node; return it."""
-        self.page.get_by_test_id("info-button").click()
+        self.page.get_by_test_id("info-button").dispatch_event("click")
         panel = self.page.locator(".node-help-content")
         panel.locator("h1").wait_for()
         return panel

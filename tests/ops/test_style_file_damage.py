@@ -90,6 +90,7 @@ def test_absurd_shapes_in_the_header_are_refused(style_path, name, shape):
         refuse(style_path, join_file(header, data))
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 @given(
     name=st.sampled_from(sorted(TENSORS)), shape=st.lists(st.integers(0, 9), max_size=3).map(tuple)
 )

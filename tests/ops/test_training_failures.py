@@ -8,7 +8,6 @@ from tiny_backbone import Faults, TinyBackbone
 from tiny_styles import tensors_of
 from tiny_training import Recorder, run, small_config, tiny_pictures, trained_bytes
 
-from acfun_ops.errors import is_out_of_memory
 from acfun_ops.style_file import style_bytes
 from acfun_ops.training_events import NoticeEvent, PreviewEvent, StepEvent
 
@@ -72,19 +71,6 @@ def test_other_errors_are_not_taken_for_memory():
     backbone.denoise = denoise
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         run(small_config(), backbone)
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (torch.OutOfMemoryError(), True),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 1 bytes"), True),
-        (RuntimeError("CUDA error: device-side assert triggered"), False),
-        (ValueError("no"), False),
-    ],
-)
-def test_memory_errors_are_told_from_others(error, expected):
-    assert is_out_of_memory(error) == expected
 
 
 def test_memory_running_out_in_a_preview_turns_previews_off():

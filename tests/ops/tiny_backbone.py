@@ -161,6 +161,7 @@ class TinyBackbone:
     def _fail_for_memory(self) -> None:
         faults = self.faults
         if not torch.is_grad_enabled():
+            self.unet.on_gradient = None
             if faults.memory_in_previews:
                 raise torch.OutOfMemoryError("no memory for a preview")
             return

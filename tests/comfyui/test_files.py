@@ -1,0 +1,243 @@
+"""Save and Load ACFun Style: names, damaged files, full disks, and nothing outside models/acfun."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+from pathlib import Path
+
+import folder_paths
+import pytest
+from comfy_graphs import node
+from pack_nodes import with_facts
+from safetensors.torch import load, save
+from style_graphs import saved_style, styled_graph
+
+
+@pytest.fixture
+def folder(acfun, tmp_path, monkeypatch):
+    """Return an empty folder that stands for models/acfun."""
+    path = tmp_path / "models" / "acfun"
+    path.mkdir(parents=True)
+    paths = {"acfun": ([str(path)], {".safetensors"})}
+    monkeypatch.setattr(
+        folder_paths, "folder_names_and_paths", folder_paths.folder_names_and_paths | paths
+    )
+    monkeypatch.setattr(folder_paths, "filename_list_cache", {})
+    return path
+
+
+@pytest.fixture
+def content(acfun):
+    return acfun.bytes_of(acfun.style())
+
+
+def save_as(acfun, prefix):
+    return acfun.run("ACFunSaveStyle", style=acfun.style(), filename_prefix=prefix)
+
+
+def load_file(acfun, name):
+    return acfun.run("ACFunLoadStyle", style_file=name)[0]
+
+
+def files_below(path):
+    return sorted(str(found.relative_to(path)) for found in path.rglob("*") if found.is_file())
+
+
+def test_a_saved_style_loads_as_it_was(acfun, folder, content):
+    (style,) = save_as(acfun, "monet")
+    assert style is acfun.style()
+    path = folder / "monet_00001_.safetensors"
+    assert acfun.texts[-1] == f"Saved {path} ({len(content) / 1e6:.2f} MB, 3 steps)"
+    assert path.read_bytes() == content
+    loaded = load_file(acfun, path.name)
+    assert acfun.bytes_of(loaded) == content
+    assert acfun.texts[-1] == "sd1, 3 steps, trained with: A painting of a person in S* style"
+    assert loaded.facts == style.facts
+
+
+def test_files_are_numbered_and_never_overwritten(acfun, folder):
+    (folder / "monet_00002_.safetensors").write_bytes(b"mine")
+    for prefix in ("monet", "monet", "portraits/monet", "monet_dark", "portraits\\monet"):
+        save_as(acfun, prefix)
+    assert files_below(folder) == [
+        "monet_00002_.safetensors",
+        "monet_00003_.safetensors",
+        "monet_00004_.safetensors",
+        "monet_dark_00001_.safetensors",
+        "portraits/monet_00001_.safetensors",
+        "portraits/monet_00002_.safetensors",
+    ]
+    assert (folder / "monet_00002_.safetensors").read_bytes() == b"mine"
+    assert acfun.folder.style_names() == files_below(folder)
+    load_file(acfun, "portraits/monet_00001_.safetensors")
+
+
+OUTSIDE = ["../evil", "a/../../evil", "..", "..\\evil", "/tmp/acfun-evil", "C:\\evil", "C:evil"]
+
+
+@pytest.mark.parametrize("prefix", [*OUTSIDE, "", "   ", ".", "a/..", "a\0b"])
+def test_a_prefix_that_leads_out_is_refused(acfun, folder, prefix):
+    with pytest.raises(acfun.error, match=r"filename_prefix is .*; expected a name"):
+        save_as(acfun, prefix)
+    assert files_below(folder.parent.parent) == []
+    assert not list(Path("/tmp").glob("acfun-evil*"))
+
+
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_file_name_that_leads_out_is_refused(acfun, folder, content, name):
+    for outside in (folder.parent / "evil", folder.parent.parent / "evil"):
+        outside.write_bytes(content)
+    with pytest.raises(acfun.error, match=r"leads out of the folder of styles; .*Choose one"):
+        load_file(acfun, name)
+    assert "leads out of the folder" in acfun.nodes["ACFunLoadStyle"].validate_inputs(name)
+
+
+@pytest.mark.parametrize("name", ["absent.safetensors", "", ".", "a\0b", "portraits"])
+def test_a_file_that_is_not_there_is_named(acfun, folder, name):
+    (folder / "portraits").mkdir()
+    with pytest.raises(acfun.error, match=r"There is no style .* in models/acfun"):
+        load_file(acfun, name)
+    assert "There is no style" in acfun.nodes["ACFunLoadStyle"].validate_inputs(name)
+
+
+class Bomb:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def damaged_files(content, marker):
+    """Return files that are no usable styles, each with the reason that must be told."""
+    tensors = load(content)
+    return {
+        "truncated": (content[:-100], "no whole safetensors file"),
+        "cut in the header": (content[:100], "no whole safetensors file"),
+        "empty": (b"", "no whole safetensors file"),
+        "text": (b"not a style at all, just words" * 9, "no whole safetensors file"),
+        "huge header": ((2**40).to_bytes(8, "little") + content[8:], "no whole safetensors file"),
+        "renamed pickle": (pickle.dumps(Bomb(marker)), "no whole safetensors file"),
+        "foreign": (save(tensors, {"format": "pt"}), "it was not made by this pack"),
+        "without metadata": (save(tensors), "it was not made by this pack"),
+        "newer": (with_facts(content, {"format": 2}), "style format 2; .*Update the pack"),
+        "no format": (with_facts(content, {"format": None}), "its format version is missing"),
+        "bad run": (with_facts(content, {"run": "../../evil"}), "its facts are out of range"),
+        "bad family": (with_facts(content, {"family": "flux"}), "its facts are out of range"),
+    }
+
+
+NAMES = list(damaged_files(save({}, {"acfun_style": "{}"}), Path("unused")))
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_a_damaged_file_is_refused_with_the_reason(acfun, folder, content, tmp_path, kind):
+    file, reason = damaged_files(content, tmp_path / "marker")[kind]
+    (folder / "bad.safetensors").write_bytes(file)
+    with pytest.raises(acfun.error, match=rf"bad\.safetensors .*{reason}"):
+        load_file(acfun, "bad.safetensors")
+    assert not (tmp_path / "marker").exists()
+
+
+def test_the_pickle_of_that_test_would_act(tmp_path):
+    pickle.loads(pickle.dumps(Bomb(tmp_path / "marker")))
+    assert (tmp_path / "marker").exists()
+
+
+def test_a_file_of_absurd_size_is_not_read(acfun, folder, content):
+    path = folder / "huge.safetensors"
+    path.write_bytes(content)
+    os.truncate(path, 300 * 2**20)
+    with pytest.raises(acfun.error, match=r"huge\.safetensors is no usable .* 300 MB large"):
+        load_file(acfun, path.name)
+
+
+def test_a_training_state_is_no_style(acfun, folder):
+    acfun.train(seed=40)
+    (state,) = folder.glob("training/*.resume")
+    assert acfun.folder.style_names() == [f"training/{state.stem}.safetensors"]
+    with pytest.raises(acfun.error, match="not made by this pack"):
+        load_file(acfun, f"training/{state.name}")
+
+
+def fill_disk(file_descriptor):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_leaves_no_partial_file(acfun, folder, monkeypatch):
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", fill_disk)
+        with pytest.raises(acfun.error, match=r"could not be written to .*No space left on device"):
+            save_as(acfun, "monet")
+    assert files_below(folder) == []
+    save_as(acfun, "monet")
+    assert files_below(folder) == ["monet_00001_.safetensors"]
+
+
+@pytest.mark.parametrize("prefix", ["blocked/monet", "x" * 300])
+def test_a_folder_or_file_that_cannot_be_made_is_named(acfun, folder, prefix):
+    (folder / "blocked").write_text("a file where a folder should be")
+    with pytest.raises(acfun.error, match=r"could not be (made|written)"):
+        save_as(acfun, prefix)
+    assert files_below(folder) == ["blocked"]
+
+
+def test_a_folder_from_extra_model_paths_is_used(acfun, folder, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    folder_paths.folder_names_and_paths["acfun"] = ([str(other)], set())
+    acfun.folder.register_folder()
+    save_as(acfun, "monet")
+    assert files_below(other) == ["monet_00001_.safetensors"]
+    assert files_below(folder) == []
+    load_file(acfun, "monet_00001_.safetensors")
+
+
+@pytest.fixture
+def server_style(acfun, server, content):
+    path = server.styles_dir / "given.safetensors"
+    path.write_bytes(content)
+    return path.name
+
+
+def save_graph(style, prefix):
+    return {
+        "style": node("ACFunLoadStyle", style_file=style),
+        "save_style": node("ACFunSaveStyle", style=["style", 0], filename_prefix=prefix),
+    }
+
+
+def test_the_server_lists_what_it_has_saved(server, server_style, content):
+    history = server.run(save_graph(server_style, "portraits/listed"))
+    path = saved_style(history)
+    assert path == server.styles_dir / "portraits" / "listed_00001_.safetensors"
+    assert path.read_bytes() == content
+    inputs = server.object_info("ACFunLoadStyle")["ACFunLoadStyle"]["input"]["required"]
+    assert "portraits/listed_00001_.safetensors" in str(inputs["style_file"])
+    texts = server.messages(history).texts("save_style")
+    assert texts == history["outputs"]["save_style"]["text"]
+
+
+def test_the_server_refuses_names_and_damaged_files(server, models_dir, server_style, content):
+    error = server.run_failing(styled_graph(models_dir, "../given.safetensors"))
+    assert "leads out of the folder of styles" in error
+    error = server.run_failing(styled_graph(models_dir, "absent.safetensors"))
+    assert "There is no style 'absent.safetensors'" in error
+    error = server.run_failing(save_graph(server_style, "../../output/evil"))
+    assert "filename_prefix is '../../output/evil'" in error
+    assert not list(server.base.rglob("evil*"))
+    (server.styles_dir / "short.safetensors").write_bytes(content[:-9])
+    error = server.run_failing(styled_graph(models_dir, "short.safetensors"))
+    assert "Node style (ACFunLoadStyle)" in error
+    assert "short.safetensors is no usable ACFun style: it is no whole safetensors" in error
+
+
+def test_the_server_says_why_it_cannot_save(server, server_style):
+    (server.styles_dir / "blocked").write_text("a file where a folder should be")
+    error = server.run_failing(save_graph(server_style, "blocked/style"))
+    assert "The folder for 'blocked/style'" in error
+    assert "could not be made: Not a directory" in error

@@ -1,0 +1,146 @@
+"""The nodes' ids, labels, inputs, defaults and sockets: what saved workflows rely on."""
+
+from __future__ import annotations
+
+import pytest
+
+# id: label, sockets and widgets in order with their defaults, outputs. Frozen on release.
+NODES = {
+    "ACFunTrainStyle": (
+        "Train ACFun Style",
+        {
+            "model": "MODEL",
+            "clip": "CLIP",
+            "vae": "VAE",
+            "clip_vision": "CLIP_VISION",
+            "style_image": "IMAGE",
+            "face_image": "IMAGE",
+            "prompt": "A painting of a person in S* style",
+            "steps": 500,
+            "learning_rate": 1e-4,
+            "style_weight": 0.8,
+            "face_weight": 1.0,
+            "seed": 0,
+            "resolution": 0,
+            "preview_every": 100,
+            "rank": 32,
+            "alignment": "staged",
+            "precision": "auto",
+            "gradient_checkpointing": "auto",
+        },
+        {"face_mask": "MASK", "resume_from": "ACFUN_STYLE"},
+        {"style": "ACFUN_STYLE", "loss": "LOSS_MAP", "previews": "IMAGE"},
+    ),
+    "ACFunApplyEmbedding": (
+        "Apply AFun Embedding",
+        {
+            "style": "ACFUN_STYLE",
+            "clip": "CLIP",
+            "text": "A painting of a person in S* style",
+            "strength": 1.0,
+        },
+        {},
+        {"conditioning": "CONDITIONING"},
+    ),
+    "ACFunApplyAdapters": (
+        "Apply CFun Adapters",
+        {
+            "model": "MODEL",
+            "style": "ACFUN_STYLE",
+            "strength": 1.0,
+            "encoder_strength": 1.0,
+            "middle_strength": 1.0,
+            "decoder_strength": 1.0,
+            "start_percent": 0.0,
+            "end_percent": 1.0,
+        },
+        {"mask": "MASK"},
+        {"model": "MODEL"},
+    ),
+    "ACFunSaveStyle": (
+        "Save ACFun Style",
+        {"style": "ACFUN_STYLE", "filename_prefix": "style"},
+        {},
+        {"style": "ACFUN_STYLE"},
+    ),
+    "ACFunLoadStyle": (
+        "Load ACFun Style",
+        {"style_file": "COMBO"},
+        {},
+        {"style": "ACFUN_STYLE"},
+    ),
+}
+ADVANCED = {"rank", "alignment", "precision", "gradient_checkpointing"}
+COMBOS = {
+    "alignment": ["staged", "paired", "imagery", "blend"],
+    "precision": ["auto", "fp32", "bf16", "fp16"],
+    "gradient_checkpointing": ["auto", "on", "off"],
+}
+
+
+@pytest.fixture(params=["server", "old_server"])
+def described(request):
+    """Return what a server says of the pack's nodes."""
+    server = request.getfixturevalue(request.param)
+    everything = server.object_info()
+    return {name: info for name, info in everything.items() if info["category"] == "ACFun"}
+
+
+def widget_or_type(spec):
+    """Return a widget's default, or the type of a socket; a combo may have no default."""
+    kind = "COMBO" if isinstance(spec[0], list) else spec[0]
+    return spec[1].get("default", kind)
+
+
+def options_of(spec):
+    return spec[0] if isinstance(spec[0], list) else spec[1]["options"]
+
+
+def test_there_are_exactly_five_nodes_with_these_labels(described):
+    labels = {name: info["display_name"] for name, info in described.items()}
+    assert labels == {name: content[0] for name, content in NODES.items()}
+
+
+def test_inputs_defaults_and_outputs_are_as_announced(described):
+    for name, (_, required, optional, outputs) in NODES.items():
+        info = described[name]
+        inputs = info["input"]
+        assert {key: widget_or_type(s) for key, s in inputs["required"].items()} == required, name
+        assert list(inputs["required"]) == list(required), name
+        given = {key: widget_or_type(s) for key, s in inputs.get("optional", {}).items()}
+        assert given == optional, name
+        named = dict(zip(info["output_name"], info["output"], strict=True))
+        assert named == outputs, name
+
+
+def test_choices_ranges_and_advanced_inputs_are_as_announced(described):
+    train = described["ACFunTrainStyle"]["input"]["required"]
+    assert {name: options_of(train[name]) for name in COMBOS} == COMBOS
+    assert {name for name, spec in train.items() if spec[1].get("advanced")} == ADVANCED
+    assert train["seed"][1]["max"] == 2**64 - 1
+    assert (train["steps"][1]["min"], train["preview_every"][1]["min"]) == (1, 0)
+    assert train["resolution"][1]["step"] == 64
+    adapters = described["ACFunApplyAdapters"]["input"]["required"]
+    for name in ("start_percent", "end_percent"):
+        assert (adapters[name][1]["min"], adapters[name][1]["max"]) == (0.0, 1.0)
+
+
+def test_every_node_input_and_output_explains_itself(described):
+    for name, info in described.items():
+        assert len(info["description"]) > 40, name
+        for group in ("required", "optional"):
+            for key, spec in info["input"].get(group, {}).items():
+                assert len(spec[1].get("tooltip", "")) > 10, f"{name}.{key}"
+        assert all(len(tooltip) > 5 for tooltip in info["output_tooltips"]), name
+
+
+def test_only_save_is_an_output_node(described):
+    assert [name for name, info in described.items() if info["output_node"]] == ["ACFunSaveStyle"]
+
+
+def test_the_training_options_default_to_what_the_method_defaults_to(acfun):
+    from acfun_pack.acfun_ops.train_config import TrainConfig
+
+    for name, value in NODES["ACFunTrainStyle"][1].items():
+        if not isinstance(value, str) or not value.isupper():
+            assert getattr(TrainConfig(), name) == value, name
