@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from comfy_server import ComfyServer
     from playwright.sync_api import Browser
 
-ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 COMFYUI = Path(os.environ.get("COMFYUI_PATH", "~/comfy/ComfyUI")).expanduser()
 FRONTEND = os.environ.get("COMFYUI_FRONTEND")
 PACK_NAME = "acfun"
@@ -41,7 +42,7 @@ STYLE_FILE = "style_00001_.safetensors"
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Canvas.SelectionToolbox": True}
 
 skipped_tests: list[str] = []
-sys.path.append(str(Path(__file__).parent))
+sys.path.append(str(HERE))
 
 
 def missing() -> str | None:
@@ -55,12 +56,15 @@ def missing() -> str | None:
     return None
 
 
-@pytest.fixture(autouse=True)
-def _skip_without_browser(request: pytest.FixtureRequest) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip all tests of this folder where something is missing."""
     reason = missing()
-    if reason is not None:
-        skipped_tests.append(request.node.nodeid)
-        pytest.skip(reason)
+    if reason is None:
+        return
+    for item in items:
+        if item.path.parent == HERE:
+            item.add_marker(pytest.mark.skip(reason=reason))
+            skipped_tests.append(item.nodeid)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -73,9 +77,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
     """Yield a running server with the pack and with empty files of the names workflows use."""
-    reason = missing()
-    if reason is not None:
-        pytest.skip(reason)
     from comfy_server import ComfyServer
 
     models = tmp_path_factory.mktemp("page_models")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny_backbone import TinyBackbone
 from tiny_styles import tensors_of
-from tiny_training import Recorder, run, small_config, tiny_pictures, trained_bytes
+from tiny_training import Recorder, run, small_config, tiny_pictures, trained, trained_bytes
 
 from acfun_ops.alignment import ALIGNMENTS
 from acfun_ops.errors import ACFunError
@@ -76,7 +76,7 @@ def test_gradients_flow_through_the_context_and_not_through_the_latents():
 
 
 def test_pseudo_word_moves_in_every_fourth_step():
-    vectors = [run(small_config(steps=n)).style.vectors["l"] for n in (1, 2, 4, 5, 8)]
+    vectors = [trained(small_config(steps=n)).style.vectors["l"] for n in (1, 2, 4, 5, 8)]
     assert torch.equal(vectors[0], vectors[1])
     assert torch.equal(vectors[0], vectors[2])
     assert not torch.equal(vectors[2], vectors[3])
@@ -211,7 +211,7 @@ def test_precision_is_that_of_the_unet_alone(precision):
     assert {tensor.dtype for tensor in result.state.weights.values()} == {torch.float32}
     assert all(torch.isfinite(tensor).all() for tensor in result.state.weights.values())
     assert bool(result.state.scaler) == (precision == "fp16")
-    exact = run(small_config(precision="fp32"))
+    exact = trained(small_config(precision="fp32"))
     assert result.losses == pytest.approx(exact.losses, rel=0.05)
 
 
@@ -237,14 +237,14 @@ def test_auto_precision_is_the_models_own():
     ],
 )
 def test_every_option_has_an_effect(change):
-    plain, other = (small_config(steps=3), small_config(steps=3, **change))
-    assert changed(run(plain).style, run(other).style)
+    other = run(small_config(steps=3, **change)).style
+    assert changed(trained(small_config(steps=3)).style, other)
 
 
 @pytest.mark.parametrize("pictures", [{"styles": 2}, {"faces": 2}, {"masked": True}])
 def test_several_pictures_and_a_mask_have_an_effect(pictures):
     several = run(small_config(), pictures=tiny_pictures(**pictures)).style
-    assert changed(run(small_config()).style, several)
+    assert changed(trained(small_config()).style, several)
 
 
 def test_all_style_and_face_pictures_are_drawn_from():

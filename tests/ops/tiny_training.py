@@ -76,6 +76,17 @@ def run(
 
 
 @cache
+def trained(config: TrainConfig) -> TrainResult:
+    """Return the result of an undisturbed run on the default pair."""
+    return run(config)
+
+
+@cache
+def cancelled(config: TrainConfig, step: int) -> TrainResult:
+    """Return the result of a run on the default pair that is stopped at a step."""
+    return run(config, on_event=Recorder(stop_at=step))
+
+
 def trained_bytes(config: TrainConfig) -> bytes:
     """Return the bytes of the style that an undisturbed run on the default pair ends with."""
-    return style_bytes(run(config).style)
+    return style_bytes(trained(config).style)

@@ -1,0 +1,270 @@
+"""Bad input meets one clear sentence that names the socket or file and the remedy."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+from comfy_graphs import node
+from pack_nodes import picture
+from style_graphs import styled_graph, training_graph
+
+RAW_ERRORS = re.compile(
+    r"size mismatch|must match the size|mat1 and mat2|shapes cannot|Expected .*channel|not subscri"
+    r"|has no attribute|NoneType",
+    re.IGNORECASE,
+)
+FLAT = {"color": 0, "batch_size": 1}
+
+
+@pytest.fixture
+def style_name(acfun, server):
+    (server.styles_dir / "sd1.safetensors").write_bytes(acfun.bytes_of(acfun.style()))
+    return "sd1.safetensors"
+
+
+def trained_on(change):
+    """Return a function that gives a training graph changed in one way."""
+
+    def build(server, models_dir, style_name):
+        graph = training_graph(server, models_dir)
+        graph["train"]["inputs"] |= change.get("train", {})
+        for name in ("other", "image"):
+            if name in change:
+                graph[name] = change[name](models_dir)
+        return graph
+
+    return build
+
+
+def checkpoint(key):
+    return lambda models_dir: node("CheckpointLoaderSimple", ckpt_name=models_dir.name(key))
+
+
+def image(width, height):
+    return lambda models_dir: node("EmptyImage", width=width, height=height, **FLAT)
+
+
+def applied(checkpoint_key):
+    def build(server, models_dir, style_name):
+        return styled_graph(models_dir, style_name, checkpoint_key)
+
+    return build
+
+
+def only(node_id, checkpoint_key):
+    """Return a graph that applies an SD1 style with one of the two nodes only."""
+
+    def build(server, models_dir, style_name):
+        graph = styled_graph(models_dir, style_name, checkpoint_key)
+        graph = {key: graph[key] for key in ("checkpoint", "style", node_id)}
+        return graph | {"show": node("PreviewAny", source=[node_id, 0])}
+
+    return build
+
+
+IN_SERVER = {
+    "training on SD3": (
+        trained_on({"other": checkpoint("sd3"), "train": {"model": ["other", 0]}}),
+        ["ACFunTrainStyle", "SD3", "Connect a checkpoint of the SD1.x, SD2.x or SDXL family"],
+    ),
+    "adapters on SD3": (
+        only("adapters", "sd3"),
+        ["ACFunApplyAdapters", "SD3", "Connect a checkpoint of the SD1.x, SD2.x or SDXL family"],
+    ),
+    "adapters of SD1 on SDXL": (
+        only("adapters", "sdxl"),
+        ["trained on sd1", "connected model is sdxl", "Load a sd1 checkpoint"],
+    ),
+    "embedding of SD1 on SDXL": (
+        only("positive", "sdxl"),
+        ["trained with the text encoders l", "clip has g, l", "Connect the CLIP of the model"],
+    ),
+    "no clip in training": (
+        trained_on({"other": checkpoint("unet_only"), "train": {"clip": ["other", 1]}}),
+        ["The socket clip brings nothing", "Connect a checkpoint's CLIP"],
+    ),
+    "no clip in applying": (
+        only("positive", "unet_only"),
+        ["The socket clip brings nothing", "Connect a CLIP"],
+    ),
+    "no vae": (
+        trained_on({"other": checkpoint("unet_only"), "train": {"vae": ["other", 2]}}),
+        ["The socket vae brings nothing", "Connect a checkpoint's VAE or a VAE Loader"],
+    ),
+    "clip of SDXL on SD1": (
+        trained_on({"other": checkpoint("sdxl"), "train": {"clip": ["other", 1]}}),
+        ["clip gives embeddings 2048 wide, the model takes 768", "CLIP of the same checkpoint"],
+    ),
+    "no S* in the prompt": (
+        trained_on({"train": {"prompt": "a painting of a woman, GRASS*"}}),
+        ["does not name the style", "Write, for example: A painting of a woman in S* style"],
+    ),
+    "an empty prompt": (
+        trained_on({"train": {"prompt": "  "}}),
+        ["The training prompt is empty", "for example: A painting of a woman in S* style"],
+    ),
+    "one pixel": (
+        trained_on({"image": image(1, 1), "train": {"style_image": ["image", 0]}}),
+        ["style_image is 1 x 1 pixels", "each side must be 64 or more", "Use a larger picture"],
+    ),
+    "extreme aspect": (
+        trained_on({"image": image(1000, 70), "train": {"face_image": ["image", 0]}}),
+        ["face_image is 1000 x 70 pixels", "at most 4 : 1 is taken", "Crop it first"],
+    ),
+    "odd resolution": (
+        trained_on({"train": {"resolution": 100}}),
+        ["resolution is 100; expected 0 or a multiple of 64"],
+    ),
+    "no weight at all": (
+        trained_on({"train": {"style_weight": 0.0, "face_weight": 0.0}}),
+        ["style_weight and face_weight must be above 0", "Raise them"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", IN_SERVER)
+def test_a_mistake_is_told_in_the_server(server, models_dir, style_name, case):
+    build, sentences = IN_SERVER[case]
+    before = set(server.styles_dir.rglob("*"))
+    error = server.run_failing(build(server, models_dir, style_name))
+    for sentence in sentences:
+        assert sentence in error
+    assert RAW_ERRORS.search(error) is None
+    assert set(server.styles_dir.rglob("*")) == before
+
+
+def test_the_unchanged_graphs_of_those_mistakes_run(server, models_dir, style_name):
+    server.run(training_graph(server, models_dir))
+    server.run(styled_graph(models_dir, style_name))
+
+
+def with_nan(pictures):
+    pictures = pictures.clone()
+    pictures[0, 3, 4, 1] = float("nan")
+    return pictures
+
+
+PICTURES = {
+    "NaN": (with_nan(picture(1)), r"{} holds NaN or infinite values; .*Check the node"),
+    "infinite": (picture(1) / 0, r"{} holds NaN or infinite values"),
+    "empty batch": (picture(1)[:0], r"{} is an empty batch: .*Connect one"),
+    "no picture": (torch.zeros(64, 64), r"{} must be pictures of shape .*Connect an IMAGE output"),
+    "five channels": (picture(1, channels=5), r"{} must be pictures of shape .*\(1, 64, 64, 5\)"),
+    "low": (picture(1, height=63), r"{} is 64 x 63 pixels; .*Use a larger picture"),
+}
+
+
+@pytest.mark.parametrize("role", ["style_image", "face_image"])
+@pytest.mark.parametrize("case", PICTURES)
+def test_a_useless_picture_is_refused_before_training(acfun, role, case):
+    pictures, reason = PICTURES[case]
+    acfun.texts.clear()
+    with pytest.raises(acfun.error, match=reason.format(role)):
+        acfun.train(**{role: pictures})
+    assert acfun.texts == []
+
+
+def test_alpha_grey_and_large_pictures_are_converted(acfun):
+    def loss_of(pictures):
+        return acfun.train(style_image=pictures, face_image=pictures, steps=1)[1]
+
+    colour, grey, wide = picture(1), picture(1, channels=1), picture(1, 2000, 8000)
+    clear = torch.cat([colour, torch.zeros_like(grey)], dim=-1)
+    losses = loss_of(colour), loss_of(grey), loss_of(clear)
+    assert len({*map(tuple, losses)}) == 3
+    assert loss_of(torch.cat([colour, torch.ones_like(grey)], dim=-1)) == losses[0]
+    assert loss_of(grey.expand(-1, -1, -1, 3)) == losses[1]
+    assert loss_of(torch.ones_like(colour)) == losses[2]
+    assert loss_of(wide) == loss_of(wide[:, :, 3000:5000])
+
+
+@pytest.mark.parametrize(
+    ("mask", "reason"),
+    [
+        (torch.zeros(1, 64, 64), r"face_mask is empty .*Paint the face or disconnect"),
+        (torch.ones(2, 64, 64), r"face_mask must hold one mask or one per face photo \(1\)"),
+        (torch.full((1, 64, 64), float("nan")), "face_mask holds NaN"),
+    ],
+    ids=["empty", "two masks", "NaN"],
+)
+def test_a_useless_face_mask_is_refused(acfun, mask, reason):
+    with pytest.raises(acfun.error, match=reason):
+        acfun.train(face_mask=mask)
+
+
+def narrower(style):
+    """Return a style as if trained with a smaller CLIP vision model."""
+    keys = ("key.weight", "value.weight")
+    abstract = {n: t[:, :768] if n.endswith(keys) else t for n, t in style.abstract.items()}
+    return replace(style, style_tokens=style.style_tokens[:, :768], abstract=abstract)
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "reason"),
+    [
+        (narrower, {}, r"tokens 768 wide; the connected clip_vision gives 1024\. Connect the CLIP"),
+        (lambda style: style, {"checkpoint": "sd2_v"}, r"trained on sd1 .*Connect the model that"),
+        (lambda style: style, {"rank": 9}, r"another rank .*Set the rank it was trained with"),
+    ],
+    ids=["clip_vision", "model", "rank"],
+)
+def test_resuming_with_other_models_or_options_is_refused(acfun, change, options, reason):
+    with pytest.raises(acfun.error, match=reason):
+        acfun.train(**options, seed=50, resume_from=change(acfun.style()))
+
+
+def without_middle(style):
+    return {block: s for block, s in style.concrete.items() if block != "middle_block.0"}
+
+
+def with_narrow_middle(style):
+    state = {name: t[..., :100] for name, t in style.concrete["middle_block.0"].items()}
+    state |= {name: t[:100] for name, t in state.items() if name.startswith(("scale", "shift"))}
+    return dict(style.concrete) | {"middle_block.0": state}
+
+
+@pytest.mark.parametrize("change", [without_middle, with_narrow_middle])
+def test_a_style_of_other_blocks_or_widths_is_refused(acfun, comfy, change):
+    other = replace(acfun.style(), concrete=change(acfun.style()))
+    with pytest.raises(acfun.error, match=r"trained on sd1 .* differs in blocks or widths"):
+        acfun.adapt(comfy.checkpoint("sd1")[0], other)
+    with pytest.raises(acfun.error, match=r"trained on sd1 .*blocks differ in name or width"):
+        acfun.train(seed=50, resume_from=other)
+
+
+@pytest.mark.parametrize(("of", "on"), [("sd1", "sdxl"), ("sdxl", "sd1"), ("sd2_v", "sd1")])
+@pytest.mark.parametrize("text", ["in S* style", "a woman"])
+def test_a_clip_of_another_family_is_refused(acfun, comfy, of, on, text):
+    with pytest.raises(acfun.error, match=r"(text encoders|prompt embeddings)") as error:
+        acfun.embed(acfun.style(of), comfy.checkpoint(on)[1], text)
+    assert RAW_ERRORS.search(str(error.value)) is None
+    assert "CLIP of the model family" in str(error.value)
+
+
+@pytest.mark.parametrize("socket", ["model", "clip", "vae", "clip_vision"])
+def test_an_empty_socket_is_named(acfun, socket):
+    with pytest.raises(acfun.error, match=rf"The socket {socket} brings nothing\. Connect "):
+        acfun.train(**{socket: None})
+
+
+def test_a_vae_of_another_family_is_named(acfun, comfy, monkeypatch):
+    vae = comfy.checkpoint("sd1")[2]
+    monkeypatch.setattr(vae, "encode", lambda pictures: torch.zeros(1, 16, 8, 8))
+    with pytest.raises(acfun.error, match=r"The vae gives latents .* Connect the VAE"):
+        acfun.train()
+
+
+def test_a_prompt_of_nothing_but_stand_ins_is_refused(acfun, comfy):
+    words = "sks lun grr zwx hta ucc phol"
+    clip = comfy.checkpoint("sd1")[1]
+    with pytest.raises(acfun.error, match=r"holds all of the words .* Remove one of them"):
+        acfun.embed(acfun.style(), clip, f"{words} S*")
+    acfun.embed(acfun.style(), clip, words)
+
+
+def test_adapters_that_could_never_act_are_refused(acfun, comfy):
+    with pytest.raises(acfun.error, match=r"start_percent \(0\.6\) is after end_percent \(0\.5\)"):
+        acfun.adapt(comfy.checkpoint("sd1")[0], acfun.style(), start_percent=0.6, end_percent=0.5)
