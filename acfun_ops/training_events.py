@@ -67,4 +67,4 @@ class NoticeEvent:
 
 Event = StepEvent | PreviewEvent | NoticeEvent
 OnEvent = Callable[[Event], bool]
-"""Is told of every event; returns True to stop training and keep what there is."""
+"""Is told of every event; True after a step or a preview stops training and keeps what there is."""
