@@ -12,6 +12,11 @@ from .trainables import Trainables
 MAX_GRAD_NORM = 1.0
 VECTORS_EVERY = 4
 
+STATE_MISFIT = (
+    "The training state does not fit this training. Delete it; training then goes on from the "
+    "style's weights alone."
+)
+
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -117,7 +122,4 @@ class Optimization:
             if scaler:
                 self.scaler.load_state_dict(dict(scaler))
         except (RuntimeError, KeyError, ValueError) as error:
-            raise ACFunError(
-                "The training state does not fit this training. Delete it; training then goes on "
-                "from the style's weights alone."
-            ) from error
+            raise ACFunError(STATE_MISFIT) from error

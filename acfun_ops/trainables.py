@@ -39,6 +39,7 @@ class Trainables(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
+        self.heads = heads
         self.blocks = tuple(widths)
         with torch.random.fork_rng(devices=[]):  # torch's own layers draw from its global generator
             self.abstract = AbstractFusion(text_dim, image_dim, layers, heads, dropout)
@@ -85,6 +86,11 @@ class Trainables(nn.Module):
                 f"resume_from was trained on {style.facts.family} with {len(style.concrete)} "
                 f"blocks; this model's {len(widths)} blocks differ in name or width. Connect the "
                 "model that it was trained on, or disconnect resume_from."
+            )
+        if style.facts.heads != self.heads:
+            raise ACFunError(
+                f"resume_from was trained with {style.facts.heads} attention heads, this training "
+                f"asks for {self.heads}. Set heads to {style.facts.heads}."
             )
         try:
             self.abstract.load_state_dict(style.abstract)

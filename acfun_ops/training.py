@@ -12,13 +12,14 @@ from .concrete_fusion import attached
 from .diffusion import add_noise, draw_sigma
 from .drawing import draw_latent
 from .encoded_pair import encode_pair, run_of
-from .errors import is_out_of_memory
-from .optimization import VECTORS_EVERY, DivergedError, Optimization
+from .errors import ACFunError, is_out_of_memory
+from .optimization import STATE_MISFIT, VECTORS_EVERY, DivergedError, Optimization
 from .resume_file import TrainState
 from .style_file import Style
 from .train_config import TrainConfig
 from .trainables import Trainables
 from .training_events import (
+    MESSAGES,
     NoticeEvent,
     OnEvent,
     Outcome,
@@ -34,15 +35,6 @@ IMAGERY_STEPS = 10
 IMAGERY_EVERY = 25
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_MESSAGES = {
-    "finished": "Trained {step} steps.",
-    "cancelled": "Stopped after step {step} of {total}; load the kept style and connect it to "
-    "resume_from to go on.",
-    "out of memory": "Out of memory in the step after {step} of {total}. Lower resolution, turn "
-    "gradient_checkpointing on, or close other programs that use the GPU.",
-    "diverged": "The loss is not finite any more; the weights of step {step} are kept. Lower "
-    "learning_rate (halve it), or set precision to bf16 or fp32.",
-}
 
 
 def fit(
@@ -264,7 +256,10 @@ class _Run:
 
     def _restore(self, state: TrainState) -> None:
         self.optimization.restore(state.weights, state.moments, state.scaler)
-        self.generator.set_state(state.generator)
+        try:
+            self.generator.set_state(state.generator)
+        except RuntimeError as error:
+            raise ACFunError(STATE_MISFIT) from error
         self.random_state = state.generator
         self.step, self.losses = state.step, state.losses.tolist()
         kept = {name: tensor.to(self.device) for name, tensor in state.kept.items()}
@@ -289,7 +284,7 @@ class _Run:
 
     def _result(self, outcome: Outcome) -> TrainResult:
         facts = replace(self.facts, steps=self.step)
-        message = _MESSAGES[outcome].format(step=self.step, total=self.config.steps)
+        message = MESSAGES[outcome].format(step=self.step, total=self.config.steps)
         return TrainResult(
             style=self.trainables.to_style(facts, self.pair.style_tokens),
             state=None if outcome == "diverged" else self._state(),

@@ -11,6 +11,16 @@ from .style_file import Style
 
 Outcome = Literal["finished", "cancelled", "diverged", "out of memory"]
 
+MESSAGES: dict[Outcome, str] = {
+    "finished": "Trained {step} steps.",
+    "cancelled": "Stopped after step {step} of {total}; load the kept style and connect it to "
+    "resume_from to go on.",
+    "out of memory": "Out of memory in the step after {step} of {total}. Lower resolution, turn "
+    "gradient_checkpointing on, or close other programs that use the GPU.",
+    "diverged": "The loss is not finite any more; the weights of step {step} are kept. Lower "
+    "learning_rate (halve it), or set precision to bf16 or fp32.",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainPictures:

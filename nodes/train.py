@@ -139,7 +139,10 @@ class TrainACFunStyle(io.ComfyNode):
                 raise
         _keep(result, reporter)
         previews = torch.cat(reporter.previews) if reporter.previews else ExecutionBlocker(None)
-        return io.NodeOutput(result.style, {"loss": result.losses}, previews)
+        # The stock loss graph divides by the range of the losses.
+        is_curve = len(set(result.losses)) > 1
+        loss = {"loss": result.losses} if is_curve else ExecutionBlocker(None)
+        return io.NodeOutput(result.style, loss, previews)
 
 
 class _Reporter:
