@@ -52,6 +52,9 @@ class ComfyBackbone:
         digest = hashlib.sha256(str(self.clip.layer_idx).encode())
         for network in (self.unet, *encoders):
             for name, weight in network.named_parameters():
+                # Checkpoints may lack these, and ComfyUI then leaves them uninitialised.
+                if "_projection." in name or name.endswith("logit_scale"):
+                    continue
                 sample = weight.detach().flatten()[:64].float().cpu()
                 digest.update(name.encode() + sample.numpy().tobytes())
         return digest.hexdigest()
