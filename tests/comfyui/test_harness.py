@@ -13,6 +13,7 @@ import torch
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock
 from comfy.model_base import ModelType
 from comfy_graphs import node, text_to_image
+from comfy_library import ComfyLibrary
 from comfy_server import PromptFailedError, failure_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,8 +145,9 @@ def test_checkpoint_is_detected_as_its_family(comfy, checkpoint, family, model_t
     assert vae.first_stage_model is not None
 
 
-def test_loaded_weights_are_finite_inference_tensors(comfy):
-    for patcher in (comfy.checkpoint("sd1")[0], comfy.clip_vision().patcher):
+def test_loaded_weights_are_finite_inference_tensors(models_dir):
+    fresh = ComfyLibrary(models_dir)  # The session's may have been trained on.
+    for patcher in (fresh.checkpoint("sd1")[0], fresh.clip_vision().patcher):
         for name, weight in patcher.model.named_parameters():
             assert weight.is_inference(), name
             assert torch.isfinite(weight.detach()).all(), name

@@ -105,6 +105,15 @@ def test_a_loras_model_and_clip_are_trained_on_and_left_as_they_were(
     assert not torch.equal(picture_before, before[1][0])
 
 
+def test_a_styled_model_is_trained_on_with_its_style(acfun, models, before):
+    styled = acfun.adapt(models["model"], acfun.style(), mask=torch.ones(1, 64, 64))
+    draw(models | {"model": styled})  # In inference mode, before autograd sees the same inserts.
+    losses = acfun.train(model=styled)[1]
+    assert torch.isfinite(torch.tensor(losses)).all()
+    assert losses != acfun.train()[1]
+    assert_untouched(models, before)
+
+
 def test_the_same_seed_gives_the_same_bytes_whatever_torch_was_seeded_with(acfun):
     files, losses = [], []
     for global_seed, seed in ((1, 0), (2, 0), (1, 1)):
@@ -118,6 +127,16 @@ def test_the_same_seed_gives_the_same_bytes_whatever_torch_was_seeded_with(acfun
     assert losses[0] == losses[1]
     assert files[0] != files[2]
     assert losses[0] != losses[2]
+
+
+def test_weights_that_comfyui_leaves_uninitialised_do_not_matter(acfun, models):
+    projection = models["clip"].cond_stage_model.clip_l.transformer.text_projection.weight
+    files = []
+    for _ in range(2):
+        with torch.inference_mode():
+            projection.add_(0.5)  # No SD1 checkpoint has it.
+        files.append(acfun.bytes_of(acfun.train()[0]))
+    assert files[0] == files[1]
 
 
 def test_every_picture_is_encoded_once(acfun, models, monkeypatch):
