@@ -74,7 +74,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(line, red=True, bold=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
     """Yield a running server with the pack and with empty files of the names workflows use."""
     from comfy_server import ComfyServer
@@ -93,7 +93,7 @@ def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServe
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright's event loop would break asyncio in later tests.
 def chromium() -> Iterator[Browser]:
     """Yield a headless Chromium."""
     from playwright.sync_api import sync_playwright
