@@ -139,9 +139,8 @@ class TrainACFunStyle(io.ComfyNode):
                 raise
         _keep(result, reporter)
         previews = torch.cat(reporter.previews) if reporter.previews else ExecutionBlocker(None)
-        # The stock loss graph divides by the range of the losses.
-        is_curve = len(set(result.losses)) > 1
-        loss = {"loss": result.losses} if is_curve else ExecutionBlocker(None)
+        # A resumed style with nothing left to train may come without losses: nothing to plot.
+        loss = {"loss": result.losses} if result.losses else ExecutionBlocker(None)
         return io.NodeOutput(result.style, loss, previews)
 
 
