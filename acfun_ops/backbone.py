@@ -39,7 +39,7 @@ class Backbone(Protocol):
 
     @property
     def family(self) -> str:
-        """The base family: "sd1", "sd2" or "sdxl"."""
+        """The base family: "sd1", "sd2", "sdxl", or "custom" for another context width."""
 
     @property
     def fingerprint(self) -> str:

@@ -1,5 +1,7 @@
 """Drawing a latent from noise with a Backbone, for previews and for the reading ``imagery``."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -28,6 +30,19 @@ def draw_latent(
         plain: the empty prompt, for classifier-free guidance; None for none.
         guidance: its scale.
     """
+    sigmas = sampling_sigmas(backbone.sigmas, steps)
+    denoise = guided_denoiser(backbone, dtype, styled, plain, guidance)
+    return sample_euler(denoise, noise.to(backbone.device), sigmas)
+
+
+def guided_denoiser(
+    backbone: Backbone,
+    dtype: torch.dtype,
+    styled: Context,
+    plain: Context | None,
+    guidance: float,
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return what maps noisy latents and a sigma to clean latents, see :func:`draw_latent`."""
 
     def denoise(noisy: Tensor, sigma: Tensor) -> Tensor:
         with backbone.autocast(dtype):
@@ -37,5 +52,4 @@ def draw_latent(
             unguided = backbone.denoise(noisy, sigma, plain).float()
         return unguided + guidance * (guided - unguided)
 
-    sigmas = sampling_sigmas(backbone.sigmas, steps)
-    return sample_euler(denoise, noise.to(backbone.device), sigmas)
+    return denoise

@@ -1,4 +1,4 @@
-"""The one exception for mistakes that a user can make, and how to know that memory ran out."""
+"""The one exception for mistakes that a user can make, and what other errors say."""
 
 import torch
 
@@ -11,6 +11,11 @@ class ACFunError(ValueError):
 
     The message says what happened, what was expected, what was found and what to do.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its kind if it has none."""
+    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def is_out_of_memory(error: BaseException) -> bool:

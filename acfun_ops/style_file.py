@@ -31,7 +31,7 @@ MAX_FILE_BYTES = 256 * 2**20
 MAX_TENSORS = 4096
 RUN_ID = re.compile(r"[0-9a-f]{16}")
 
-FAMILIES = ("sd1", "sd2", "sdxl")
+FAMILIES = ("sd1", "sd2", "sdxl", "custom")
 
 _INSERT_STATE = {
     f"{layer}.{kind}" for layer in ("down", "scale", "shift") for kind in ("weight", "bias")
@@ -42,8 +42,9 @@ _INSERT_STATE = {
 class StyleFacts:
     """What is known of a style besides its weights.
 
-    format: version of the file's layout. family: "sd1", "sd2" or "sdxl". prompt, pseudo_word: what
-    it was trained with. heads: AFun's attention heads. insert_at, statistics: CFun's variant.
+    format: version of the file's layout. family: "sd1", "sd2", "sdxl", or "custom" for another
+    context width. prompt, pseudo_word: what it was trained with. heads: AFun's attention heads.
+    insert_at, statistics: CFun's variant.
     steps: optimiser steps done. seed, settings: how it was trained. style_hash: SHA-256 of the
     style pictures as trained on. checkpoint: fingerprint of the base weights. run: names the
     training run, and so its resume file. parent: digest of the style that the run started from,

@@ -21,12 +21,22 @@ LAYERS = (
     ("resume_file", "train_config", "trainables"),
     ("training_events", "optimization"),
     ("encoded_pair", "drawing"),
-    ("training",),
+    ("training", "applied_style", "prompt_encoding", "vision_encoding"),
+    ("pipeline_folder", "diffusers_unet", "picture_files", "contact_sheet", "terminal"),
+    ("diffusers_backbone", "saved_training", "device_choice", "command_options"),
+    ("train_command", "generate_command", "inspect_command", "demo_command"),
+    ("__main__",),
 )
 LEVELS = {module: level for level, modules in enumerate(LAYERS) for module in modules}
 MODULES = sorted(path.stem for path in OPS.glob("*.py") if path.stem != "__init__")
 ALLOWED = {*sys.stdlib_module_names, "torch", "einops", "safetensors", "numpy", "transformers"}
-OUTSIDE = {"diffusers_backbone": {"diffusers"}}
+OUTSIDE = {
+    "diffusers_backbone": {"diffusers"},
+    "picture_files": {"PIL"},
+    "contact_sheet": {"PIL"},
+    "demo_command": {"PIL"},
+    "terminal": {"tqdm"},
+}
 
 
 def tree_of(module):

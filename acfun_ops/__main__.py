@@ -1,0 +1,50 @@
+"""``python -m acfun_ops``: train, generate, inspect, demo."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from .command_options import new_parser
+from .errors import ACFunError, is_out_of_memory
+
+_LIBRARIES = {"diffusers", "PIL", "tqdm"}
+_QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    0 is done, 1 a training that could not finish, 2 a mistake of the user, 130 Ctrl-C.
+    """
+    options = new_parser().parse_args(arguments)
+    try:
+        command = importlib.import_module(f".{options.command}_command", __package__)
+        return int(command.run(options))
+    except ACFunError as error:
+        return _fail(str(error), 2)
+    except KeyboardInterrupt:
+        return _fail("Interrupted.", 130)
+    except ModuleNotFoundError as error:
+        if error.name not in _LIBRARIES:
+            raise
+        return _fail(f'{error.name} is not installed. Run: pip install ".[headless]"', 2)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return _fail("Out of memory. Use a smaller size or resolution, or --device cpu.", 1)
+
+
+def _fail(sentence: str, code: int) -> int:
+    sys.stderr.write(f"error: {sentence}\n")
+    return code
+
+
+if __name__ == "__main__":
+    os.environ.update(_QUIET)  # The libraries read it when they are imported.
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Speed, memory and quality figures; never imported by the product."""

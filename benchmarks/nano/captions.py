@@ -1,0 +1,87 @@
+"""What a caption says of a drawing, and the tokenizer of its few words."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from .people import HAIR_COLORS, Person
+from .styles import HUES, WORDS, Named
+
+PHOTO = "a photo"
+ANY_PAINTING = "a painting"
+MAX_TOKENS = 32
+
+
+def caption(person: Person, named: Named | None, random: np.random.Generator) -> str:
+    """Describe a drawing in words, some of which are left out at random; a tenth says nothing."""
+    if random.random() < 0.1:
+        return ""
+    said = lambda: random.random() < 0.75  # noqa: E731
+    medium = PHOTO
+    if named is not None:
+        medium = named.words if said() else ANY_PAINTING
+    words = describe(
+        person,
+        hair_color=said(),
+        hair_length=said(),
+        extras=tuple(extra for extra in ("glasses", "beard", "hat", "smile") if said()),
+    )
+    tones = f" in {named.tones} style" if named is not None and said() else ""
+    return f"{medium} of {words}{tones}"
+
+
+def describe(
+    person: Person,
+    hair_color: bool = True,
+    hair_length: bool = True,
+    extras: tuple[str, ...] = ("glasses", "beard", "hat", "smile"),
+) -> str:
+    """Return a person in words: ``a woman with long red hair and glasses smiling``."""
+    hair = [person.hair_length] * hair_length + [person.hair_color] * hair_color
+    having = [" ".join([*hair, "hair"])] if hair else []
+    having += [word for word in ("glasses", "beard") if word in extras and getattr(person, word)]
+    text = f"a {person.gender}"
+    if having:
+        text += " with " + " and ".join(having)
+    if person.hat and "hat" in extras:
+        text += " wearing a hat"
+    if person.smile and "smile" in extras:
+        text += " smiling"
+    return text
+
+
+def write_tokenizer(folder: Path) -> None:
+    """Write ``vocab.json`` and ``merges.txt`` of a CLIPTokenizer: every word above is one token."""
+    phrases = " ".join([*WORDS.values(), *HUES, *HAIR_COLORS, PHOTO, ANY_PAINTING])
+    grammar = "of with long short hair and glasses beard wearing hat smiling in gray style person"
+    words = list(dict.fromkeys(f"{phrases} {grammar} woman man".split()))
+    letters = [chr(c) for c in range(33, 127)]
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
+    merges = []
+    for word in words:
+        parts = [*word[:-1], f"{word[-1]}</w>"]
+        while len(parts) > 1:
+            pair = next((p for p in merges if p in list(pairwise(parts))), None)
+            if pair is None:
+                pair = (parts[0], parts[1])
+                merges.append(pair)
+            parts = _merged(parts, pair)
+    tokens += dict.fromkeys(a + b for a, b in merges)
+    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges)]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _merged(parts: list[str], pair: tuple[str, str]) -> list[str]:
+    joined: list[str] = []
+    for part in parts:
+        if joined and (joined[-1], part) == pair:
+            joined[-1] += part
+        else:
+            joined.append(part)
+    return joined

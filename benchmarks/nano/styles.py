@@ -1,0 +1,216 @@
+"""Which styles there are: families with a word each to train on, and twelve that are held out."""
+
+import colorsys
+from dataclasses import dataclass
+
+import numpy as np
+
+from .paintings import BACKDROPS, TEXTURES, Color, Style, Texture
+from .portraits import Deformation
+
+WORDS: dict[Texture, str] = {
+    "brush": "an oil painting",
+    "swirl": "an impressionist painting",
+    "hatch": "a sketch",
+    "dots": "a pointillist painting",
+    "wash": "a watercolor",
+    "tiles": "a mosaic",
+    "flat": "a poster",
+}
+HUES = ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink")
+
+
+@dataclass(frozen=True)
+class Named:
+    """A style with the words that a caption has for it."""
+
+    style: Style
+    words: str
+    tones: str
+
+
+def draw_style(random: np.random.Generator, is_loose: bool = False) -> Named:
+    """Draw a training style at random, none of which is a held-out one; a loose one is coarser."""
+    amounts, contours = ((0.5, 1.0), 0.4) if is_loose else ((0.35, 0.8), 0.5)
+    while True:
+        hue = int(random.integers(len(HUES)))
+        dull = random.random() < 0.25
+        texture = TEXTURES[random.integers(len(TEXTURES))]
+        style = Style(
+            palette=_palette(random, hue / len(HUES) + random.normal(0, 0.02), dull),
+            texture=texture,
+            keep=float(random.uniform(0.1, 0.6)),
+            period=float(random.uniform(4, 8)),
+            amount=float(random.uniform(*amounts)),
+            angle=float(random.uniform(0, np.pi)),
+            levels=int(random.integers(3, 7)) if random.random() < 0.35 or texture == "flat" else 0,
+            outline=float(random.uniform(0.5, 1)) if random.random() < contours else 0.0,
+            outline_color=tuple(random.uniform(0, 0.25, 3).tolist()),
+            backdrop=BACKDROPS[random.choice(len(BACKDROPS), p=[0.55, 0.15, 0.15, 0.15])],
+            deformation=Deformation(
+                height=float(random.choice([1, random.uniform(0.9, 1.15)])),
+                eyes=float(random.choice([1, random.uniform(0.85, 1.35)])),
+                width=float(random.choice([1, random.uniform(0.88, 1.08)])),
+            ),
+        )
+        if not any(_alike(style, held.style) for held in HELD_OUT.values()):
+            return Named(style, WORDS[texture], "gray" if dull else HUES[hue])
+
+
+def _palette(random: np.random.Generator, hue: float, dull: bool) -> tuple[Color, ...]:
+    """Return four colours from dark to light around a hue, the lights drifting away from it."""
+    drift = random.normal(0, 0.10)
+    strength = random.uniform(0.02, 0.15) if dull else random.uniform(0.45, 0.95)
+    low, high = random.uniform(0.03, 0.2), random.uniform(0.82, 0.98)
+    colors = []
+    for place in np.linspace(0, 1, 4):
+        light = low + (high - low) * place
+        pale = strength * (1 - 0.55 * place)
+        colors.append(colorsys.hls_to_rgb((hue + drift * (place - 0.4)) % 1, light, pale))
+    return tuple(colors)
+
+
+def _alike(one: Style, other: Style) -> bool:
+    near = np.abs(np.array(one.palette[1]) - np.array(other.palette[1])).max() < 0.12
+    light = np.abs(np.array(one.palette[-1]) - np.array(other.palette[-1])).max() < 0.2
+    return one.texture == other.texture and bool(near and light)
+
+
+def _hex(*colors: str) -> tuple[Color, ...]:
+    return tuple(tuple(int(c[i : i + 2], 16) / 255 for i in (0, 2, 4)) for c in colors)
+
+
+HELD_OUT = {
+    "gold tiles": Named(
+        Style(
+            palette=_hex("2a1a08", "a0660c", "e0a81c", "fff0b0"),
+            texture="tiles",
+            keep=0.25,
+            period=6,
+            amount=0.7,
+            angle=0.5,
+            outline=0.7,
+            backdrop="halo",
+        ),
+        words=WORDS["tiles"],
+        tones="yellow",
+    ),
+    "blue swirls": Named(
+        Style(
+            palette=_hex("08123c", "1f4fa0", "5aa0d8", "f4e890"),
+            texture="swirl",
+            keep=0.25,
+            period=6,
+            amount=0.75,
+            angle=0.6,
+            outline=0.6,
+        ),
+        words=WORDS["swirl"],
+        tones="blue",
+    ),
+    "red woodcut": Named(
+        Style(
+            palette=_hex("1a0606", "8a1410", "e84a2c", "fbe8c8"),
+            texture="hatch",
+            keep=0.12,
+            amount=0.75,
+            levels=4,
+            outline=0.9,
+        ),
+        words=WORDS["hatch"],
+        tones="red",
+    ),
+    "candy dots": Named(
+        Style(
+            palette=_hex("401058", "d0208c", "f8a0c0", "fffad0"),
+            texture="dots",
+            keep=0.25,
+            amount=0.7,
+            outline=0.8,
+            outline_color=(0.15, 0.0, 0.25),
+            backdrop="blocks",
+        ),
+        words=WORDS["dots"],
+        tones="pink",
+    ),
+    "long green": Named(
+        Style(
+            palette=_hex("0c2418", "2c7048", "8cc060", "f0f4b8"),
+            texture="brush",
+            keep=0.3,
+            period=6,
+            amount=0.75,
+            angle=1.2,
+            outline=0.6,
+            deformation=Deformation(height=1.12, eyes=0.9, width=0.9),
+        ),
+        words=WORDS["brush"],
+        tones="green",
+    ),
+    "violet wash": Named(
+        Style(
+            palette=_hex("241848", "6848a8", "b8a0e0", "fbf4ff"),
+            texture="wash",
+            keep=0.2,
+            period=6,
+            amount=0.8,
+            outline=0.6,
+            outline_color=(0.2, 0.1, 0.35),
+        ),
+        words=WORDS["wash"],
+        tones="purple",
+    ),
+    "teal poster": Named(
+        Style(
+            palette=_hex("041c24", "0c6c74", "3cc4b4", "fdf2d8"),
+            texture="flat",
+            keep=0.15,
+            levels=4,
+            outline=1.0,
+            backdrop="stripes",
+            deformation=Deformation(eyes=1.25),
+        ),
+        words=WORDS["flat"],
+        tones="teal",
+    ),
+    "pencil": Named(
+        Style(
+            palette=_hex("181818", "686868", "c0c0bc", "fafaf6"),
+            texture="hatch",
+            keep=0.08,
+            amount=0.75,
+            angle=2.2,
+            outline=0.9,
+        ),
+        words=WORDS["hatch"],
+        tones="gray",
+    ),
+    "sunset brush": Named(
+        Style(
+            palette=_hex("3c0c28", "b83c30", "f8903c", "fff0a8"),
+            texture="brush",
+            keep=0.3,
+            amount=0.75,
+            angle=2.4,
+            levels=5,
+            outline=0.6,
+            backdrop="halo",
+        ),
+        words=WORDS["brush"],
+        tones="orange",
+    ),
+    "ocean tiles": Named(
+        Style(
+            palette=_hex("061428", "14507c", "48a8c8", "e8fbf4"),
+            texture="tiles",
+            keep=0.2,
+            period=6,
+            amount=0.65,
+            angle=1.0,
+            outline=0.8,
+            backdrop="stripes",
+        ),
+        words=WORDS["tiles"],
+        tones="blue",
+    ),
+}

@@ -1,0 +1,62 @@
+"""From rows to results: what every benchmark's command does."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from .ablations import chosen
+from .bench import Section, rows_of
+from .report import write_report
+from .runs import OpenBench, measure_again, run_rows
+
+WORK = Path("out/quality")
+RESULTS = Path(__file__).parent / "results"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that all benchmarks share."""
+    parser.add_argument(
+        "--work", type=Path, default=WORK, help="where runs are kept; an interrupted one goes on"
+    )
+    parser.add_argument("--results", type=Path, help="where the report goes")
+    parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="TITLE", help="run these sections alone"
+    )
+    parser.add_argument(
+        "--measure-again", action="store_true", help="compute all figures anew from the pictures"
+    )
+
+
+def evaluate(
+    open_bench: OpenBench, sections: Sequence[Section], options: argparse.Namespace
+) -> None:
+    """Run what is missing of some sections and write their report.
+
+    Args:
+        open_bench: see :func:`run_rows`.
+        sections: of which ``options.only`` chooses.
+        options: of :func:`add_options`.
+
+    Raises:
+        ValueError: an expectation names a figure that the bench does not measure.
+    """
+    picked = chosen(sections, options.only)
+    bench = open_bench()
+    check_figures(picked, [figure.name for figure in bench.figures])
+    rows = rows_of(picked)
+    if options.measure_again:
+        measure_again(open_bench, rows, options.work)
+    runs = run_rows(open_bench, rows, options.work, options.workers)
+    write_report(bench, picked, runs, options.results or RESULTS / bench.name)
+
+
+def check_figures(sections: Sequence[Section], figures: Sequence[str]) -> None:
+    """Refuse expectations about figures that are not measured, before hours are spent on them."""
+    for section in sections:
+        for expectation in section.expectations:
+            if expectation.figure not in figures:
+                raise ValueError(
+                    f"section '{section.title}' expects something of '{expectation.figure}'; "
+                    f"measured are {', '.join(figures)}"
+                )

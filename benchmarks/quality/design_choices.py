@@ -1,0 +1,41 @@
+"""The sections on the product's own choices: what each default is measured against."""
+
+from dataclasses import replace
+
+from .ablations import OURS, Setting, ablation_row, our_row
+from .bench import Expectation, Row, Section
+
+RANKS = (8, 128)
+LEARNING_RATES = (1e-4, 3e-4, 3e-3)
+
+
+def design_choices(setting: Setting) -> Section:
+    """Choices of DESIGN undone one at a time."""
+    undone = {
+        "pooled style tokens": {"variant": "pooled tokens"},
+        "S* not learnt": {"variant": "fixed word"},
+        "AFun without residual": {"variant": "no residual"},
+    }
+    rows = [our_row(setting)]
+    rows += [ablation_row(setting, name, **changes) for name, changes in undone.items()]
+    for rank in RANKS:
+        config = replace(setting.config, rank=rank)
+        rows.append(ablation_row(setting, f"rank {rank}", config=config))
+    return Section(
+        title="Design choices",
+        rows=rows,
+        reference=OURS,
+        is_ranked=True,
+        expectations=[
+            Expectation(f"{name} is no better", name, "structure", "lower", OURS) for name in undone
+        ],
+    )
+
+
+def learning_rates(setting: Setting) -> Section:
+    """The step size."""
+    rows: list[Row] = [our_row(setting)]
+    for rate in LEARNING_RATES:
+        config = replace(setting.config, learning_rate=rate)
+        rows.append(ablation_row(setting, f"learning rate {rate:g}", config=config))
+    return Section(title="Learning rate", rows=rows, reference=OURS, is_ranked=True)

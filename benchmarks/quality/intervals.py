@@ -1,0 +1,114 @@
+"""Means with bootstrap intervals over pairs, paired differences, and the overall rank."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.float64]
+Verdict = Literal["found", "not found", "within the interval"]
+
+RESAMPLES = 10_000
+SEED = 0
+COVERAGE = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap_mean(values: Sequence[float] | Numbers) -> Interval:
+    """Return the mean over pairs and its percentile bootstrap interval (Efron, 1979).
+
+    Args:
+        values: one per pair, 2 or more; always resampled by the same draws.
+
+    Raises:
+        ValueError: fewer than two values, or one that is not finite.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1 or len(numbers) < 2 or not np.isfinite(numbers).all():
+        raise ValueError("an interval needs two or more finite values")
+    return _interval(float(numbers.mean()), numbers[_draws(len(numbers))].mean(axis=1))
+
+
+def paired_difference(
+    values: Sequence[float] | Numbers, reference: Sequence[float] | Numbers
+) -> Interval:
+    """Return the mean difference over pairs, values less reference, and its interval.
+
+    Raises:
+        ValueError: not the same number of values.
+    """
+    ours, theirs = np.asarray(values, np.float64), np.asarray(reference, np.float64)
+    if ours.shape != theirs.shape:
+        raise ValueError("a paired difference needs both rows on the same pairs")
+    return bootstrap_mean(ours - theirs)
+
+
+def verdict(difference: Interval, expected: Literal["higher", "lower"]) -> Verdict:
+    """Say whether a paired difference lies on the expected side of zero.
+
+    "found": the whole interval does. "not found": the whole interval is on the other side, or the
+    difference is exactly zero throughout. Else zero is within the interval.
+    """
+    low, high = difference.low, difference.high
+    if expected == "lower":
+        low, high = -high, -low
+    if low > 0:
+        return "found"
+    return "not found" if high < 0 or low == high == 0 else "within the interval"
+
+
+def mean_ranks(
+    figures: Mapping[str, Sequence[Numbers]],
+    better: Sequence[Literal["higher", "lower"]],
+    weights: Sequence[float],
+) -> dict[str, Interval]:
+    """Return each row's rank among the rows, averaged over figures; 1 is best.
+
+    Rows are ranked by their means over pairs; the interval resamples the pairs of all rows
+    together. Ties share the mean of their ranks.
+
+    Args:
+        figures: by row, one ``(pairs,)`` array per figure; all rows on the same pairs.
+        better: which way each figure is better.
+        weights: how much each figure counts.
+    """
+    values = np.array([list(row) for row in figures.values()], dtype=np.float64)
+    signs = np.array([-1.0 if way == "higher" else 1.0 for way in better])[None, :, None]
+    values = values * signs  # rows, figures, pairs; lower is better now
+    shares = np.asarray(weights, dtype=np.float64) / np.sum(weights)
+    draws = _draws(values.shape[-1])
+    resampled = np.stack(
+        [_ranks(values[..., draw].mean(axis=-1)) @ shares for draw in draws], axis=-1
+    )
+    ranks = _ranks(values.mean(axis=-1)) @ shares
+    return {
+        row: _interval(float(rank), spread)
+        for row, rank, spread in zip(figures, ranks, resampled, strict=True)
+    }
+
+
+def _ranks(means: Numbers) -> Numbers:
+    """Return ranks ``(rows, figures)`` of means ``(rows, figures)``, 1 for the lowest."""
+    above, below = means[:, None, :], means[None, :, :]
+    ranks: Numbers = (above > below).sum(axis=1) + ((above == below).sum(axis=1) + 1) / 2
+    return ranks
+
+
+def _draws(count: int) -> NDArray[np.int64]:
+    return np.random.default_rng(SEED).integers(count, size=(RESAMPLES, count))
+
+
+def _interval(mean: float, resampled: Numbers) -> Interval:
+    tail = (1 - COVERAGE) / 2
+    low, high = np.quantile(resampled, [tail, 1 - tail])
+    return Interval(mean, float(low), float(high))

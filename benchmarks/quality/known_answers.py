@@ -1,0 +1,78 @@
+"""Rows that need no model: the true answer, and the two pictures that a method is given."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from acfun_ops.diffusers_backbone import DiffusersBackbone
+from benchmarks.nano.held_out import held_out_pair
+
+from .ablations import OURS, Setting, ablation_row, our_row
+from .bench import Expectation, Row, Section
+from .pairs import Pair, Sampling
+
+Which = Literal["truth", "face", "style", "spliced"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownAnswer:
+    """Hands out a picture of the pair itself: what the figures say of it bounds what they mean."""
+
+    which: Which
+    learns: ClassVar[bool] = False
+
+    def learnt_as(self) -> "KnownAnswer":
+        """See Method."""
+        return self
+
+    def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
+        """See Method."""
+
+    def draw(
+        self,
+        backbone: DiffusersBackbone,
+        pair: Pair,
+        learnt: Path,
+        noise: Tensor,
+        sampling: Sampling,
+    ) -> tuple[Tensor, Tensor]:
+        """See Method. The pair's name begins with its number."""
+        known = held_out_pair(int(pair.name.split()[0]))
+        pictures = torch.from_numpy(getattr(known, self.which)).expand(len(noise), -1, -1, -1)
+        return pictures, pictures
+
+
+def known_answers(setting: Setting) -> Section:
+    """What the figures say of the true answer, of the photo and of the style picture."""
+    answers: dict[str, Which] = {
+        "the true answer": "truth",
+        "the photo itself": "face",
+        "the style picture itself": "style",
+    }
+    rows = [
+        Row(name=name, method=KnownAnswer(which=which), steps=0, sampling=setting.sampling)
+        for name, which in answers.items()
+    ]
+    return Section(title="Known answers", rows=[our_row(setting), *rows], reference=OURS)
+
+
+def spliced_faces(setting: Setting) -> Section:
+    """A face spliced from two people's photos (the paper: it still gives one coherent face)."""
+    spliced, photo = "spliced face", "the spliced photo itself"
+    row = KnownAnswer(which="spliced")
+    return Section(
+        title="Spliced faces",
+        rows=[
+            our_row(setting),
+            ablation_row(setting, spliced, spliced=True),
+            Row(name=photo, method=row, steps=0, sampling=setting.sampling),
+        ],
+        reference=OURS,
+        expectations=[
+            Expectation("the seam is gone", spliced, "seam", "lower", photo),
+            Expectation("what was spliced off is lost", spliced, "rank1", "lower", OURS),
+        ],
+    )

@@ -1,0 +1,132 @@
+"""The peer that changes the U-Net: DreamBooth by low-rank updates of its attention."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from acfun_ops.backbone import Context
+from acfun_ops.diffusers_backbone import DiffusersBackbone
+from acfun_ops.errors import ACFunError
+
+from .pairs import STYLE_WORD, Pair, Sampling
+from .peer_training import (
+    FACE_WORD,
+    Lesson,
+    encode_words,
+    learn_by_noise_loss,
+    read_tensors,
+    write_tensors,
+)
+from .sampling import draw_from_noise, encode_square
+
+TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DreamBoothLora:
+    """Two rare words and low-rank updates of the U-Net's attention (Ruiz et al., 2023).
+
+    Real rare words have arbitrary vectors, so these are drawn at random, as long as a usual word's.
+
+    rank: of the updates. stand_in: see encode_words.
+    """
+
+    learning_rate: float = 1e-3
+    rank: int = 8
+    stand_in: str = "z"
+    seed: int = 0
+    learns: ClassVar[bool] = True
+
+    def learnt_as(self) -> "DreamBoothLora":
+        """See Method."""
+        return self
+
+    def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
+        """See Method."""
+        generator = torch.Generator().manual_seed(self.seed)
+        face, style = (_rare_vectors(backbone, generator) for _ in range(2))
+
+        def lesson(picture: Tensor, prompt: str) -> Lesson:
+            with torch.no_grad():
+                context = encode_words(backbone, prompt, style, face, self.stand_in)
+            return Lesson(encode_square(backbone, picture), lambda: context)
+
+        lessons = [
+            lesson(pair.face, f"a photo of {_rare_person(pair)}"),
+            lesson(pair.style, f"a painting in {STYLE_WORD} style"),
+        ]
+        with updated(backbone, self.rank, self.seed) as updates:
+            rate, seed = self.learning_rate, self.seed
+            learn_by_noise_loss(backbone, lessons, list(updates.values()), steps, rate, seed)
+            write_tensors(path, face=face, style=style, unet=updates)
+
+    @torch.no_grad()
+    def draw(
+        self,
+        backbone: DiffusersBackbone,
+        pair: Pair,
+        learnt: Path,
+        noise: Tensor,
+        sampling: Sampling,
+    ) -> tuple[Tensor, Tensor]:
+        """See Method."""
+        groups = read_tensors(learnt, backbone.device)
+
+        def pictures(prompt: str) -> Tensor:
+            prompt = prompt.replace(pair.face_words, _rare_person(pair))
+            context: Context = encode_words(
+                backbone, prompt, groups["style"], groups["face"], self.stand_in
+            )
+            return draw_from_noise(backbone, context, noise, sampling)
+
+        with updated(backbone, self.rank, self.seed) as updates:
+            for name, update in updates.items():
+                update.copy_(groups["unet"][name])
+            return pictures(pair.prompt), pictures(pair.other_prompt)
+
+
+@contextmanager
+def updated(backbone: DiffusersBackbone, rank: int, seed: int) -> Iterator[dict[str, Tensor]]:
+    """Put low-rank updates on the U-Net's attention for the length of a ``with`` block.
+
+    Yields:
+        The updates' weights by name, float32; untrained, they change nothing.
+
+    Raises:
+        ACFunError: the package peft is missing.
+    """
+    try:
+        from peft import LoraConfig
+    except ImportError as error:
+        raise ACFunError("The LoRA peer needs the package peft: pip install peft.") from error
+    unet = backbone.unet
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS)
+    with torch.random.fork_rng(devices=[]):  # peft draws from torch's global generator
+        torch.manual_seed(seed)
+        unet.add_adapter(config)
+    try:
+        updates = {n: p for n, p in unet.named_parameters() if "lora_" in n}
+        for update in updates.values():
+            update.data = update.data.float()
+            update.requires_grad_(True)
+        yield updates
+    finally:
+        unet.unload_lora()
+
+
+def _rare_vectors(backbone: DiffusersBackbone, generator: torch.Generator) -> dict[str, Tensor]:
+    vectors = {}
+    for name, usual in backbone.word_vectors("person").items():
+        drawn = torch.randn(usual.shape, generator=generator).to(usual.device)
+        vectors[name] = drawn * (usual.norm() / drawn.norm())
+    return vectors
+
+
+def _rare_person(pair: Pair) -> str:
+    """Return the face's words with the rare word for their article: "F* woman"."""
+    return f"{FACE_WORD} {pair.face_words.split(maxsplit=1)[-1]}"

@@ -1,0 +1,154 @@
+"""The evaluation on the small prior: unseen people, unseen styles, and true answers."""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from acfun_ops.diffusers_backbone import load_pipeline
+from acfun_ops.train_config import TrainConfig
+from benchmarks.nano.captions import describe
+from benchmarks.nano.held_out import EXTRAS, HeldOutPair, held_out_pairs
+from benchmarks.nano.labels import attributes_of
+from benchmarks.nano.reader import Reader, identity, load_reader
+
+from .ablations import Setting, all_sections
+from .bench import Bench, Figure, Section
+from .design_choices import design_choices, learning_rates
+from .known_answers import known_answers, spliced_faces
+from .lora_peer import DreamBoothLora
+from .pairs import Drawn, Method, Pair, Sampling
+from .peers import Inst, LatentAdain, NamedImg2Img, TextualInversion
+from .picture_statistics import (
+    colour_distance,
+    pixel_distance,
+    structure_correlation,
+    texture_distance,
+    variety,
+)
+from .runs import OpenBench
+
+PRIOR = Path(__file__).resolve().parents[1] / "nano" / "prior"
+STEPS = 150
+ABLATION_PAIRS = 12
+CONFIG = TrainConfig(learning_rate=1e-3)
+PEERS: tuple[tuple[str, Method], ...] = (
+    ("textual inversion", TextualInversion(initial_face="woman", learning_rate=1e-2)),
+    ("DreamBooth LoRA", DreamBoothLora()),
+    ("InST-like", Inst()),
+    ("AdaIN on latents", LatentAdain()),
+    ("img2img, style in words", NamedImg2Img()),
+)
+FIGURES = (
+    Figure("face", "attributes of the face", "higher", "face"),
+    Figure("rank1", "found among 20 others", "higher", "face"),
+    Figure("landmarks", "landmarks off, in % of the picture", "lower", "face"),
+    Figure("colour", "colours off", "lower", "style"),
+    Figure("texture", "texture off", "lower", "style"),
+    Figure("truth", "off the true answer", "lower"),
+    Figure("structure", "layout of the true answer", "higher"),
+    Figure("leak", "nearer to the sitter", "lower"),
+    Figure("layout", "layout of the style picture", "lower"),
+    Figure("variety", "variety", "higher"),
+    Figure("prompt", "follows the prompt", "higher"),
+    Figure("seam", "step where a face is spliced", "lower"),
+)
+
+
+def opener(options: argparse.Namespace) -> OpenBench:
+    """Return what opens the bench in any process."""
+    return partial(open_bench, options.pairs)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this benchmark."""
+    parser.add_argument("--pairs", type=int, default=40, help="how many pairs there are")
+
+
+def sections(options: argparse.Namespace) -> list[Section]:
+    """Return every section with the settings of this prior."""
+    setting = Setting(
+        config=CONFIG,
+        steps=STEPS,
+        sampling=Sampling(steps=20, guidance=1.0),
+        peers=PEERS,
+        ablation_pairs=ABLATION_PAIRS,
+    )
+    return [
+        *all_sections(setting),
+        design_choices(setting),
+        learning_rates(setting),
+        spliced_faces(setting),
+        known_answers(setting),
+    ]
+
+
+def open_bench(pairs: int) -> Bench:
+    """Load the prior and the reader, and draw the pairs."""
+    held_out = held_out_pairs(pairs)
+    reader = load_reader()
+    return Bench(
+        name="nano",
+        backbone=load_pipeline(PRIOR),
+        pairs=[_pair(one) for one in held_out],
+        figures=FIGURES,
+        measure=lambda index, drawn: measure(reader, held_out[index], drawn),
+        truths=[torch.from_numpy(one.truth) for one in held_out],
+    )
+
+
+def _pair(one: HeldOutPair) -> Pair:
+    who = f"a {one.person.gender}"
+    return Pair(
+        name=one.name,
+        style=torch.from_numpy(one.style),
+        face=torch.from_numpy(one.face),
+        prompt=f"a painting of {who} in S* style",
+        described=f"a painting of {describe(one.person)}",
+        face_words=who,
+        style_words=one.named.words,
+        other_prompt=f"a painting of {who} {EXTRAS[one.extra]} in S* style",
+        spliced=torch.from_numpy(one.spliced),
+    )
+
+
+def measure(reader: Reader, one: HeldOutPair, drawn: Drawn) -> dict[str, float]:
+    """Return every figure of what was drawn of a pair."""
+    samples = drawn.samples
+    reading = reader.read(samples)
+    true = attributes_of(one.person)
+    right = [reading.attributes[group].argmax(dim=1) == value for group, value in true.items()]
+    known = [one.truth, *one.distractors, one.sitter_truth]
+    line_up = reader.read(torch.from_numpy(np.stack(known)))
+    off = torch.cdist(identity(reading, reader.trust), identity(line_up, reader.trust))
+    truth_landmarks = line_up.landmarks[:1]
+    asked = reader.read(drawn.other).attributes[one.extra].argmax(dim=1) == 1
+    drawn_pictures = list(samples.numpy())
+    return {
+        "face": _mean(torch.stack(right)),
+        "rank1": _mean(off[:, :-1].argmin(dim=1) == 0),
+        "landmarks": 100 * _mean((reading.landmarks - truth_landmarks).norm(dim=-1)),
+        "colour": float(np.mean([colour_distance(p, one.style) for p in drawn_pictures])),
+        "texture": float(np.mean([texture_distance(p, one.style) for p in drawn_pictures])),
+        "truth": float(np.mean([pixel_distance(p, one.truth) for p in drawn_pictures])),
+        "structure": float(np.mean([structure_correlation(p, one.truth) for p in drawn_pictures])),
+        "leak": _mean(off[:, -1] < off[:, 0]),
+        "layout": float(np.mean([structure_correlation(p, one.style) for p in drawn_pictures])),
+        "variety": variety(drawn_pictures),
+        "prompt": _mean(asked),
+        "seam": seam_step(samples, one.seam),
+    }
+
+
+def seam_step(pictures: Tensor, seam: int) -> float:
+    """Return how much more the middle of pictures changes across a row than in the rows around."""
+    rows = pictures[:, seam - 5 : seam + 5, 20:44].diff(dim=1).abs().mean(dim=(2, 3))
+    around = torch.cat([rows[:, :3], rows[:, 6:]], dim=1)
+    return _mean(rows[:, 3:6].amax(dim=1) - around.mean(dim=1))
+
+
+def _mean(values: Tensor) -> float:
+    return float(values.float().mean())

@@ -1,0 +1,200 @@
+"""Photos and paintings on any local diffusers folder."""
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from acfun_ops.diffusers_backbone import load_pipeline
+from acfun_ops.errors import ACFunError
+from acfun_ops.images import prepare_pictures
+from acfun_ops.picture_files import read_picture
+from acfun_ops.train_config import TrainConfig
+
+from .ablations import OURS, PEERS
+from .bench import Bench, Figure, Row, Section
+from .methods import Acfun
+from .pairs import Drawn, Pair, Sampling
+from .picture_statistics import (
+    colour_distance,
+    structure_correlation,
+    texture_distance,
+    variety,
+)
+from .real_figures import IDENTITY_FIGURES, STYLE_FIGURES, Identity, StyleFeatures
+from .runs import OpenBench
+
+Measured = Literal["all", "pictures"]
+
+PAPER = "ACFun, the paper's settings"
+PICTURE_FIGURES = (
+    Figure("colour", "colour distance", "lower", "style"),
+    Figure("texture", "texture distance", "lower", "style"),
+    Figure("leak", "layout of the painting", "lower"),
+    Figure("variety", "variety", "higher"),
+)
+LAYOUT = Figure("layout", "layout of the photo", "higher", "face")
+PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+WORDS = Path(__file__).with_name("real_words.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealBench:
+    """What a process needs to open the bench.
+
+    model, image_encoder: see load_pipeline. faces, styles: folders of pictures; two photos of one
+    person are called ``name_1`` and ``name_2``. words: a JSON table of what faces and styles are
+    called. device, dtype: torch's names. figures: "all", or "pictures" for those that need no
+    further package. pairs: at most so many, spread over all.
+    """
+
+    model: Path
+    image_encoder: Path | None
+    faces: Path
+    styles: Path
+    words: Path
+    device: str
+    dtype: str
+    figures: Measured
+    pairs: int | None
+
+    def open(self) -> Bench:
+        """Load the model and the pictures."""
+        dtype = getattr(torch, self.dtype)
+        backbone = load_pipeline(self.model, self.image_encoder, self.device, dtype)
+        faces = _pictures(self.faces, backbone.native_side)
+        styles = _pictures(self.styles, backbone.native_side)
+        words = json.loads(self.words.read_text(encoding="utf-8"))
+        combined = [(face, style) for style in styles for face in faces]
+        count = len(combined) if self.pairs is None else min(self.pairs, len(combined))
+        chosen = [combined[i * len(combined) // count] for i in range(count)]
+        pairs = [_pair(face, style, faces[face], styles[style], words) for face, style in chosen]
+        return Bench(
+            name=f"real-{self.model.name}",
+            backbone=backbone,
+            pairs=pairs,
+            figures=self._figures(),
+            measure=self._measure(faces, styles, chosen),
+        )
+
+    def _figures(self) -> tuple[Figure, ...]:
+        if self.figures == "pictures":
+            return (LAYOUT, *PICTURE_FIGURES)
+        return (*IDENTITY_FIGURES, *STYLE_FIGURES, *PICTURE_FIGURES)
+
+    def _measure(
+        self, faces: dict[str, Tensor], styles: dict[str, Tensor], pairs: list[tuple[str, str]]
+    ) -> Callable[[int, Drawn], dict[str, float]]:
+        face_names, style_names = list(faces), list(styles)
+        identity = features = None
+        if self.figures == "all":
+            people = [_person(name) for name in face_names]
+            identity = Identity(list(faces.values()), people, face_names)
+            features = StyleFeatures(list(styles.values()))
+
+        def measure(index: int, drawn: Drawn) -> dict[str, float]:
+            face, style = pairs[index]
+            measured = picture_figures(faces[face], styles[style], drawn.samples)
+            if identity is not None and features is not None:
+                measured |= identity.figures(face_names.index(face), drawn.samples)
+                measured |= features.figures(style_names.index(style), drawn.samples)
+            return measured
+
+        return measure
+
+
+def picture_figures(face: Tensor, style: Tensor, samples: Tensor) -> dict[str, float]:
+    """Return the figures that need no further package, of samples ``(n, s, s, 3)``."""
+    photo, painting, drawn = face.numpy(), style.numpy(), list(samples.numpy())
+    return {
+        "layout": float(np.mean([structure_correlation(one, photo) for one in drawn])),
+        "colour": float(np.mean([colour_distance(one, painting) for one in drawn])),
+        "texture": float(np.mean([texture_distance(one, painting) for one in drawn])),
+        "leak": float(np.mean([structure_correlation(one, painting) for one in drawn])),
+        "variety": variety(drawn),
+    }
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this benchmark."""
+    on_gpu = torch.cuda.is_available()
+    parser.add_argument("--model", type=Path, required=True, help="a diffusers folder")
+    parser.add_argument("--image-encoder", type=Path, help="a CLIP vision folder, if it has none")
+    parser.add_argument("--faces", type=Path, required=True, help="a folder of photos")
+    parser.add_argument("--styles", type=Path, required=True, help="a folder of paintings")
+    parser.add_argument("--words", type=Path, default=WORDS, help="what they are called, as JSON")
+    parser.add_argument("--pairs", type=int, help="at most so many, spread over all")
+    parser.add_argument("--steps", type=int, default=500, help="of training, but for the paper's")
+    parser.add_argument("--sampling-steps", type=int, default=30, help="but for the paper's 40")
+    parser.add_argument("--guidance", type=float, default=5.0)
+    parser.add_argument("--figures", choices=["all", "pictures"], default="all")
+    parser.add_argument("--device", default="cuda" if on_gpu else "cpu")
+    parser.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], default="bfloat16" if on_gpu else "float32"
+    )
+
+
+def opener(options: argparse.Namespace) -> OpenBench:
+    """Return what opens the bench in any process."""
+    bench = RealBench(
+        model=options.model,
+        image_encoder=options.image_encoder,
+        faces=options.faces,
+        styles=options.styles,
+        words=options.words,
+        device=options.device,
+        dtype=options.dtype,
+        figures=options.figures,
+        pairs=options.pairs,
+    )
+    return partial(RealBench.open, bench)
+
+
+def sections(options: argparse.Namespace) -> list[Section]:
+    """Return the rows: ours, the paper's settings, and the peers."""
+    sampling = Sampling(steps=options.sampling_steps, guidance=options.guidance)
+    rows = [Row(name=OURS, method=Acfun(), steps=options.steps, sampling=sampling)]
+    # Its words are followed where it gives them: eq. 4 taken literally is the reading "imagery".
+    paper = Acfun(config=TrainConfig(learning_rate=1e-4, alignment="imagery"))
+    forty = Sampling(steps=40, guidance=options.guidance)
+    rows.append(Row(name=PAPER, method=paper, steps=500, sampling=forty))
+    for name, peer in PEERS.items():
+        rows.append(Row(name=name, method=peer, steps=options.steps, sampling=sampling))
+    return [Section(title="Peers", rows=rows, reference=OURS, is_ranked=True)]
+
+
+def _pictures(folder: Path, side: int) -> dict[str, Tensor]:
+    """Return a folder's pictures as squares ``(side, side, 3)`` by name, sorted."""
+    files = [path for path in sorted(folder.glob("*")) if path.suffix.lower() in PICTURES]
+    if not files:
+        raise ACFunError(f"{folder} holds no {', '.join(PICTURES)} pictures.")
+    return {path.stem: prepare_pictures(read_picture(path), side, path.name)[0] for path in files}
+
+
+def _pair(
+    face: str, style: str, photo: Tensor, painting: Tensor, words: dict[str, dict[str, str]]
+) -> Pair:
+    who = words["faces"].get(face, "a person")
+    return Pair(
+        name=f"{face}-{style}",
+        style=painting,
+        face=photo,
+        prompt=f"a painting of {who} in S* style",
+        described=f"a painting of {who}",
+        face_words=who,
+        style_words=words["styles"].get(style, "a painting"),
+        other_prompt=f"a painting of {who} wearing a hat in S* style",
+    )
+
+
+def _person(name: str) -> str:
+    """Return who is on a photo called ``name_1``."""
+    stem, _, number = name.rpartition("_")
+    return stem if stem and number.isdigit() else name

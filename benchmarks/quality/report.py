@@ -1,0 +1,188 @@
+"""The results as a table to read, figures for machines, and pictures to look at."""
+
+import json
+import platform
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from acfun_ops.contact_sheet import SheetRow, contact_sheet
+from acfun_ops.picture_files import to_image, write_image
+
+from .bench import Bench, Expectation, Row, Section, description, rows_of
+from .intervals import Interval, verdict
+from .results import Results
+from .runs import Run, read_drawn
+
+ARROWS = {"higher": "↑", "lower": "↓"}
+SHEET_PAIRS = 3
+SHEET_SIDE = 96
+
+
+def write_report(
+    bench: Bench, sections: Sequence[Section], runs: Sequence[Run], folder: Path
+) -> None:
+    """Write ``table.md``, ``figures.json`` and one contact sheet per section.
+
+    Args:
+        bench: what was run on.
+        sections: in the order of the report.
+        runs: of all rows of the sections.
+        folder: made if it is missing.
+    """
+    results = Results(bench, runs)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "table.md").write_text(table(sections, results), encoding="utf-8")
+    figures = json.dumps(machine_figures(sections, results), indent=1)
+    (folder / "figures.json").write_text(figures + "\n", encoding="utf-8")
+    for section in sections:
+        write_image(sheet(section, results), folder / f"{slug(section.title)}.jpg")
+
+
+def table(sections: Sequence[Section], results: Results) -> str:
+    """Return the report in Markdown."""
+    bench = results.bench
+    parts = [
+        f"# Results on {bench.name}\n",
+        "Mean over pairs and 95 % bootstrap interval. An arrow shows which way is better; an "
+        "asterisk that the paired difference from the section's reference row excludes zero.\n",
+    ]
+    for section in sections:
+        parts.append(f"## {section.title}\n\n![Samples]({slug(section.title)}.jpg)\n")
+        parts.append(_section_table(section, results))
+        if section.expectations:
+            parts.append(_expectation_table(section, results))
+    return "\n".join(parts)
+
+
+def machine_figures(sections: Sequence[Section], results: Results) -> dict[str, Any]:
+    """Return everything as JSON takes it."""
+    bench = results.bench
+    return {
+        "bench": bench.name,
+        "machine": f"{platform.machine()}, {bench.backbone.device.type}, torch {torch.__version__}",
+        "figures": [asdict(figure) for figure in bench.figures],
+        "rows": {row.name: _row_figures(row, results) for row in rows_of(sections)},
+        "sections": [
+            {
+                "title": section.title,
+                "reference": section.reference,
+                "rows": [row.name for row in section.rows],
+                "ranks": _intervals(results.ranks(section)) if section.is_ranked else {},
+                "differences": {
+                    row.name: {
+                        f.name: asdict(results.difference(row.name, section.reference, f.name))
+                        for f in bench.figures
+                    }
+                    for row in section.rows
+                    if row.name != section.reference
+                },
+                "expectations": [
+                    {
+                        **asdict(expectation),
+                        "difference": asdict(_difference(expectation, results)),
+                        "verdict": verdict(_difference(expectation, results), expectation.is_),
+                    }
+                    for expectation in section.expectations
+                ],
+            }
+            for section in sections
+        ],
+    }
+
+
+def sheet(section: Section, results: Results) -> Image.Image:
+    """Return a contact sheet of a few pairs: what was given, and what each row drew."""
+    bench, pairs = results.bench, results.common_pairs(*(row.name for row in section.rows))
+    last, count = len(pairs) - 1, min(row.samples for row in section.rows)
+    given = ["style", "face"] + ["truth"] * (bench.truths is not None)
+    lines = []
+    for index in sorted({pairs[i * last // (SHEET_PAIRS - 1)] for i in range(SHEET_PAIRS)}):
+        pair = bench.pairs[index]
+        pictures = [pair.style, pair.face]
+        if bench.truths is not None:
+            pictures.append(bench.truths[index])
+        for row in section.rows:
+            samples = read_drawn(results.runs[row.name][index].folder).samples[:count]
+            images = [to_image(picture[None]) for picture in [*pictures, *samples]]
+            lines.append(SheetRow(f"{row.name} on {pair.name}", images))
+    return contact_sheet([*given, *(f"{i + 1}" for i in range(count))], lines, SHEET_SIDE)
+
+
+def slug(title: str) -> str:
+    """Return a title as the name of a file."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+def _section_table(section: Section, results: Results) -> str:
+    figures = results.bench.figures
+    ranks = results.ranks(section) if section.is_ranked else {}
+    heads = ["row", "steps", "pairs"] + ["rank ↓"] * bool(ranks)
+    heads += [f"{figure.heading} {ARROWS[figure.better]}" for figure in figures] + ["s / pair"]
+    lines = [_line(heads), _line(["---"] * len(heads))]
+    for row in section.rows:
+        name = f"{row.name} (reference)" if row.name == section.reference else row.name
+        steps = str(row.steps) if row.method.learns else "-"
+        cells = [name, steps, str(len(results.runs[row.name]))]
+        if ranks:
+            cells.append(_cell(ranks[row.name]))
+        for figure in figures:
+            apart = ""
+            if row.name != section.reference:
+                difference = results.difference(row.name, section.reference, figure.name)
+                apart = "*" if difference.low > 0 or difference.high < 0 else ""
+            cells.append(_cell(results.mean(row.name, figure.name)) + apart)
+        lines.append(_line([*cells, f"{results.seconds(row.name):.1f}"]))
+    return "\n".join(lines) + "\n"
+
+
+def _expectation_table(section: Section, results: Results) -> str:
+    heads = ["expected", "measured difference", "verdict"]
+    lines = [_line(heads), _line(["---"] * 3)]
+    for expectation in section.expectations:
+        difference = _difference(expectation, results)
+        measured = (
+            f"{expectation.figure}: {expectation.row} less {expectation.than} {_cell(difference)}"
+        )
+        outcome = verdict(difference, expectation.is_)
+        lines.append(_line([f"{expectation.text} ({expectation.is_})", measured, outcome]))
+    return "\n".join(lines) + "\n"
+
+
+def _difference(expectation: Expectation, results: Results) -> Interval:
+    return results.difference(expectation.row, expectation.than, expectation.figure)
+
+
+def _row_figures(row: Row, results: Results) -> dict[str, Any]:
+    bench = results.bench
+    return {
+        "definition": {
+            "steps": row.steps if row.method.learns else 0,
+            "samples": row.samples,
+            "sampling": asdict(row.sampling),
+            **description(row.method),
+        },
+        "seconds": results.seconds(row.name),
+        "means": {f.name: asdict(results.mean(row.name, f.name)) for f in bench.figures},
+        "pairs": {
+            bench.pairs[pair].name: run.figures
+            for pair, run in sorted(results.runs[row.name].items())
+        },
+    }
+
+
+def _intervals(intervals: dict[str, Interval]) -> dict[str, dict[str, float]]:
+    return {name: asdict(interval) for name, interval in intervals.items()}
+
+
+def _cell(interval: Interval) -> str:
+    return f"{interval.mean:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,60 @@
+"""The figures of all runs: means, paired differences, ranks and what was expected of them."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from .bench import Bench, Section
+from .intervals import Interval, Numbers, bootstrap_mean, mean_ranks, paired_difference
+from .runs import Run
+
+
+class Results:
+    """The runs of all rows.
+
+    Args:
+        bench: what was run on.
+        runs: all of them; every row on two pairs or more.
+    """
+
+    def __init__(self, bench: Bench, runs: Sequence[Run]) -> None:
+        self.bench = bench
+        self.runs: dict[str, dict[int, Run]] = {}
+        for run in runs:
+            self.runs.setdefault(run.row, {})[run.pair] = run
+
+    def values(self, row: str, figure: str, pairs: Sequence[int]) -> Numbers:
+        """Return a row's figure ``(pairs,)``."""
+        runs = self.runs[row]
+        return np.array([runs[pair].figures[figure] for pair in pairs], dtype=np.float64)
+
+    def mean(self, row: str, figure: str) -> Interval:
+        """Return the mean of a figure over all pairs of a row."""
+        return bootstrap_mean(self.values(row, figure, self.common_pairs(row)))
+
+    def common_pairs(self, *rows: str) -> list[int]:
+        """Return the pairs that all these rows were run on."""
+        return sorted(set.intersection(*(set(self.runs[row]) for row in rows)))
+
+    def difference(self, row: str, than: str, figure: str) -> Interval:
+        """Return how much higher a row's figure is than another's, pair by pair."""
+        pairs = self.common_pairs(row, than)
+        return paired_difference(self.values(row, figure, pairs), self.values(than, figure, pairs))
+
+    def ranks(self, section: Section) -> dict[str, Interval]:
+        """Return the overall rank of a section's rows: half for the face, half for the style."""
+        names = [row.name for row in section.rows]
+        figures = [figure for figure in self.bench.figures if figure.about]
+        sides = Counter(figure.about for figure in figures)
+        pairs = self.common_pairs(*names)
+        return mean_ranks(
+            {name: [self.values(name, f.name, pairs) for f in figures] for name in names},
+            [figure.better for figure in figures],
+            # A face told by many figures must not outweigh a style told by few.
+            [1 / sides[figure.about] for figure in figures],
+        )
+
+    def seconds(self, row: str) -> float:
+        """Return a row's mean time per pair, learning and drawing."""
+        return float(np.mean([run.seconds for run in self.runs[row].values()]))

@@ -1,0 +1,75 @@
+"""Drawing pictures with a backbone: from noise, and from a picture made noisy half-way."""
+
+import torch
+from torch import Tensor
+
+from acfun_ops.backbone import Backbone, Context
+from acfun_ops.diffusion import add_noise, sample_euler, sampling_sigmas
+from acfun_ops.drawing import draw_latent, guided_denoiser
+from acfun_ops.images import prepare_pictures
+
+from .pairs import STYLE_WORD, Sampling
+
+
+def encode_square(backbone: Backbone, picture: Tensor) -> Tensor:
+    """Return the latent ``(1, c, h, w)`` of a picture ``(s, s, 3)`` in [0, 1], on the device."""
+    square = prepare_pictures(picture[None], backbone.native_side, "picture")
+    return backbone.encode_pictures(square).to(backbone.device)
+
+
+@torch.no_grad()
+def draw_from_noise(
+    backbone: Backbone, context: Context, noise: Tensor, sampling: Sampling
+) -> Tensor:
+    """Return pictures ``(n, s, s, 3)`` drawn from noise ``(n, c, h, w)``."""
+    latents = draw_latent(
+        backbone,
+        backbone.compute_dtype,
+        noise,
+        sampling.steps,
+        context,
+        _plain(backbone, sampling),
+        sampling.guidance,
+    )
+    return backbone.decode_latents(latents)
+
+
+@torch.no_grad()
+def redraw(
+    backbone: Backbone,
+    latent: Tensor,
+    context: Context,
+    noise: Tensor,
+    strength: float,
+    sampling: Sampling,
+    inverted: bool = False,
+) -> Tensor:
+    """Return pictures ``(n, s, s, 3)`` drawn from a latent made noisy (img2img; SDEdit, 2022).
+
+    Args:
+        backbone: the model.
+        latent: ``(1, c, h, w)``, clean.
+        context: the prompt.
+        noise: ``(n, c, h, w)``, standard normal.
+        strength: share of the sampling steps that is done, above 0 and up to 1.
+        sampling: how.
+        inverted: replace the noise by the model's own prediction of it, as InST's stochastic
+            inversion does, which keeps more of the picture.
+    """
+    done = max(1, round(strength * sampling.steps))
+    sigmas = sampling_sigmas(backbone.sigmas, sampling.steps)[-done - 1 :]
+    dtype, plain = backbone.compute_dtype, _plain(backbone, sampling)
+    denoise = guided_denoiser(backbone, dtype, context, plain, sampling.guidance)
+    noise = noise.to(backbone.device)
+    start = add_noise(latent, noise, sigmas[0])
+    if inverted:
+        with backbone.autocast(dtype):
+            clean = backbone.denoise(start, sigmas[0], context).float()
+        start = add_noise(latent, (start - clean) / sigmas[0], sigmas[0])
+    # The sampler scales what it starts from as noise; here it is a noisy picture already.
+    unscaled = start / torch.sqrt(1 + sigmas[0] ** 2)
+    return backbone.decode_latents(sample_euler(denoise, unscaled, sigmas))
+
+
+def _plain(backbone: Backbone, sampling: Sampling) -> Context | None:
+    return None if sampling.guidance == 1 else backbone.encode_prompt("", STYLE_WORD, {})

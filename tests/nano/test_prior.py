@@ -1,0 +1,52 @@
+"""The prior that ships: small enough, loads as any pipeline does, and draws what it is asked."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from acfun_ops.diffusers_backbone import load_pipeline
+from benchmarks.nano import gate
+from benchmarks.nano.reader import load_reader
+
+PRIOR = gate.PRIOR
+MEGABYTES = 12
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load_pipeline(PRIOR)
+
+
+def test_prior_is_small_and_in_half_precision():
+    files = [path for path in PRIOR.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= MEGABYTES * 1_000_000
+    weights = {path.suffix for path in files} & {".safetensors", ".bin", ".ckpt", ".pt"}
+    assert weights == {".safetensors"}
+    assert "denoiser" in (PRIOR / "log.txt").read_text(encoding="utf-8")
+
+
+def test_prior_draws_hair_of_the_colour_it_is_asked_for(backbone):
+    reader = load_reader()
+    for number, color in enumerate(("black", "blond", "red")):
+        generator = torch.Generator().manual_seed(number)
+        prompt = f"a photo of a woman with long {color} hair"
+        pictures = gate.draw(backbone, prompt, 4, 2.0, generator, steps=10)
+        read = reader.read(pictures).attributes["hair_color"].mean(dim=0).argmax()
+        assert ("black", "brown", "blond", "red", "gray")[int(read)] == color
+
+
+def test_prior_draws_the_same_from_the_same_noise(backbone):
+    pictures = [
+        gate.draw(backbone, "a photo of a man", 1, 1.0, torch.Generator().manual_seed(seed), 3)
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(pictures[0], pictures[1])
+    assert not torch.equal(pictures[0], pictures[2])
+
+
+def test_gate_was_passed_by_what_its_figures_say():
+    figures = json.loads(Path(gate.RESULTS).read_text(encoding="utf-8"))
+    assert figures["passed"] == (min(figures["obeyed"].values()) >= gate.LEAST)
+    assert figures["nearest"]["least of samples"] > 0

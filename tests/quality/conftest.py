@@ -1,0 +1,38 @@
+"""A small random pipeline and a pair of pictures for the evaluation's tests."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+HERE = Path(__file__).resolve().parent
+sys.path += [str(HERE), str(HERE.parent / "ops")]
+# The models here are too small to share among threads.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tiny_pipeline import write_pipeline
+
+    return write_pipeline(tmp_path_factory.mktemp("model") / "tiny", "epsilon")
+
+
+@pytest.fixture(scope="session")
+def backbone(pipeline_folder: Path):
+    from acfun_ops.diffusers_backbone import load_pipeline
+
+    return load_pipeline(pipeline_folder)
+
+
+@pytest.fixture
+def pair():
+    from quality_pairs import drawn_pair
+
+    return drawn_pair(0)
+
+
+@pytest.fixture
+def noise() -> torch.Tensor:
+    return torch.randn((2, 4, 16, 16), generator=torch.Generator().manual_seed(1))
