@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-COMPONENTS = 32
+COMPONENTS = 24
 PATCH_VALUES = 192
 BATCH = 16
 

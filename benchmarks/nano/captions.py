@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .people import HAIR_COLORS, Person
+from .people import HAIR_COLORS, Person, Pose
 from .styles import HUES, WORDS, Named
 
 PHOTO = "a photo"
@@ -14,11 +14,11 @@ ANY_PAINTING = "a painting"
 MAX_TOKENS = 32
 
 
-def caption(person: Person, named: Named | None, random: np.random.Generator) -> str:
+def caption(person: Person, pose: Pose, named: Named | None, random: np.random.Generator) -> str:
     """Describe a drawing in words, some of which are left out at random; a tenth says nothing."""
     if random.random() < 0.1:
         return ""
-    said = lambda: random.random() < 0.75  # noqa: E731
+    said = lambda: random.random() < 0.9  # noqa: E731
     medium = PHOTO
     if named is not None:
         medium = named.words if said() else ANY_PAINTING
@@ -28,8 +28,9 @@ def caption(person: Person, named: Named | None, random: np.random.Generator) ->
         hair_length=said(),
         extras=tuple(extra for extra in ("glasses", "beard", "hat", "smile") if said()),
     )
+    look = f" looking {'left' if pose.turn < 0 else 'right'}" if pose.turn and said() else ""
     tones = f" in {named.tones} style" if named is not None and said() else ""
-    return f"{medium} of {words}{tones}"
+    return f"{medium} of {words}{look}{tones}"
 
 
 def describe(
@@ -55,7 +56,8 @@ def describe(
 def write_tokenizer(folder: Path) -> None:
     """Write ``vocab.json`` and ``merges.txt`` of a CLIPTokenizer: every word above is one token."""
     phrases = " ".join([*WORDS.values(), *HUES, *HAIR_COLORS, PHOTO, ANY_PAINTING])
-    grammar = "of with long short hair and glasses beard wearing hat smiling in gray style person"
+    grammar = "of with long short hair and glasses beard wearing hat smiling looking left right"
+    grammar += " in gray style person"
     words = list(dict.fromkeys(f"{phrases} {grammar} woman man".split()))
     letters = [chr(c) for c in range(33, 127)]
     tokens = [*letters, *(f"{letter}</w>" for letter in letters)]

@@ -16,7 +16,7 @@ from .autoencoder import COMPONENTS
 from .captions import MAX_TOKENS, write_tokenizer
 
 WIDTH = 96
-EMA = 0.998
+EMA = 0.999
 
 
 def new_tokenizer(folder: Path) -> CLIPTokenizer:
@@ -45,18 +45,18 @@ def new_text_encoder(words: int) -> CLIPTextModel:
 
 
 def new_unet() -> UNet2DConditionModel:
-    """Return the U-Net in SD's layout with two resolutions, untrained."""
+    """Return the U-Net in SD's layout with two resolutions, the lower with attention, untrained."""
     return UNet2DConditionModel(
         sample_size=8,
         in_channels=COMPONENTS,
         out_channels=COMPONENTS,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
-        block_out_channels=(64, 128),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(96, 120),
         layers_per_block=1,
         cross_attention_dim=WIDTH,
         attention_head_dim=4,
-        norm_num_groups=16,
+        norm_num_groups=12,
     )
 
 
@@ -83,14 +83,14 @@ def token_ids(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
 class Lesson:
     """One run of training.
 
-    latents: ``(n, c, h, w)``. ids: of the captions ``(n, t)``. channel_weights: ``(c,)``, of the
+    latents: ``(n, c, h, w)``. ids: of the captions ``(n, t)``. weights: ``(c, h, w)``, of the
     squared error. log: gets a line every hundred steps; beside it, every thousand steps, the
     average.
     """
 
     latents: Tensor
     ids: Tensor
-    channel_weights: Tensor
+    weights: Tensor
     steps: int
     batch: int
     learning_rate: float
@@ -103,7 +103,6 @@ def train_denoiser(
 ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
     """Train both by v-prediction; return their moving averages."""
     steps, latents = lesson.steps, lesson.latents
-    weights = lesson.channel_weights.view(1, -1, 1, 1)
     scheduler = new_scheduler()
     alphas = scheduler.alphas_cumprod.sqrt()
     sigmas = (1 - scheduler.alphas_cumprod).sqrt()
@@ -128,7 +127,7 @@ def train_denoiser(
             noisy = (alpha * clean + sigma * noise).contiguous(memory_format=torch.channels_last)
             context = text_encoder(lesson.ids[chosen]).last_hidden_state
             predicted = unet(noisy, times, context).sample
-            loss = (weights * (predicted - alpha * noise + sigma * clean).square()).mean()
+            loss = (lesson.weights * (predicted - alpha * noise + sigma * clean).square()).mean()
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(both.parameters(), 1.0)

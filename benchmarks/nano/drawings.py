@@ -16,7 +16,6 @@ from .styles import draw_style
 
 COUNT = 30_000
 SEED = 2
-LOOSE_SEED = 1
 CHUNK = 500
 PHOTOS = 0.5
 
@@ -30,28 +29,25 @@ class Drawings:
     labels: np.ndarray
 
 
-def training_drawings(work: Path, is_loose: bool = False) -> tuple[Drawings, str]:
-    """Return the training set, drawn once and kept in a work folder, and a line for the log.
-
-    The loose set has heads in any pose and place and coarser strokes.
-    """
-    path, line = work / ("loose.npz" if is_loose else "drawings.npz"), ""
+def training_drawings(work: Path) -> tuple[Drawings, str]:
+    """Return the training set, drawn once and kept in a work folder, and a line for the log."""
+    path, line = work / "drawings.npz", ""
     if not path.exists():
-        start, seed = time.perf_counter(), LOOSE_SEED if is_loose else SEED
-        drawn = draw_set(COUNT, seed, is_loose=is_loose)
+        start = time.perf_counter()
+        drawn = draw_set(COUNT, SEED)
         np.savez(
             path, pictures=drawn.pictures, captions=np.array(drawn.captions), labels=drawn.labels
         )
-        line = f"{path.stem}: {COUNT} of seed {seed}, {time.perf_counter() - start:.0f} s"
+        line = f"{COUNT} drawings of seed {SEED}; {time.perf_counter() - start:.0f} s"
     with np.load(path) as file:
         return Drawings(file["pictures"], file["captions"].tolist(), file["labels"]), line
 
 
-def draw_set(count: int, seed: int, workers: int = 2, is_loose: bool = False) -> Drawings:
+def draw_set(count: int, seed: int, workers: int = 2) -> Drawings:
     """Draw ``count`` portraits, half of them photos; the same seed draws the same set."""
     starts = range(0, count, CHUNK)
     with ProcessPoolExecutor(workers) as pool:
-        draw = partial(_chunk, count=count, seed=seed, is_loose=is_loose)
+        draw = partial(_chunk, count=count, seed=seed)
         chunks = list(pool.map(draw, starts))
     return Drawings(
         np.concatenate([c.pictures for c in chunks]),
@@ -60,18 +56,18 @@ def draw_set(count: int, seed: int, workers: int = 2, is_loose: bool = False) ->
     )
 
 
-def _chunk(start: int, count: int, seed: int, is_loose: bool) -> Drawings:
+def _chunk(start: int, count: int, seed: int) -> Drawings:
     random = np.random.default_rng((seed, start))
     pictures, captions, people, landmarks, turns, painted = [], [], [], [], [], []
     for number in range(start, min(start + CHUNK, count)):
-        person, pose = draw_person(random), draw_pose(random, is_loose)
-        named = None if random.random() < PHOTOS else draw_style(random, is_loose)
+        person, pose = draw_person(random), draw_pose(random)
+        named = None if random.random() < PHOTOS else draw_style(random)
         if named is None:
             portrait = photograph(person, pose, number)
         else:
             portrait = paint(person, pose, named.style, number)
         pictures.append((portrait.color * 255).round().astype(np.uint8))
-        captions.append(caption(person, named, random))
+        captions.append(caption(person, pose, named, random))
         people.append(person)
         landmarks.append(list(portrait.landmarks.values()))
         turns.append(pose.turn)

@@ -59,7 +59,7 @@ def paint(person: Person, pose: Pose, style: Style, seed: int, side: int = 64) -
     picture = _textured(picture, style, random)
     ink = (0.85 * portrait.ink * style.outline)[..., None]
     picture += ink * (np.array(style.outline_color, np.float32) - picture)
-    portrait.color = picture.clip(0, 1)
+    portrait.color = picture.clip(0, 1).astype(np.float32)
     return portrait
 
 

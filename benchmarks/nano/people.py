@@ -77,20 +77,18 @@ def draw_person(random: np.random.Generator) -> Person:
     )
 
 
-def draw_pose(random: np.random.Generator, is_loose: bool = False) -> Pose:
+def draw_pose(random: np.random.Generator) -> Pose:
     """Draw a pose, a light, a backdrop and clothes at random.
 
-    A head is turned left, right or not at all; a loose pose also shifts, tilts and sizes it.
+    A head is turned to the left, to the right or not at all.
     """
     gray, cloth = random.uniform(0.25, 0.85), random.uniform(0.15, 0.7)
-    loose = 1.0 if is_loose else 0.15
-    turn = random.uniform(-1, 1) if is_loose else random.integers(-1, 2) * 0.8
     return Pose(
-        turn=float(turn),
-        roll=float(random.normal(0, 0.06 * loose)),
-        x=float(random.normal(0, 0.04 * loose)),
-        y=float(random.normal(0.08, 0.03 * loose)),
-        size=float(1.18 + loose * random.uniform(-0.08, 0.08)),
+        turn=float(random.integers(-1, 2) * 0.8),
+        roll=float(random.normal(0, 0.009)),
+        x=float(random.normal(0, 0.006)),
+        y=float(random.normal(0.08, 0.0045)),
+        size=float(1.18 + random.uniform(-0.012, 0.012)),
         light=float(random.choice([-1, 1]) * random.uniform(0.3, 1)),
         backdrop=tuple(np.clip(gray + random.normal(0, 0.12, 3), 0.1, 0.95).tolist()),
         clothes=tuple((cloth + random.normal(0, 0.12, 3)).clip(0.05, 0.9).tolist()),

@@ -29,9 +29,8 @@ class Named:
     tones: str
 
 
-def draw_style(random: np.random.Generator, is_loose: bool = False) -> Named:
-    """Draw a training style at random, none of which is a held-out one; a loose one is coarser."""
-    amounts, contours = ((0.5, 1.0), 0.4) if is_loose else ((0.35, 0.8), 0.5)
+def draw_style(random: np.random.Generator) -> Named:
+    """Draw a training style at random, none of which is a held-out one."""
     while True:
         hue = int(random.integers(len(HUES)))
         dull = random.random() < 0.25
@@ -41,10 +40,10 @@ def draw_style(random: np.random.Generator, is_loose: bool = False) -> Named:
             texture=texture,
             keep=float(random.uniform(0.1, 0.6)),
             period=float(random.uniform(4, 8)),
-            amount=float(random.uniform(*amounts)),
+            amount=float(random.uniform(0.35, 0.8)),
             angle=float(random.uniform(0, np.pi)),
             levels=int(random.integers(3, 7)) if random.random() < 0.35 or texture == "flat" else 0,
-            outline=float(random.uniform(0.5, 1)) if random.random() < contours else 0.0,
+            outline=float(random.uniform(0.5, 1)) if random.random() < 0.5 else 0.0,
             outline_color=tuple(random.uniform(0, 0.25, 3).tolist()),
             backdrop=BACKDROPS[random.choice(len(BACKDROPS), p=[0.55, 0.15, 0.15, 0.15])],
             deformation=Deformation(

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.nano.captions import MAX_TOKENS, caption, describe
 from benchmarks.nano.denoiser import new_text_encoder, new_tokenizer, token_ids
-from benchmarks.nano.people import draw_person
+from benchmarks.nano.people import draw_person, draw_pose
 from benchmarks.nano.styles import draw_style
 
 
@@ -19,7 +19,10 @@ def tokenizer(tmp_path_factory):
 @pytest.fixture(scope="module")
 def captions():
     random = np.random.default_rng(0)
-    return [caption(draw_person(random), draw_style(random), random) for _ in range(300)]
+    return [
+        caption(draw_person(random), draw_pose(random), draw_style(random), random)
+        for _ in range(300)
+    ]
 
 
 def test_every_word_of_a_caption_is_one_token(tokenizer, captions):
@@ -44,6 +47,19 @@ def test_text_encoder_knows_the_frame(tokenizer):
 def test_some_captions_say_nothing_and_some_say_all(captions):
     assert 0.02 < np.mean([not text for text in captions]) < 0.2
     assert any(re.search(r"with \w+ \w+ hair .* style$", text) for text in captions)
+
+
+def test_a_caption_says_where_a_head_looks(captions):
+    random = np.random.default_rng(1)
+    said = set()
+    for _ in range(200):
+        pose = draw_pose(random)
+        text = caption(draw_person(random), pose, None, random)
+        look = re.search(r"looking (\w+)", text)
+        if look:
+            assert look[1] == {-1: "left", 1: "right"}[int(np.sign(pose.turn))]
+            said.add(look[1])
+    assert said == {"left", "right"}
 
 
 def test_description_says_what_is_so():

@@ -6,6 +6,7 @@ import torch
 
 from benchmarks.nano import reader as reader_module
 from benchmarks.nano.autoencoder import (
+    COMPONENTS,
     component_deviations,
     new_autoencoder,
     pixels_of,
@@ -42,9 +43,11 @@ def autoencoder(drawn):
 def test_encoder_whitens_patches(autoencoder, drawn):
     with torch.no_grad():
         latents = autoencoder.encode(pixels_of(drawn.pictures)).latent
-    assert latents.shape == (60, 32, 8, 8)
+    assert latents.shape == (60, COMPONENTS, 8, 8)
     values = latents.permute(0, 2, 3, 1).flatten(0, 2).double()
-    assert torch.allclose(torch.cov(values.T), torch.eye(32, dtype=torch.float64), atol=1e-3)
+    assert torch.allclose(
+        torch.cov(values.T), torch.eye(COMPONENTS, dtype=torch.float64), atol=1e-3
+    )
     assert values.mean(dim=0).abs().max() < 1e-3
 
 
@@ -60,7 +63,7 @@ def test_encoder_sees_each_patch_alone(autoencoder, drawn):
 
 def test_deviations_are_what_whitening_took_away(autoencoder):
     deviations = component_deviations(autoencoder)
-    assert deviations.shape == (32,)
+    assert deviations.shape == (COMPONENTS,)
     assert (deviations.diff() <= 1e-4).all()
     assert deviations[0] > 10 * deviations[-1]
 
@@ -78,9 +81,9 @@ def test_denoiser_learns_and_returns_an_average(tmp_path):
     unet, text_encoder = new_unet(), new_text_encoder(40)
     before = unet.conv_out.weight.clone()
     lesson = Lesson(
-        latents=torch.randn(8, 32, 8, 8),
+        latents=torch.randn(8, COMPONENTS, 8, 8),
         ids=torch.full((8, 32), 39),
-        channel_weights=torch.ones(32),
+        weights=torch.ones(COMPONENTS, 8, 8),
         steps=2,
         batch=4,
         learning_rate=1e-3,

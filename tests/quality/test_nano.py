@@ -31,7 +31,8 @@ def figures_of(reader, number, name):
 def test_true_answer_is_right_in_everything(reader, number):
     figures = figures_of(reader, number, "truth")
     assert figures["rank1"] == 1
-    assert figures["leak"] == figures["landmarks"] == figures["truth"] == figures["variety"] == 0
+    assert figures["leak"] == figures["truth"] == figures["variety"] == 0
+    assert figures["landmarks"] == pytest.approx(0, abs=1e-3)
     assert figures["structure"] == pytest.approx(1)
     assert figures["face"] >= 5 / 7
 
