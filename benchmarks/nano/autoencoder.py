@@ -25,7 +25,7 @@ def new_autoencoder() -> AutoencoderDC:
         encoder_block_types="ResBlock",
         decoder_block_types="ResBlock",
         encoder_block_out_channels=(3, 12, 48, PATCH_VALUES),
-        decoder_block_out_channels=(3, 32, 64, 128),
+        decoder_block_out_channels=(3, 24, 48, 96),
         encoder_layers_per_block=(0, 1, 1, 0),
         decoder_layers_per_block=(0, 2, 2, 0),
         encoder_qkv_multiscales=((), (), (), ()),

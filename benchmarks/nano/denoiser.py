@@ -84,14 +84,15 @@ class Lesson:
     """One run of training.
 
     latents: ``(n, c, h, w)``. ids: of the captions ``(n, t)``. weights: ``(c, h, w)``, of the
-    squared error. log: gets a line every hundred steps; beside it, every thousand steps, the
-    average.
+    squared error. horizon: the step at which the learning rate would be next to nothing. log: gets
+    a line every hundred steps; beside it, every thousand steps, the average.
     """
 
     latents: Tensor
     ids: Tensor
     weights: Tensor
     steps: int
+    horizon: int
     batch: int
     learning_rate: float
     seed: int
@@ -114,7 +115,9 @@ def train_denoiser(
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
-        lambda step: min(1, step / 100) * (0.02 + 0.98 * math.cos(step / steps * math.pi / 2) ** 2),
+        lambda step: (
+            min(1, step / 100) * (0.02 + 0.98 * math.cos(step / lesson.horizon * math.pi / 2) ** 2)
+        ),
     )
     total = 0.0
     with lesson.log.open("a", encoding="utf-8") as log:

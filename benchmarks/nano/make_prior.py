@@ -7,6 +7,7 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,9 +36,13 @@ from .image_encoder import new_image_encoder, train_image_encoder
 
 HERE = Path(__file__).parent
 ENCODER_DRAWINGS = 3000
-DECODER_STEPS = 1500
-STEPS, BATCH, RATE = 15_000, 48, 1e-3
-FACE_ROWS, FACE_COLUMNS, FACE_WEIGHT = slice(2, 7), slice(2, 6), 3.0
+DECODER_STEPS = 1800
+BATCH = 48
+FIRST = {"steps": 8000, "horizon": 15_000, "learning_rate": 1e-3, "seed": SEED}
+SECOND = {"steps": 6000, "horizon": 6000, "learning_rate": 7e-4, "seed": SEED + 1}
+FACE = np.s_[:, 2:7, 2:6]
+MOUTH = np.s_[:, 5:7, 3:5]
+FACE_WEIGHT, MOUTH_WEIGHT = 3.0, 4.0
 IMAGE_ENCODER_STEPS = 600
 INDEX = {
     "_class_name": "StableDiffusionPipeline",
@@ -99,33 +104,11 @@ class Making:
         (out / "log.txt").write_text(self.log.read_text(encoding="utf-8"), encoding="utf-8")
 
     def denoiser(self) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-        """Return the U-Net and its text encoder."""
-        folder = self.work / "denoiser"
-        if not folder.exists():
-            start = time.perf_counter()
-            drawn, encoder = self._drawings(), self._encoder()
-            torch.manual_seed(SEED)
-            unet, text_encoder = train_denoiser(
-                new_unet().to(memory_format=torch.channels_last).train(),
-                new_text_encoder(len(self.tokenizer)).train(),
-                Lesson(
-                    latents=_latents(encoder, drawn.pictures),
-                    ids=token_ids(self.tokenizer, drawn.captions),
-                    weights=_weights(encoder),
-                    steps=STEPS,
-                    batch=BATCH,
-                    learning_rate=RATE,
-                    seed=SEED,
-                    log=self.log,
-                ),
-            )
-            unet.save_pretrained(folder / "unet")
-            text_encoder.save_pretrained(folder / "text_encoder")
-            self._note(f"denoiser: {STEPS} steps of {BATCH}", start)
-        return (
-            UNet2DConditionModel.from_pretrained(folder / "unet"),
-            CLIPTextModel.from_pretrained(folder / "text_encoder"),
-        )
+        """Return the U-Net and its text encoder; in a second lesson the mouth counts more."""
+        torch.manual_seed(SEED)
+        untaught = new_unet(), new_text_encoder(len(self.tokenizer))
+        first = self._lesson("first", untaught, 1.0, FIRST)
+        return self._lesson("denoiser", first, MOUTH_WEIGHT, SECOND)
 
     def decoder(self) -> AutoencoderDC:
         """Return the autoencoder, whose decoder is trained."""
@@ -155,6 +138,37 @@ class Making:
             self._note(f"image encoder: finds its caption among 128 in {found:.3f}", start)
         return CLIPVisionModel.from_pretrained(folder)
 
+    def _lesson(
+        self,
+        name: str,
+        networks: tuple[UNet2DConditionModel, CLIPTextModel],
+        mouth_weight: float,
+        course: dict[str, Any],
+    ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+        folder = self.work / name
+        if not folder.exists():
+            start = time.perf_counter()
+            drawn, encoder = self._drawings(), self._encoder()
+            unet, text_encoder = train_denoiser(
+                networks[0].to(memory_format=torch.channels_last).train(),
+                networks[1].train(),
+                Lesson(
+                    latents=_latents(encoder, drawn.pictures),
+                    ids=token_ids(self.tokenizer, drawn.captions),
+                    weights=loss_weights(encoder, mouth_weight),
+                    batch=BATCH,
+                    log=self.log,
+                    **course,
+                ),
+            )
+            unet.save_pretrained(folder / "unet")
+            text_encoder.save_pretrained(folder / "text_encoder")
+            self._note(f"{name}: {course['steps']} steps of {BATCH}", start)
+        return (
+            UNet2DConditionModel.from_pretrained(folder / "unet"),
+            CLIPTextModel.from_pretrained(folder / "text_encoder"),
+        )
+
     def _encoder(self) -> AutoencoderDC:
         torch.manual_seed(SEED)
         model = new_autoencoder().to(memory_format=torch.channels_last)
@@ -173,14 +187,15 @@ class Making:
             log.write(f"{text}{took}\n")
 
 
-def _weights(autoencoder: AutoencoderDC) -> Tensor:
+def loss_weights(autoencoder: AutoencoderDC, mouth_weight: float) -> Tensor:
     """Return how much the error of each latent value counts, ``(c, 8, 8)`` with mean 1.
 
     Whitening made faint components as loud as strong ones: this leans back half-way. Faces are
-    small and hold most of what captions say.
+    small and hold most of what captions say, and a smile is a few pixels wide.
     """
     weights = component_deviations(autoencoder).sqrt().view(-1, 1, 1).repeat(1, 8, 8)
-    weights[:, FACE_ROWS, FACE_COLUMNS] *= FACE_WEIGHT
+    weights[FACE] *= FACE_WEIGHT
+    weights[MOUTH] *= mouth_weight
     return weights / weights.mean()
 
 

@@ -23,6 +23,7 @@ from benchmarks.nano.denoiser import (
 from benchmarks.nano.drawings import draw_set
 from benchmarks.nano.image_encoder import new_image_encoder, train_image_encoder
 from benchmarks.nano.labels import GROUPS
+from benchmarks.nano.make_prior import loss_weights
 from benchmarks.nano.people import PROPORTIONS
 from benchmarks.nano.reader import Reader, identity, load_reader, save_reader, train_reader, trust
 
@@ -68,6 +69,16 @@ def test_deviations_are_what_whitening_took_away(autoencoder):
     assert deviations[0] > 10 * deviations[-1]
 
 
+def test_loss_counts_strong_components_the_face_and_the_mouth_more(autoencoder):
+    weights = loss_weights(autoencoder, 4.0)
+    assert weights.shape == (COMPONENTS, 8, 8)
+    assert weights.mean().item() == pytest.approx(1)
+    assert (weights.diff(dim=0) <= 1e-4).all()
+    corner, eyes, mouth = weights[0, 0, 0], weights[0, 3, 3], weights[0, 5, 4]
+    assert eyes / corner == pytest.approx(3)
+    assert mouth / corner == pytest.approx(12)
+
+
 def test_decoder_learns(drawn):
     torch.manual_seed(0)
     model = new_autoencoder()
@@ -85,6 +96,7 @@ def test_denoiser_learns_and_returns_an_average(tmp_path):
         ids=torch.full((8, 32), 39),
         weights=torch.ones(COMPONENTS, 8, 8),
         steps=2,
+        horizon=2,
         batch=4,
         learning_rate=1e-3,
         seed=0,
