@@ -20,11 +20,14 @@ from .terminal import Progress, say
 from .train_config import TrainConfig
 from .training_events import TrainPictures
 
-PROMPT = "a painting of a woman in S* style"
-OTHER_PROMPTS = ("a painting of a man in S* style", "a painting of a woman with a hat in S* style")
+PROMPT = "a painting of a woman with glasses in S* style"
+OTHER_PROMPTS = (
+    "a painting of a woman with glasses wearing a hat in S* style",
+    "a painting of a man with beard in S* style",
+)
 TRAINING = TrainConfig(prompt=PROMPT, steps=300, learning_rate=1e-3, preview_every=0)
 SEEDS = (1, 2, 3)
-DRAWING = Drawing(prompt=PROMPT, steps=20, guidance=3.0)
+DRAWING = Drawing(prompt=PROMPT, steps=20, guidance=1.5)
 SHEET_SIDE = 192
 
 _OFF = PartStrengths(encoder=0, middle=0, decoder=0)
