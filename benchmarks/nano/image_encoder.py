@@ -7,10 +7,10 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
+from acfun_ops.vision_encoding import CLIP_MEAN, CLIP_STD
+
 WIDTH = 96
 BATCH = 128
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def new_image_encoder() -> CLIPVisionModel:
@@ -72,5 +72,5 @@ def train_image_encoder(
 def normalized(pictures: np.ndarray) -> Tensor:
     """Return uint8 ``(n, s, s, 3)`` as CLIP's pixels ``(n, 3, s, s)``."""
     pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
-    mean, std = (pixels.new_tensor(v).view(3, 1, 1) for v in (MEAN, STD))
+    mean, std = (pixels.new_tensor(v).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))
     return (pixels - mean) / std

@@ -6,6 +6,7 @@ Stages write to the work folder and are not done twice; ``make_prior decoder`` d
 import argparse
 import json
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ class Making:
         if not folder.exists():
             start = time.perf_counter()
             model = self._encoder()
-            pictures = self._drawings().pictures
+            pictures = self._drawings.pictures
             error = train_decoder(model, pictures, DECODER_STEPS, SEED)
             model.save_pretrained(folder)
             self._note(f"decoder: mean absolute error {error:.4f} of 2", start)
@@ -129,7 +130,7 @@ class Making:
             start = time.perf_counter()
             torch.manual_seed(SEED)
             model, text_encoder = new_image_encoder(), new_text_encoder(len(self.tokenizer))
-            drawn = self._drawings()
+            drawn = self._drawings
             ids = token_ids(self.tokenizer, drawn.captions)
             found = train_image_encoder(
                 model, text_encoder, drawn.pictures, ids, IMAGE_ENCODER_STEPS, SEED
@@ -148,7 +149,7 @@ class Making:
         folder = self.work / name
         if not folder.exists():
             start = time.perf_counter()
-            drawn, encoder = self._drawings(), self._encoder()
+            drawn, encoder = self._drawings, self._encoder()
             unet, text_encoder = train_denoiser(
                 networks[0].to(memory_format=torch.channels_last).train(),
                 networks[1].train(),
@@ -172,9 +173,10 @@ class Making:
     def _encoder(self) -> AutoencoderDC:
         torch.manual_seed(SEED)
         model = new_autoencoder().to(memory_format=torch.channels_last)
-        set_encoder(model, self._drawings().pictures[:ENCODER_DRAWINGS])
+        set_encoder(model, self._drawings.pictures[:ENCODER_DRAWINGS])
         return model
 
+    @cached_property
     def _drawings(self) -> Drawings:
         drawn, line = training_drawings(self.work)
         if line:

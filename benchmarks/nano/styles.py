@@ -1,4 +1,4 @@
-"""Which styles there are: families with a word each to train on, and twelve that are held out."""
+"""Which styles there are: families with a word each to train on, and ten that are held out."""
 
 import colorsys
 from dataclasses import dataclass

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,24 +12,16 @@ from benchmarks.nano.held_out import held_out_pair
 
 from .ablations import OURS, Setting, ablation_row, our_row
 from .bench import Expectation, Row, Section
-from .pairs import Pair, Sampling
+from .pairs import LearnsNothing, Pair, Sampling
 
 Which = Literal["truth", "face", "style", "spliced"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class KnownAnswer:
+class KnownAnswer(LearnsNothing):
     """Hands out a picture of the pair itself: what the figures say of it bounds what they mean."""
 
     which: Which
-    learns: ClassVar[bool] = False
-
-    def learnt_as(self) -> "KnownAnswer":
-        """See Method."""
-        return self
-
-    def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
-        """See Method."""
 
     def draw(
         self,

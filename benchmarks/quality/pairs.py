@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -15,6 +15,7 @@ from acfun_ops.prompts import has_pseudo_word
 STYLE_WORD = "S*"
 STYLE_PHRASE = f" in {STYLE_WORD} style"
 PAINTING = "a painting"
+Untaught = TypeVar("Untaught", bound="LearnsNothing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,3 +125,16 @@ class Method(Protocol):
             noise: ``(n, c, h, w)``, standard normal.
             sampling: how.
         """
+
+
+class LearnsNothing:
+    """The half of a Method that a method without anything to learn needs."""
+
+    learns: ClassVar[bool] = False
+
+    def learnt_as(self: Untaught) -> Untaught:
+        """See Method."""
+        return self
+
+    def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
+        """See Method."""

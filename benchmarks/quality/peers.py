@@ -13,7 +13,7 @@ from acfun_ops.backbone import Context
 from acfun_ops.diffusers_backbone import DiffusersBackbone
 from acfun_ops.images import prepare_pictures
 
-from .pairs import STYLE_WORD, Pair, Sampling
+from .pairs import STYLE_WORD, LearnsNothing, Pair, Sampling
 from .peer_training import (
     FACE_WORD,
     Lesson,
@@ -153,21 +153,13 @@ class Inst:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatentAdain:
+class LatentAdain(LearnsNothing):
     """The face's latent in the style latent's channel statistics (Huang and Belongie, 2017).
 
     strength: of the img2img after it, whose light noise gives variety between seeds.
     """
 
     strength: float = 0.3
-    learns: ClassVar[bool] = False
-
-    def learnt_as(self) -> "LatentAdain":
-        """See Method."""
-        return self
-
-    def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
-        """See Method."""
 
     @torch.no_grad()
     def draw(
@@ -191,18 +183,10 @@ class LatentAdain:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NamedImg2Img:
+class NamedImg2Img(LearnsNothing):
     """Plain img2img from the face photo, with the style named in words."""
 
     strength: float = 0.6
-    learns: ClassVar[bool] = False
-
-    def learnt_as(self) -> "NamedImg2Img":
-        """See Method."""
-        return self
-
-    def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
-        """See Method."""
 
     @torch.no_grad()
     def draw(
