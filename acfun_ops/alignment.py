@@ -5,7 +5,8 @@ and leaves open what I_i is. Every reading here is one batch of two clean latent
 them, how much it is pulled to either target:
 
 * ``staged`` (ours, the default): the style picture and the face carried into the style's latent
-  statistics, each pulled to itself; the face leads at high noise, the style at low noise.
+  statistics, each pulled to itself; the face leads at high noise, the style at low noise. What
+  this face's picture has of the style, its channel means, is pulled the harder for it.
 * ``paired``: the style picture and the face photo, each pulled to itself.
 * ``imagery``: a picture drawn from noise under the current style, twice, pulled to both.
 * ``blend``: the weighted mean of both latents, twice, pulled to both.
@@ -26,6 +27,7 @@ ALIGNMENTS: tuple[Alignment, ...] = get_args(Alignment)
 STAGE_THRESHOLD = 0.55
 STAGE_SHARPNESS = 12.0
 FACE_FLOOR = 0.25
+COLOUR_PULL = 5.0
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class AlignmentBatch:
     """What one step noises, and what it pulls each of the two pictures to.
 
     latents: clean inputs ``(2, c, h, w)``. style, face: the two targets ``(1, c, h, w)``.
-    style_weights, face_weights: ``(2,)``, the pull of each input to either target.
+    style_weights, face_weights: ``(2,)``, the pull of each input to either target. colour_weights:
+    ``(2,)``, the pull of each input's channel means to those of the style.
     """
 
     latents: Tensor
@@ -41,6 +44,7 @@ class AlignmentBatch:
     face: Tensor
     style_weights: Tensor
     face_weights: Tensor
+    colour_weights: Tensor
 
 
 def restyle(face: Tensor, style: Tensor) -> Tensor:
@@ -78,13 +82,15 @@ def alignment_batch(
         ACFunError: an unknown reading, or ``imagery`` without I_i.
     """
     if alignment in ("staged", "paired"):
-        style_pull, face_pull = style_weight, face_weight
+        style_pull, face_pull, colour_pull = style_weight, face_weight, 0.0
         if alignment == "staged":
             face = restyle(face, style)
             lead = float(torch.sigmoid(STAGE_SHARPNESS * (noise_level(sigma) - STAGE_THRESHOLD)))
             style_pull = 2 * style_weight * (1 - lead)
             face_pull = 2 * face_weight * (FACE_FLOOR + (1 - FACE_FLOOR) * lead)
-        return _batch([style, face], style, face, [style_pull, 0.0], [0.0, face_pull])
+            colour_pull = COLOUR_PULL * style_weight
+        pulls = [style_pull, 0.0], [0.0, face_pull], [0.0, colour_pull]
+        return _batch([style, face], style, face, *pulls)
     if alignment == "blend":
         shared = (style_weight * style + face_weight * face) / (style_weight + face_weight)
     elif alignment == "imagery" and imagery is not None:
@@ -94,7 +100,8 @@ def alignment_batch(
             f"'{alignment}' is no reading of the alignment loss that can be used here; expected "
             f"{', '.join(ALIGNMENTS)}, and a generated picture for 'imagery'."
         )
-    return _batch([shared, shared], style, face, [style_weight / 2] * 2, [face_weight / 2] * 2)
+    pulls = [style_weight / 2] * 2, [face_weight / 2] * 2, [0.0, 0.0]
+    return _batch([shared, shared], style, face, *pulls)
 
 
 def alignment_loss(
@@ -117,7 +124,10 @@ def alignment_loss(
     face_error = (denoised - batch.face).square()
     if face_mask is not None:
         face_error = face_error * face_mask
+    colours, style_colours = denoised.mean(dim=(2, 3)), batch.style.mean(dim=(2, 3))
+    colour_error = (colours - style_colours).square().mean(dim=1)
     pull = batch.style_weights * style_error + batch.face_weights * face_error.mean(dim=(1, 2, 3))
+    pull = pull + batch.colour_weights * colour_error
     return prediction_weight(sigma, prediction) * pull.sum()
 
 
@@ -127,6 +137,7 @@ def _batch(
     face: Tensor,
     style_weights: list[float],
     face_weights: list[float],
+    colour_weights: list[float],
 ) -> AlignmentBatch:
     return AlignmentBatch(
         latents=torch.cat(latents),
@@ -134,4 +145,5 @@ def _batch(
         face=face,
         style_weights=style.new_tensor(style_weights),
         face_weights=style.new_tensor(face_weights),
+        colour_weights=style.new_tensor(colour_weights),
     )

@@ -15,6 +15,9 @@ from torch import Tensor
 Prediction = Literal["noise", "v"]
 """What the checkpoint's U-Net predicts: the noise, or v (Salimans and Ho, 2022)."""
 
+GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+NOISE_OFFSET = 0.3
+
 
 def add_noise(latent: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
     """Return ``latent + sigma * noise`` for ``(b, c, h, w)`` latents and a scalar sigma."""
@@ -39,10 +42,30 @@ def noise_level(sigma: Tensor) -> Tensor:
     return torch.atan(sigma) * (2 / math.pi)
 
 
-def draw_sigma(sigmas: Tensor, generator: torch.Generator) -> Tensor:
-    """Return one sigma, a scalar, drawn uniformly from a checkpoint's ``(t,)`` schedule."""
-    index = torch.randint(len(sigmas), (1,), generator=generator)
-    return sigmas[index.to(sigmas.device)][0]
+def draw_sigma(sigmas: Tensor, step: int, generator: torch.Generator) -> Tensor:
+    """Return the sigma of a training step, a scalar, from a checkpoint's ``(t,)`` schedule.
+
+    Uniform over the schedule in the long run. Successive steps go round it by the golden ratio, so
+    that any few of them cover it evenly (a low-discrepancy sequence, as in Kingma et al., 2021,
+    Variational Diffusion Models): a short training sees every noise level.
+
+    Args:
+        sigmas: the schedule.
+        step: counts from 0.
+        generator: moves the sigma by up to 1 / 32 of the schedule.
+    """
+    jitter = float(torch.rand((), generator=generator, dtype=torch.float64)) / 32
+    return sigmas[int((step * GOLDEN_RATIO + jitter) % 1 * len(sigmas))]
+
+
+def draw_noise(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Return noise ``(b, c, h, w)`` whose channel means vary more than those of white noise.
+
+    What starts pure noise is not quite without its own mean, which would tint each seed's picture;
+    with means that stray in training (offset noise; Guttenberg, 2023) a style learns to set them.
+    """
+    white = torch.randn(shape, generator=generator)
+    return white + NOISE_OFFSET * torch.randn(*shape[:2], 1, 1, generator=generator)
 
 
 def sampling_sigmas(sigmas: Tensor, steps: int) -> Tensor:

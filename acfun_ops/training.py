@@ -9,7 +9,7 @@ from torch import Tensor
 from .alignment import AlignmentBatch, alignment_batch, alignment_loss
 from .backbone import Backbone, Context
 from .concrete_fusion import attached
-from .diffusion import add_noise, draw_sigma
+from .diffusion import add_noise, draw_noise, draw_sigma
 from .drawing import draw_latent
 from .encoded_pair import encode_pair, run_of
 from .errors import ACFunError, is_out_of_memory
@@ -161,9 +161,10 @@ class _Run:
         return loss
 
     def _forward_backward(self) -> float:
-        generator, sigma = self.generator, draw_sigma(self.backbone.sigmas, self.generator)
+        generator = self.generator
+        sigma = draw_sigma(self.backbone.sigmas, self.step, generator)
         batch, mask = self._batch(sigma)
-        noise = torch.randn(batch.latents.shape, generator=generator).to(self.device)
+        noise = draw_noise(batch.latents.shape, generator).to(self.device)
         context = self._fused(self._encoded_prompt(), dropout=generator)
         with self.backbone.autocast(self.dtype):
             denoised = self.backbone.denoise(add_noise(batch.latents, noise, sigma), sigma, context)

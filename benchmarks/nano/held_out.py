@@ -12,8 +12,8 @@ from .styles import HELD_OUT, Named
 
 SEED = 20_000_000
 DISTRACTORS = 20
-# Each with its words in a prompt; the first that neither picture has is asked for.
-EXTRAS = {"hat": "wearing a hat", "glasses": "with glasses", "smile": "smiling"}
+# The first that neither picture has is asked for.
+EXTRAS = ("hat", "glasses", "smile")
 
 
 @dataclass(frozen=True)

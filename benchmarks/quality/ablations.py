@@ -25,6 +25,8 @@ PEERS: dict[str, Method] = {
     "AdaIN on latents": LatentAdain(),
     "img2img, style in words": NamedImg2Img(),
 }
+PAPER = "ACFun, the paper's settings"
+PAPER_STEPS = 500
 LENGTHS = (50, 100, 200, 500, 1000)
 STYLE_WEIGHTS = (0.3, 0.6, 0.8, 1.0, 1.6)
 
@@ -213,15 +215,29 @@ def training_lengths(setting: Setting) -> Section:
     """How long to train."""
     names = {steps: f"{steps} steps" for steps in LENGTHS}
     shortest, longest = names[LENGTHS[0]], names[LENGTHS[-1]]
+    paper = ablation_row(setting, PAPER, config=papers_config(setting.config))
     return Section(
         title="Training length",
-        rows=[replace(ablation_row(setting, name), steps=steps) for steps, name in names.items()],
-        reference=shortest,
+        rows=[
+            our_row(setting),
+            *(replace(ablation_row(setting, name), steps=steps) for steps, name in names.items()),
+            replace(paper, steps=PAPER_STEPS),
+        ],
+        reference=OURS,
+        is_ranked=True,
         expectations=[
             Expectation("longer, nearer to the truth", longest, "truth", "lower", shortest),
             Expectation("longer, less variety", longest, "variety", "lower", shortest),
+            Expectation("ours keeps more of the face, sooner", OURS, "face", "higher", PAPER),
+            Expectation("ours has more of the colours, sooner", OURS, "colour", "lower", PAPER),
+            Expectation("ours has more of the texture, sooner", OURS, "texture", "lower", PAPER),
         ],
     )
+
+
+def papers_config(config: TrainConfig) -> TrainConfig:
+    """Return a training with what the paper states; eq. 4 taken literally is ``imagery``."""
+    return replace(config, learning_rate=1e-4, alignment="imagery")
 
 
 def chosen(sections: Sequence[Section], titles: Sequence[str]) -> list[Section]:

@@ -6,7 +6,7 @@ from .ablations import OURS, Setting, ablation_row, our_row
 from .bench import Expectation, Row, Section
 
 RANKS = (8, 128)
-LEARNING_RATES = (1e-4, 3e-4, 3e-3)
+LEARNING_RATES = (1e-4, 3e-4, 1e-3, 1e-2)
 
 
 def design_choices(setting: Setting) -> Section:
@@ -15,6 +15,9 @@ def design_choices(setting: Setting) -> Section:
         "pooled style tokens": {"variant": "pooled tokens"},
         "S* not learnt": {"variant": "fixed word"},
         "AFun without residual": {"variant": "no residual"},
+        "independent noise levels": {"variant": "independent levels"},
+        "white noise": {"variant": "white noise"},
+        "no colour pull": {"variant": "no colour pull"},
     }
     rows = [our_row(setting)]
     rows += [ablation_row(setting, name, **changes) for name, changes in undone.items()]
@@ -28,6 +31,10 @@ def design_choices(setting: Setting) -> Section:
         is_ranked=True,
         expectations=[
             Expectation(f"{name} is no better", name, "structure", "lower", OURS) for name in undone
+        ]
+        + [
+            Expectation("white noise tints the seeds", "white noise", "colour", "higher", OURS),
+            Expectation("the pull brings colours", "no colour pull", "colour", "higher", OURS),
         ],
     )
 

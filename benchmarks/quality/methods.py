@@ -1,14 +1,17 @@
 """ACFun as a method: whole, with parts left out, and at any strengths."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
+from acfun_ops import alignment, diffusion, training
 from acfun_ops.backbone import Context, InsertPoint
 from acfun_ops.concrete_fusion import (
     FULL_STRENGTH,
@@ -28,7 +31,15 @@ from .pairs import STYLE_WORD, Pair, Sampling
 from .sampling import draw_from_noise
 
 TrainedPart = Literal["abstract", "encoder", "middle", "decoder"]
-Variant = Literal["", "pooled tokens", "fixed word", "no residual"]
+Variant = Literal[
+    "",
+    "pooled tokens",
+    "fixed word",
+    "no residual",
+    "independent levels",
+    "white noise",
+    "no colour pull",
+]
 ALL_PARTS: tuple[TrainedPart, ...] = ("abstract", "encoder", "middle", "decoder")
 
 DEFAULT_CONFIG = TrainConfig()
@@ -71,7 +82,8 @@ class Acfun:
         )
         face = pair.spliced if self.spliced and pair.spliced is not None else pair.face
         pictures = TrainPictures(style=pair.style[None], face=face[None])
-        result = fit(PartialBackbone(backbone, self.parts, self.variant), pictures, config)
+        with undone(self.variant):
+            result = fit(PartialBackbone(backbone, self.parts, self.variant), pictures, config)
         if result.outcome != "finished":
             log.warning("%s, %s: %s", pair.name, self, result.message)
         save_style(result.style, path)
@@ -105,6 +117,31 @@ class Acfun:
 
     def _prompt(self, pair: Pair) -> str:
         return STYLE_WORD if self.bare else pair.prompt
+
+
+@contextmanager
+def undone(variant: Variant) -> Iterator[None]:
+    """Train without a choice of design, if the variant names one of the training.
+
+    Args:
+        variant: "independent levels": each step draws its noise level by itself. "white noise": as
+            sampling starts from it. "no colour pull": the face is pulled to its restyled self
+            alone. The others change nothing here.
+    """
+    changes = {
+        "independent levels": (training, "draw_sigma", _independent_sigma),
+        "white noise": (diffusion, "NOISE_OFFSET", 0.0),
+        "no colour pull": (alignment, "COLOUR_PULL", 0.0),
+    }
+    if variant not in changes:
+        yield
+        return
+    with patch.object(*changes[variant]):
+        yield
+
+
+def _independent_sigma(sigmas: Tensor, step: int, generator: torch.Generator) -> Tensor:
+    return sigmas[int(torch.randint(len(sigmas), (), generator=generator))]
 
 
 class PartialBackbone:

@@ -1,6 +1,7 @@
 """The evaluation on the small prior: unseen people, unseen styles, and true answers."""
 
 import argparse
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from acfun_ops.diffusers_backbone import load_pipeline
 from acfun_ops.train_config import TrainConfig
 from benchmarks.nano.captions import describe
-from benchmarks.nano.held_out import EXTRAS, HeldOutPair, held_out_pairs
+from benchmarks.nano.held_out import HeldOutPair, held_out_pairs
 from benchmarks.nano.labels import attributes_of
 from benchmarks.nano.reader import Reader, identity, load_reader
 
@@ -34,7 +35,7 @@ from .runs import OpenBench
 PRIOR = Path(__file__).resolve().parents[1] / "nano" / "prior"
 STEPS = 150
 ABLATION_PAIRS = 12
-CONFIG = TrainConfig(learning_rate=1e-3)
+CONFIG = TrainConfig(learning_rate=3e-3)
 PEERS: tuple[tuple[str, Method], ...] = (
     ("textual inversion", TextualInversion(initial_face="woman", learning_rate=1e-2)),
     ("DreamBooth LoRA", DreamBoothLora()),
@@ -73,7 +74,7 @@ def sections(options: argparse.Namespace) -> list[Section]:
     setting = Setting(
         config=CONFIG,
         steps=STEPS,
-        sampling=Sampling(steps=20, guidance=1.0),
+        sampling=Sampling(steps=20, guidance=2.0),
         peers=PEERS,
         ablation_pairs=ABLATION_PAIRS,
     )
@@ -101,16 +102,15 @@ def open_bench(pairs: int) -> Bench:
 
 
 def _pair(one: HeldOutPair) -> Pair:
-    who = f"a {one.person.gender}"
+    words, other_words = map(describe, (one.person, replace(one.person, **{one.extra: True})))
     return Pair(
         name=one.name,
         style=torch.from_numpy(one.style),
         face=torch.from_numpy(one.face),
-        prompt=f"a painting of {who} in S* style",
-        described=f"a painting of {describe(one.person)}",
-        face_words=who,
+        prompt=f"a painting of {words} in S* style",
+        face_words=f"a {one.person.gender}",
         style_words=one.named.words,
-        other_prompt=f"a painting of {who} {EXTRAS[one.extra]} in S* style",
+        other_prompt=f"a painting of {other_words} in S* style",
         spliced=torch.from_numpy(one.spliced),
     )
 

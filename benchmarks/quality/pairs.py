@@ -23,10 +23,10 @@ class Pair:
     """A face to be drawn in a style. Prompts read "a painting of a woman ... in S* style".
 
     name: names its files. style, face: RGB squares ``(s, s, 3)`` in [0, 1]. prompt: says of the
-    face what ``face_words`` say, and names the style S*. described: the same without S* and with
-    whatever words can say of the face, for methods that learn no word. face_words: "a woman".
-    style_words: the style in plain words, "an oil painting". other_prompt: the prompt with one
-    attribute that neither picture has. spliced: a face put together from several people's, if any.
+    face whatever words can, and names the style S*. face_words: the part of it that says who,
+    "a woman". style_words: the style in plain words, "an oil painting". other_prompt: the prompt
+    with one attribute that neither picture has. spliced: a face put together from several
+    people's, if any.
 
     Raises:
         ACFunError: a prompt lacks S* or the face's words.
@@ -36,7 +36,6 @@ class Pair:
     style: Tensor
     face: Tensor
     prompt: str
-    described: str
     face_words: str
     style_words: str
     other_prompt: str
@@ -54,7 +53,7 @@ class Pair:
     @property
     def digest(self) -> str:
         """SHA-256 of all that a method is given, hex."""
-        words = [self.prompt, self.described, self.face_words, self.style_words, self.other_prompt]
+        words = [self.prompt, self.face_words, self.style_words, self.other_prompt]
         given = [self.style, self.face] + [self.spliced] * (self.spliced is not None)
         pictures = [picture_hash(picture[None]) for picture in given]
         return hashlib.sha256("\n".join([*words, *pictures]).encode()).hexdigest()

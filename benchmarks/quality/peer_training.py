@@ -33,9 +33,9 @@ class Lesson:
     encode: Callable[[], Context]
 
 
-def noise_loss(backbone: Backbone, lesson: Lesson, generator: torch.Generator) -> Tensor:
-    """Return the squared error of the model's own prediction at a random noise level, a scalar."""
-    sigma = draw_sigma(backbone.sigmas, generator)
+def noise_loss(backbone: Backbone, lesson: Lesson, step: int, generator: torch.Generator) -> Tensor:
+    """Return the squared error of the model's own prediction at a step's noise level, a scalar."""
+    sigma = draw_sigma(backbone.sigmas, step, generator)
     noise = torch.randn(lesson.latent.shape, generator=generator).to(backbone.device)
     with backbone.autocast(backbone.compute_dtype):
         denoised = backbone.denoise(add_noise(lesson.latent, noise, sigma), sigma, lesson.encode())
@@ -53,7 +53,8 @@ def learn_by_noise_loss(
 ) -> None:
     """Move parameters by AdamW; each step sees every lesson once.
 
-    Gradients are clipped as ACFun's are, so that the methods differ in what they learn alone.
+    Gradients are clipped and noise levels follow each other as ACFun's do, so that the methods
+    differ in what they learn alone.
 
     Raises:
         ACFunError: the U-Net computes in fp16, whose gradients vanish without a loss scaler.
@@ -62,9 +63,9 @@ def learn_by_noise_loss(
         raise ACFunError("The peers do not learn in fp16; load the pipeline in bf16 or fp32.")
     generator = torch.Generator().manual_seed(seed)
     adamw = torch.optim.AdamW(parameters, lr=learning_rate)
-    for _ in range(steps):
+    for step in range(steps):
         for lesson in lessons:
-            torch.autograd.backward(noise_loss(backbone, lesson, generator))
+            torch.autograd.backward(noise_loss(backbone, lesson, step, generator))
         torch.nn.utils.clip_grad_norm_(parameters, MAX_GRAD_NORM)
         adamw.step()
         adamw.zero_grad()

@@ -175,7 +175,7 @@ class LatentAdain(LearnsNothing):
         return _redraw_both(
             backbone,
             restyle(face, style),
-            (pair.described, pair.unstyled(pair.other_prompt)),
+            (pair.unstyled(pair.prompt), pair.unstyled(pair.other_prompt)),
             noise,
             self.strength,
             sampling,

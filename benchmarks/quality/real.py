@@ -18,7 +18,7 @@ from acfun_ops.images import prepare_pictures
 from acfun_ops.picture_files import read_picture
 from acfun_ops.train_config import TrainConfig
 
-from .ablations import OURS, PEERS
+from .ablations import OURS, PAPER, PAPER_STEPS, PEERS, papers_config
 from .bench import Bench, Figure, Row, Section
 from .methods import Acfun
 from .pairs import Drawn, Pair, Sampling
@@ -33,7 +33,6 @@ from .runs import OpenBench
 
 Measured = Literal["all", "pictures"]
 
-PAPER = "ACFun, the paper's settings"
 PICTURE_FIGURES = (
     Figure("colour", "colour distance", "lower", "style"),
     Figure("texture", "texture distance", "lower", "style"),
@@ -161,10 +160,9 @@ def sections(options: argparse.Namespace) -> list[Section]:
     """Return the rows: ours, the paper's settings, and the peers."""
     sampling = Sampling(steps=options.sampling_steps, guidance=options.guidance)
     rows = [Row(name=OURS, method=Acfun(), steps=options.steps, sampling=sampling)]
-    # Its words are followed where it gives them: eq. 4 taken literally is the reading "imagery".
-    paper = Acfun(config=TrainConfig(learning_rate=1e-4, alignment="imagery"))
+    paper = Acfun(config=papers_config(TrainConfig()))
     forty = Sampling(steps=40, guidance=options.guidance)
-    rows.append(Row(name=PAPER, method=paper, steps=500, sampling=forty))
+    rows.append(Row(name=PAPER, method=paper, steps=PAPER_STEPS, sampling=forty))
     for name, peer in PEERS.items():
         rows.append(Row(name=name, method=peer, steps=options.steps, sampling=sampling))
     return [Section(title="Peers", rows=rows, reference=OURS, is_ranked=True)]
@@ -187,7 +185,6 @@ def _pair(
         style=painting,
         face=photo,
         prompt=f"a painting of {who} in S* style",
-        described=f"a painting of {who}",
         face_words=who,
         style_words=words["styles"].get(style, "a painting"),
         other_prompt=f"a painting of {who} wearing a hat in S* style",

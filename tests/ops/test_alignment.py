@@ -62,6 +62,20 @@ def predicted(clean, noisy, sigma, prediction):
     return noise if prediction == "noise" else alpha * noise - level * clean
 
 
+def naive_colour_loss(style, noisy, output, sigma, prediction):
+    """The squared error of a picture's channel means, told as predictions are."""
+    total = 0.0
+    for channel in range(SHAPE[1]):
+        off = 0.0
+        for seen, got, wanted in zip(
+            *(x[channel].flatten().tolist() for x in (noisy, output, style[0])), strict=True
+        ):
+            off += predicted(got, seen, sigma, prediction)
+            off -= predicted(wanted, seen, sigma, prediction)
+        total += (off / math.prod(SHAPE[2:])) ** 2
+    return total / SHAPE[1]
+
+
 def naive_loss(inputs, noises, denoised, sigma, prediction, mask):
     """Eq. 4 as the squared error of predictions (eq. 1), one element at a time."""
     total = 0.0
@@ -96,6 +110,10 @@ def test_loss_equals_the_formula(alignment, prediction, sigma, masked, latents, 
     assert torch.allclose(batch.latents, torch.cat([clean for clean, _ in inputs]), atol=1e-5)
     loss = alignment_loss(denoised, batch, level, prediction, mask)
     expected = naive_loss(inputs, noises, denoised, sigma, prediction, mask)
+    if alignment == "staged":
+        noisy = inputs[1][0][0] + sigma * noises[1]
+        off = naive_colour_loss(style, noisy, denoised[1], sigma, prediction)
+        expected += 5 * STYLE_WEIGHT * off
     assert float(loss) == pytest.approx(expected, rel=1e-4)
 
 
@@ -135,15 +153,19 @@ def test_restyling_a_flat_face_is_finite():
 
 
 def best_answer(alignment, latents, sigma, style_weight):
-    """The prediction with the least loss, found by descent, for one shared answer."""
+    """The prediction with the least loss for one shared answer: one step of Newton's method."""
     style, face, imagery = latents
     level = torch.tensor(sigma, dtype=torch.float64)
     batch = alignment_batch(alignment, style, face, level, style_weight, 1.0, imagery)
-    answer = torch.zeros(SHAPE, dtype=torch.float64, requires_grad=True)
-    loss = alignment_loss(answer.expand(2, -1, -1, -1), batch, level, "noise")
-    (gradient,) = torch.autograd.grad(loss, answer, create_graph=True)
-    (curvature,) = torch.autograd.grad(gradient.sum(), answer)
-    return (answer - gradient / curvature).detach()
+
+    def loss(answer):
+        shared = answer.reshape(SHAPE).expand(2, -1, -1, -1)
+        return alignment_loss(shared, batch, level, "noise")
+
+    start = torch.zeros(math.prod(SHAPE), dtype=torch.float64)
+    gradient = torch.autograd.functional.jacobian(loss, start)
+    curvature = torch.autograd.functional.hessian(loss, start)
+    return -torch.linalg.solve(curvature, gradient).reshape(SHAPE)
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
@@ -183,12 +205,24 @@ def test_staged_gives_high_noise_to_the_face_and_low_noise_to_the_style(latents)
     assert face_pulls[-1] == pytest.approx(2, abs=0.02)
 
 
+def test_staged_pulls_the_face_s_colours_and_nothing_else_of_it_to_the_style(latents):
+    style, face, _ = latents
+    sigma = torch.tensor(1.0)
+    batch = alignment_batch("staged", style, face, sigma, 1.0, 0.0)
+    tinted = batch.latents + torch.tensor([0.0, 0.5]).reshape(2, 1, 1, 1)
+    checked = torch.ones(4, 4, dtype=torch.float64)
+    checked[::2, ::2] = checked[1::2, 1::2] = -1
+    textured = batch.latents + torch.tensor([0.0, 0.5]).reshape(2, 1, 1, 1) * checked
+    assert float(alignment_loss(tinted, batch, sigma, "noise")) == pytest.approx(5 * 0.25)
+    assert float(alignment_loss(textured, batch, sigma, "noise")) == pytest.approx(0, abs=1e-12)
+
+
 def test_perfect_answers_cost_nothing_and_worse_ones_do(latents):
     style, face, _ = latents
     sigma = torch.tensor(1.0)
     for alignment in ("staged", "paired"):
         batch = alignment_batch(alignment, style, face, sigma, STYLE_WEIGHT, FACE_WEIGHT)
-        assert alignment_loss(batch.latents, batch, sigma, "v") == 0
+        assert alignment_loss(batch.latents, batch, sigma, "v") < 1e-20
         assert alignment_loss(batch.latents + 0.1, batch, sigma, "v") > 0
 
 

@@ -7,6 +7,7 @@ import torch
 
 from acfun_ops.diffusion import (
     add_noise,
+    draw_noise,
     draw_sigma,
     noise_level,
     prediction_weight,
@@ -52,22 +53,56 @@ def test_noise_level_is_the_cosine_schedule_s_time():
     assert noise_level(torch.tensor(torch.inf)) == 1
 
 
-def test_drawn_sigmas_cover_the_schedule_evenly(generator):
-    drawn = torch.stack([draw_sigma(SCHEDULE, generator) for _ in range(2000)])
-    assert drawn.shape == (2000,)
+def drawn_sigmas(steps, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.stack([draw_sigma(SCHEDULE, step, generator) for step in steps])
+
+
+@pytest.mark.parametrize("first", [0, 1, 137, 500_000])
+@pytest.mark.parametrize("every", [1, 4])
+def test_any_forty_steps_cover_the_schedule_evenly(first, every):
+    drawn = drawn_sigmas(range(first, first + 40 * every, every))
+    assert drawn.shape == (40,)
     assert torch.isin(drawn, SCHEDULE).all()
-    counts = torch.histc(drawn, bins=4, min=0.03, max=14.6)
-    assert (counts - 500).abs().max() < 100
+    counts = torch.histc(drawn, bins=8, min=0.03, max=14.6)
+    assert (counts - 5).abs().max() <= 2
 
 
-def test_drawn_sigma_depends_on_the_generator_alone():
-    def draw(seed):
-        generator = torch.Generator().manual_seed(seed)
-        return [float(draw_sigma(SCHEDULE, generator)) for _ in range(5)]
+def test_drawn_sigmas_are_uniform_in_the_long_run():
+    places = torch.searchsorted(SCHEDULE, drawn_sigmas(range(20_000)))
+    assert (torch.bincount(places // 20) - 400).abs().max() < 80
 
+
+def test_drawn_sigma_depends_on_the_step_and_the_generator_alone():
     before = torch.get_rng_state()
-    assert draw(1) == draw(1)
-    assert draw(1) != draw(2)
+    assert torch.equal(drawn_sigmas(range(5), seed=1), drawn_sigmas(range(5), seed=1))
+    assert not torch.equal(drawn_sigmas(range(5), seed=1), drawn_sigmas(range(5), seed=2))
+    assert not torch.equal(drawn_sigmas(range(5)), drawn_sigmas(range(1, 6)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_short_schedules_are_drawn_from_too(count, generator):
+    drawn = {float(draw_sigma(SCHEDULE[:count], step, generator)) for step in range(50)}
+    assert drawn == set(SCHEDULE[:count].tolist())
+
+
+def test_drawn_noise_is_white_but_for_its_channel_means(generator):
+    noise = draw_noise(torch.Size([2000, 4, 8, 8]), generator)
+    means = noise.mean(dim=(2, 3))
+    assert float(means.std()) == pytest.approx(math.sqrt(0.3**2 + 1 / 64), rel=0.05)
+    rest = noise - means[..., None, None]
+    assert float(rest.square().mean()) == pytest.approx(1 - 1 / 64, rel=0.02)
+    assert abs(float((means[:, 0] * means[:, 1]).mean())) < 0.02
+
+
+def test_drawn_noise_depends_on_the_generator_alone():
+    shape, before = torch.Size([2, 4, 8, 8]), torch.get_rng_state()
+    one, same, other = (
+        draw_noise(shape, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -26,7 +26,6 @@ def drawn_pair(number: int, prompt: str = "a painting of a woman in S* style") -
         style=_waves(3 + number),
         face=_waves(11 + number),
         prompt=prompt,
-        described="a painting of a woman with red hair",
         face_words="a woman",
         style_words="an oil painting",
         other_prompt="a painting of a woman wearing a hat in S* style",

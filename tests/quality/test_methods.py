@@ -7,6 +7,7 @@ import pytest
 import torch
 from quality_pairs import drawn_pair
 
+from acfun_ops import training
 from acfun_ops.backbone import Context
 from acfun_ops.concrete_fusion import PartStrengths, part_of
 from acfun_ops.diffusion import sampling_sigmas
@@ -15,7 +16,7 @@ from acfun_ops.style_file import load_style
 from acfun_ops.train_config import TrainConfig
 from benchmarks.quality import lora_peer, peers
 from benchmarks.quality.lora_peer import DreamBoothLora
-from benchmarks.quality.methods import Acfun, PartialBackbone
+from benchmarks.quality.methods import Acfun, PartialBackbone, undone
 from benchmarks.quality.pairs import Sampling
 from benchmarks.quality.peer_training import encode_words, learn_by_noise_loss, noise_loss
 from benchmarks.quality.peers import Inst, LatentAdain, NamedImg2Img, TextualInversion
@@ -97,7 +98,9 @@ def test_peer_lowers_its_loss(method, backbone, pair, tmp_path, monkeypatch):
             draws = torch.Generator().manual_seed(3)
             with torch.no_grad():
                 return sum(
-                    noise_loss(backbone, lesson, draws) for lesson in lessons for _ in range(20)
+                    noise_loss(backbone, lesson, step, draws)
+                    for lesson in lessons
+                    for step in range(20)
                 )
 
         losses.append(mean_loss())
@@ -174,6 +177,26 @@ def test_fixed_word_stays_while_the_rest_learns(backbone, pair, tmp_path):
     start = {name: vector.half() for name, vector in backbone.word_vectors("style").items()}
     assert all(torch.equal(style.vectors[name], start[name]) for name in start)
     assert style.abstract["layers.0.out.weight"].any()
+
+
+@pytest.mark.parametrize("variant", ["independent levels", "white noise", "no colour pull"])
+def test_choices_of_the_training_are_undone_while_it_lasts(variant, backbone, pair, tmp_path):
+    files = [tmp_path / f"{number}.safetensors" for number in range(3)]
+    for path, method in zip(
+        files, (LEARNERS[0], replace(LEARNERS[0], variant=variant), LEARNERS[0]), strict=True
+    ):
+        method.learn(backbone, pair, 3, path)
+    usual, other, again = (path.read_bytes() for path in files)
+    assert usual == again
+    assert usual != other
+
+
+def test_independent_levels_are_drawn_from_the_whole_schedule():
+    generator = torch.Generator().manual_seed(0)
+    schedule = torch.arange(10.0)
+    with undone("independent levels"):
+        drawn = [float(training.draw_sigma(schedule, 0, generator)) for _ in range(300)]
+    assert set(drawn) == set(schedule.tolist())
 
 
 def test_without_residual_the_prompt_is_taken_off_and_the_empty_one_is_not(backbone, pair):
