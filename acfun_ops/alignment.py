@@ -5,8 +5,9 @@ and leaves open what I_i is. Every reading here is one batch of two clean latent
 them, how much it is pulled to either target:
 
 * ``staged`` (ours, the default): the style picture and the face carried into the style's latent
-  statistics, each pulled to itself; the face leads at high noise, the style at low noise. What
-  this face's picture has of the style, its channel means, is pulled the harder for it.
+  statistics as far as style_weight comes to face_weight, each pulled to itself; the face leads at
+  high noise, the style at low noise. The channel means of the restyled face, which are its colours,
+  count more than its details.
 * ``paired``: the style picture and the face photo, each pulled to itself.
 * ``imagery``: a picture drawn from noise under the current style, twice, pulled to both.
 * ``blend``: the weighted mean of both latents, twice, pulled to both.
@@ -27,7 +28,7 @@ ALIGNMENTS: tuple[Alignment, ...] = get_args(Alignment)
 STAGE_THRESHOLD = 0.55
 STAGE_SHARPNESS = 12.0
 FACE_FLOOR = 0.25
-COLOUR_PULL = 5.0
+COLOUR_PULL = 4.0
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class AlignmentBatch:
 
     latents: clean inputs ``(2, c, h, w)``. style, face: the two targets ``(1, c, h, w)``.
     style_weights, face_weights: ``(2,)``, the pull of each input to either target. colour_weights:
-    ``(2,)``, the pull of each input's channel means to those of the style.
+    ``(2,)``, the pull of each input's channel means to those of ``face``.
     """
 
     latents: Tensor
@@ -84,11 +85,12 @@ def alignment_batch(
     if alignment in ("staged", "paired"):
         style_pull, face_pull, colour_pull = style_weight, face_weight, 0.0
         if alignment == "staged":
-            face = restyle(face, style)
+            share = min(1.0, style_weight / face_weight) if face_weight > 0 else 1.0
+            face = torch.lerp(face, restyle(face, style), share)
             lead = float(torch.sigmoid(STAGE_SHARPNESS * (noise_level(sigma) - STAGE_THRESHOLD)))
             style_pull = 2 * style_weight * (1 - lead)
             face_pull = 2 * face_weight * (FACE_FLOOR + (1 - FACE_FLOOR) * lead)
-            colour_pull = COLOUR_PULL * style_weight
+            colour_pull = COLOUR_PULL * face_weight
         pulls = [style_pull, 0.0], [0.0, face_pull], [0.0, colour_pull]
         return _batch([style, face], style, face, *pulls)
     if alignment == "blend":
@@ -124,8 +126,7 @@ def alignment_loss(
     face_error = (denoised - batch.face).square()
     if face_mask is not None:
         face_error = face_error * face_mask
-    colours, style_colours = denoised.mean(dim=(2, 3)), batch.style.mean(dim=(2, 3))
-    colour_error = (colours - style_colours).square().mean(dim=1)
+    colour_error = (denoised - batch.face).mean(dim=(2, 3)).square().mean(dim=1)
     pull = batch.style_weights * style_error + batch.face_weights * face_error.mean(dim=(1, 2, 3))
     pull = pull + batch.colour_weights * colour_error
     return prediction_weight(sigma, prediction) * pull.sum()

@@ -45,9 +45,9 @@ def noise_level(sigma: Tensor) -> Tensor:
 def draw_sigma(sigmas: Tensor, step: int, generator: torch.Generator) -> Tensor:
     """Return the sigma of a training step, a scalar, from a checkpoint's ``(t,)`` schedule.
 
-    Uniform over the schedule in the long run. Successive steps go round it by the golden ratio, so
-    that any few of them cover it evenly (a low-discrepancy sequence, as in Kingma et al., 2021,
-    Variational Diffusion Models): a short training sees every noise level.
+    Uniform over the schedule in the long run. Successive steps go round it from its middle by the
+    golden ratio, so that any few of them cover it evenly (a low-discrepancy sequence, as in Kingma
+    et al., 2021, Variational Diffusion Models): a short training sees every noise level.
 
     Args:
         sigmas: the schedule.
@@ -55,7 +55,7 @@ def draw_sigma(sigmas: Tensor, step: int, generator: torch.Generator) -> Tensor:
         generator: moves the sigma by up to 1 / 32 of the schedule.
     """
     jitter = float(torch.rand((), generator=generator, dtype=torch.float64)) / 32
-    return sigmas[int((step * GOLDEN_RATIO + jitter) % 1 * len(sigmas))]
+    return sigmas[int((0.5 + step * GOLDEN_RATIO + jitter) % 1 * len(sigmas))]
 
 
 def draw_noise(shape: torch.Size, generator: torch.Generator) -> Tensor:

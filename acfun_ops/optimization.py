@@ -11,6 +11,8 @@ from .trainables import Trainables
 
 MAX_GRAD_NORM = 1.0
 VECTORS_EVERY = 4
+# Steps that overflow are skipped; at torch's own 65536 a short training would lose its first ones.
+FIRST_LOSS_SCALE = 1024.0
 
 STATE_MISFIT = (
     "The training state does not fit this training. Delete it; training then goes on from the "
@@ -51,7 +53,7 @@ class Optimization:
                 {"params": self.parameters[split:], "lr": learning_rate * VECTORS_EVERY},
             ]
         )
-        self.scaler = torch.GradScaler(device.type, enabled=scaled)
+        self.scaler = torch.GradScaler(device.type, FIRST_LOSS_SCALE, enabled=scaled)
 
     def backward(self, loss: Tensor) -> float:
         """Compute and clip the gradients; return the loss as a number.

@@ -33,13 +33,17 @@ class TrainConfig:
         "words: 'A painting of a woman with glasses in S* style'. A bare 'S*' lets the style leak.",
     )
     steps: int = _option(
-        500, "Optimiser steps in all, 1 or more; resumed steps count.", 1, 1_000_000
+        150, "Optimiser steps in all, 1 or more; resumed steps count.", 1, 1_000_000
     )
     learning_rate: float = _option(
-        1e-4, "Step size of AdamW, above 0 and up to 1. Halve it if the loss is not finite.", 0, 1
+        5e-4, "Step size of AdamW, above 0 and up to 1. Halve it if the loss is not finite.", 0, 1
     )
     style_weight: float = _option(
-        0.8, "Pull towards the style picture, 0 to 10. Raise it for more style.", 0, 10
+        1.0,
+        "Pull towards the style picture, 0 to 10. Lower it for less style; the face takes on as "
+        "much of it as style_weight comes to face_weight.",
+        0,
+        10,
     )
     face_weight: float = _option(
         1.0, "Pull towards the face photo, 0 to 10. Raise it for a closer likeness.", 0, 10
@@ -54,7 +58,7 @@ class TrainConfig:
         0, "Side of the training squares in pixels; 0 takes the model's own (512, 768 or 1024).", 0
     )
     preview_every: int = _option(
-        100, "Draw a preview picture every so many steps; 0 turns previews off.", 0
+        50, "Draw a preview picture every so many steps; 0 turns previews off.", 0
     )
     rank: int = _option(
         32, "Width of each CFun bottleneck, 1 to 512. Larger learns more and saves larger.", 1, 512

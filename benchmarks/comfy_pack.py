@@ -110,7 +110,7 @@ def style_megabytes(family: str) -> float:
         heads=8,
         insert_at="resblock",
         statistics="std",
-        steps=500,
+        steps=150,
         seed=0,
         settings={},
         style_hash="0" * 64,

@@ -29,6 +29,7 @@ PAPER = "ACFun, the paper's settings"
 PAPER_STEPS = 500
 LENGTHS = (50, 100, 200, 500, 1000)
 STYLE_WEIGHTS = (0.3, 0.6, 0.8, 1.0, 1.6)
+PAPERS_STYLE_WEIGHTS = (0.6, 0.8, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +142,7 @@ def drawing_strengths(setting: Setting) -> Section:
 def style_weights(setting: Setting) -> Section:
     """What the style's weight trades against the face (the paper's figure 7)."""
     names = {weight: f"style_weight {weight:g}" for weight in STYLE_WEIGHTS}
-    low, high = names[STYLE_WEIGHTS[0]], names[STYLE_WEIGHTS[-1]]
+    low, middle, high = (names[weight] for weight in PAPERS_STYLE_WEIGHTS)
     return Section(
         title="Style weight",
         rows=[
@@ -150,8 +151,10 @@ def style_weights(setting: Setting) -> Section:
         ],
         reference=low,
         expectations=[
-            Expectation("more weight, nearer texture", high, "texture", "lower", low),
-            Expectation("more weight, nearer colours", high, "colour", "lower", low),
+            Expectation("more weight, nearer texture", middle, "texture", "lower", low),
+            Expectation("more weight, nearer texture", high, "texture", "lower", middle),
+            Expectation("more weight, nearer colours", middle, "colour", "lower", low),
+            Expectation("more weight, nearer colours", high, "colour", "lower", middle),
             Expectation("more weight, less face", high, "face", "lower", low),
             Expectation("more weight, more leakage", high, "leak", "higher", low),
         ],
@@ -237,7 +240,7 @@ def training_lengths(setting: Setting) -> Section:
 
 def papers_config(config: TrainConfig) -> TrainConfig:
     """Return a training with what the paper states; eq. 4 taken literally is ``imagery``."""
-    return replace(config, learning_rate=1e-4, alignment="imagery")
+    return replace(config, learning_rate=1e-4, style_weight=0.8, alignment="imagery")
 
 
 def chosen(sections: Sequence[Section], titles: Sequence[str]) -> list[Section]:

@@ -130,7 +130,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--styles", type=Path, required=True, help="a folder of paintings")
     parser.add_argument("--words", type=Path, default=WORDS, help="what they are called, as JSON")
     parser.add_argument("--pairs", type=int, help="at most so many, spread over all")
-    parser.add_argument("--steps", type=int, default=500, help="of training, but for the paper's")
+    parser.add_argument(
+        "--steps", type=int, default=TrainConfig().steps, help="of training, but for the paper's"
+    )
     parser.add_argument("--sampling-steps", type=int, default=30, help="but for the paper's 40")
     parser.add_argument("--guidance", type=float, default=5.0)
     parser.add_argument("--figures", choices=["all", "pictures"], default="all")

@@ -59,14 +59,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, help="an SD1.x, SD2.x or SDXL checkpoint")
     parser.add_argument("--clip-vision", type=Path, help="a CLIP vision model")
     parser.add_argument("--prompt", default="A painting of a woman in S* style")
-    parser.add_argument("--steps", type=int, help="training steps (500; 40 with the small model)")
+    parser.add_argument("--steps", type=int, help="training steps (150; 40 with the small model)")
     parser.add_argument("--resolution", type=int, help="(the model's own; 128 with the small one)")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the results")
     options = parser.parse_args()
     if (options.checkpoint is None) != (options.clip_vision is None):
         parser.error("--checkpoint and --clip-vision go together")
     is_small = options.checkpoint is None
-    options.steps = options.steps or (40 if is_small else 500)
+    options.steps = options.steps or (40 if is_small else 150)
     options.resolution = options.resolution or (128 if is_small else 0)
     return options
 
@@ -131,8 +131,8 @@ def training_graph(names: dict[str, str], options: argparse.Namespace) -> Prompt
             face_image=["face", 0],
             prompt=options.prompt,
             steps=options.steps,
-            learning_rate=1e-4,
-            style_weight=0.8,
+            learning_rate=5e-4,
+            style_weight=1.0,
             face_weight=1.0,
             seed=0,
             resolution=options.resolution,

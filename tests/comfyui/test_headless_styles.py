@@ -47,7 +47,7 @@ def loaded(folder, comfy):
 def headless_style(backbone):
     """A style of the diffusers backbone, trained hard."""
     pictures = TrainPictures(style=picture(1), face=picture(2))
-    options = {"steps": 3, "learning_rate": 0.02, "resolution": 64, "rank": 8, "preview_every": 0}
+    options = {"steps": 6, "learning_rate": 0.02, "resolution": 64, "rank": 8, "preview_every": 0}
     return fit(backbone, pictures, TrainConfig(**options)).style
 
 

@@ -1,6 +1,7 @@
 """The alignment loss against loops written from the formulas of the paper and of the trial."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ import torch
 from acfun_ops.alignment import ALIGNMENTS, alignment_batch, alignment_loss, restyle
 from acfun_ops.errors import ACFunError
 
-STYLE_WEIGHT, FACE_WEIGHT = 0.8, 1.3
+STYLE_WEIGHT, FACE_WEIGHT = 0.8, 1.25
 SHAPE = (1, 3, 4, 4)
 
 
@@ -43,7 +44,8 @@ def reading(alignment, latents, sigma):
     if alignment == "staged":
         level = math.atan(sigma) / (math.pi / 2)
         lead = 1 / (1 + math.exp(-12 * (level - 0.55)))
-        restyled = naive_restyle(face, style)
+        share = STYLE_WEIGHT / FACE_WEIGHT
+        restyled = share * naive_restyle(face, style) + (1 - share) * face
         return [
             (style, [(2 * STYLE_WEIGHT * (1 - lead), style, False)]),
             (restyled, [(2 * FACE_WEIGHT * (0.25 + 0.75 * lead), restyled, True)]),
@@ -62,13 +64,13 @@ def predicted(clean, noisy, sigma, prediction):
     return noise if prediction == "noise" else alpha * noise - level * clean
 
 
-def naive_colour_loss(style, noisy, output, sigma, prediction):
+def naive_colour_loss(target, noisy, output, sigma, prediction):
     """The squared error of a picture's channel means, told as predictions are."""
     total = 0.0
     for channel in range(SHAPE[1]):
         off = 0.0
         for seen, got, wanted in zip(
-            *(x[channel].flatten().tolist() for x in (noisy, output, style[0])), strict=True
+            *(x[channel].flatten().tolist() for x in (noisy, output, target[0])), strict=True
         ):
             off += predicted(got, seen, sigma, prediction)
             off -= predicted(wanted, seen, sigma, prediction)
@@ -112,8 +114,8 @@ def test_loss_equals_the_formula(alignment, prediction, sigma, masked, latents, 
     expected = naive_loss(inputs, noises, denoised, sigma, prediction, mask)
     if alignment == "staged":
         noisy = inputs[1][0][0] + sigma * noises[1]
-        off = naive_colour_loss(style, noisy, denoised[1], sigma, prediction)
-        expected += 5 * STYLE_WEIGHT * off
+        off = naive_colour_loss(inputs[1][0], noisy, denoised[1], sigma, prediction)
+        expected += 4 * FACE_WEIGHT * off
     assert float(loss) == pytest.approx(expected, rel=1e-4)
 
 
@@ -173,7 +175,11 @@ def best_answer(alignment, latents, sigma, style_weight):
 def test_raising_style_weight_moves_the_answer_to_the_style(alignment, sigma, latents):
     weights = [0.0, 0.2, 0.8, 2.0, 10.0]
     answers = [best_answer(alignment, latents, sigma, weight) for weight in weights]
-    distances = [float((answer - latents[0]).norm()) for answer in answers]
+    apart = [answer - latents[0] for answer in answers]
+    if alignment == "staged":
+        # Its face takes on the style's statistics, not its pixels.
+        apart = [difference.mean(dim=(2, 3)) for difference in apart]
+    distances = [float(difference.norm()) for difference in apart]
     assert distances == sorted(distances, reverse=True)
     assert distances[0] > distances[1] > distances[-1]
 
@@ -205,15 +211,33 @@ def test_staged_gives_high_noise_to_the_face_and_low_noise_to_the_style(latents)
     assert face_pulls[-1] == pytest.approx(2, abs=0.02)
 
 
-def test_staged_pulls_the_face_s_colours_and_nothing_else_of_it_to_the_style(latents):
+@pytest.mark.parametrize("style_weight", [0.0, 0.3, 0.8])
+@pytest.mark.parametrize("face_weight", [0.8, 2.0])
+def test_staged_face_is_restyled_by_the_share_of_the_style(style_weight, face_weight, latents):
+    style, face, _ = latents
+    batch = alignment_batch("staged", style, face, torch.tensor(1.0), style_weight, face_weight)
+    share = style_weight / face_weight
+    expected = share * naive_restyle(face, style) + (1 - share) * face
+    assert torch.allclose(batch.latents[1:], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (3.0, 1.0), (1.0, 0.0)])
+def test_staged_face_is_never_restyled_beyond_the_style(weights, latents):
+    style, face, _ = latents
+    batch = alignment_batch("staged", style, face, torch.tensor(1.0), *weights)
+    assert torch.equal(batch.face, restyle(face, style))
+
+
+def test_staged_counts_the_colours_of_the_face_more_than_its_details(latents):
     style, face, _ = latents
     sigma = torch.tensor(1.0)
-    batch = alignment_batch("staged", style, face, sigma, 1.0, 0.0)
+    batch = alignment_batch("staged", style, face, sigma, 1.0, 1.0)
+    batch = replace(batch, face_weights=torch.zeros(2))
     tinted = batch.latents + torch.tensor([0.0, 0.5]).reshape(2, 1, 1, 1)
     checked = torch.ones(4, 4, dtype=torch.float64)
     checked[::2, ::2] = checked[1::2, 1::2] = -1
     textured = batch.latents + torch.tensor([0.0, 0.5]).reshape(2, 1, 1, 1) * checked
-    assert float(alignment_loss(tinted, batch, sigma, "noise")) == pytest.approx(5 * 0.25)
+    assert float(alignment_loss(tinted, batch, sigma, "noise")) == pytest.approx(4 * 0.25)
     assert float(alignment_loss(textured, batch, sigma, "noise")) == pytest.approx(0, abs=1e-12)
 
 
