@@ -20,14 +20,14 @@ from .terminal import Progress, say
 from .train_config import TrainConfig
 from .training_events import TrainPictures
 
-PROMPT = "a painting of a woman with glasses in S* style"
+PROMPT = "a painting of a woman with long gray hair and glasses in S* style"
 OTHER_PROMPTS = (
-    "a painting of a woman with glasses wearing a hat in S* style",
+    "a painting of a woman with long gray hair and glasses wearing a hat in S* style",
     "a painting of a man with beard in S* style",
 )
-TRAINING = TrainConfig(prompt=PROMPT, steps=300, learning_rate=1e-3, preview_every=0)
+TRAINING = TrainConfig(prompt=PROMPT, learning_rate=3e-3, preview_every=0)
 SEEDS = (1, 2, 3)
-DRAWING = Drawing(prompt=PROMPT, steps=20, guidance=1.5)
+DRAWING = Drawing(prompt=PROMPT, steps=20, guidance=2.0)
 SHEET_SIDE = 192
 
 _OFF = PartStrengths(encoder=0, middle=0, decoder=0)
