@@ -39,8 +39,8 @@ class TrainConfig:
         5e-4, "Step size of AdamW, above 0 and up to 1. Halve it if the loss is not finite.", 0, 1
     )
     style_weight: float = _option(
-        1.0,
-        "Pull towards the style picture, 0 to 10. Lower it for less style; the face takes on as "
+        0.8,
+        "Pull towards the style picture, 0 to 10. Raise it for more style: the face takes on as "
         "much of it as style_weight comes to face_weight.",
         0,
         10,

@@ -240,7 +240,7 @@ def training_lengths(setting: Setting) -> Section:
 
 def papers_config(config: TrainConfig) -> TrainConfig:
     """Return a training with what the paper states; eq. 4 taken literally is ``imagery``."""
-    return replace(config, learning_rate=1e-4, style_weight=0.8, alignment="imagery")
+    return replace(config, learning_rate=1e-4, alignment="imagery")
 
 
 def chosen(sections: Sequence[Section], titles: Sequence[str]) -> list[Section]:

@@ -132,7 +132,7 @@ def training_graph(names: dict[str, str], options: argparse.Namespace) -> Prompt
             prompt=options.prompt,
             steps=options.steps,
             learning_rate=5e-4,
-            style_weight=1.0,
+            style_weight=0.8,
             face_weight=1.0,
             seed=0,
             resolution=options.resolution,

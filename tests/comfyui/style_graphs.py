@@ -15,7 +15,7 @@ TRAINING = {
     "prompt": "A painting of a person in S* style",
     "steps": 2,
     "learning_rate": 0.02,
-    "style_weight": 1.0,
+    "style_weight": 0.8,
     "face_weight": 1.0,
     "seed": 0,
     "resolution": 64,

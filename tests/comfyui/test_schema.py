@@ -18,7 +18,7 @@ NODES = {
             "prompt": "A painting of a person in S* style",
             "steps": 150,
             "learning_rate": 5e-4,
-            "style_weight": 1.0,
+            "style_weight": 0.8,
             "face_weight": 1.0,
             "seed": 0,
             "resolution": 0,
