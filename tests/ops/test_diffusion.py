@@ -68,6 +68,11 @@ def test_any_forty_steps_cover_the_schedule_evenly(first, every):
     assert (counts - 5).abs().max() <= 2
 
 
+def test_the_first_step_is_in_the_middle_of_the_schedule():
+    places = [int((drawn_sigmas([0], seed) > SCHEDULE).sum()) for seed in range(20)]
+    assert 0.5 * len(SCHEDULE) <= min(places) <= max(places) <= 0.54 * len(SCHEDULE)
+
+
 def test_drawn_sigmas_are_uniform_in_the_long_run():
     places = torch.searchsorted(SCHEDULE, drawn_sigmas(range(20_000)))
     assert (torch.bincount(places // 20) - 400).abs().max() < 80
