@@ -85,7 +85,7 @@ def alignment_batch(
     if alignment in ("staged", "paired"):
         style_pull, face_pull, colour_pull = style_weight, face_weight, 0.0
         if alignment == "staged":
-            share = min(1.0, style_weight / face_weight) if face_weight > 0 else 1.0
+            share = style_weight / max(style_weight, face_weight)
             face = torch.lerp(face, restyle(face, style), share)
             lead = float(torch.sigmoid(STAGE_SHARPNESS * (noise_level(sigma) - STAGE_THRESHOLD)))
             style_pull = 2 * style_weight * (1 - lead)

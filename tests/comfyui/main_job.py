@@ -23,12 +23,15 @@ import torch
 from comfy_graphs import PromptGraph, node, text_to_image
 from PIL import Image, ImageDraw
 
+from acfun_ops.train_config import TrainConfig
+
 if TYPE_CHECKING:
     from comfy_server import ComfyServer
 
 ROOT = Path(__file__).resolve().parents[2]
 COMFYUI = Path(os.environ.get("COMFYUI_PATH", "~/comfy/ComfyUI")).expanduser()
 TILE = 256
+DEFAULTS = TrainConfig()
 log = logging.getLogger("main-job")
 
 
@@ -59,14 +62,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoint", type=Path, help="an SD1.x, SD2.x or SDXL checkpoint")
     parser.add_argument("--clip-vision", type=Path, help="a CLIP vision model")
     parser.add_argument("--prompt", default="A painting of a woman in S* style")
-    parser.add_argument("--steps", type=int, help="training steps (150; 40 with the small model)")
+    parser.add_argument("--steps", type=int, help="(the node's; 40 with the small model)")
     parser.add_argument("--resolution", type=int, help="(the model's own; 128 with the small one)")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the results")
     options = parser.parse_args()
     if (options.checkpoint is None) != (options.clip_vision is None):
         parser.error("--checkpoint and --clip-vision go together")
     is_small = options.checkpoint is None
-    options.steps = options.steps or (40 if is_small else 150)
+    options.steps = options.steps or (40 if is_small else DEFAULTS.steps)
     options.resolution = options.resolution or (128 if is_small else 0)
     return options
 
@@ -131,16 +134,16 @@ def training_graph(names: dict[str, str], options: argparse.Namespace) -> Prompt
             face_image=["face", 0],
             prompt=options.prompt,
             steps=options.steps,
-            learning_rate=5e-4,
-            style_weight=0.8,
-            face_weight=1.0,
-            seed=0,
+            learning_rate=DEFAULTS.learning_rate,
+            style_weight=DEFAULTS.style_weight,
+            face_weight=DEFAULTS.face_weight,
+            seed=DEFAULTS.seed,
             resolution=options.resolution,
             preview_every=options.steps,
-            rank=32,
-            alignment="staged",
-            precision="auto",
-            gradient_checkpointing="auto",
+            rank=DEFAULTS.rank,
+            alignment=DEFAULTS.alignment,
+            precision=DEFAULTS.precision,
+            gradient_checkpointing=DEFAULTS.gradient_checkpointing,
         ),
         "save_style": node("ACFunSaveStyle", style=["train", 0], filename_prefix="style"),
         "show_previews": node("PreviewImage", images=["train", 2]),
