@@ -34,7 +34,7 @@ from .runs import OpenBench
 
 PRIOR = Path(__file__).resolve().parents[1] / "nano" / "prior"
 ABLATION_PAIRS = 12
-# Adam moves a layer's output by its width: the default is for layers six to ten times as wide.
+# Adam moves a layer's output by its width: the default is for layers three to eleven times as wide.
 CONFIG = TrainConfig(learning_rate=3e-3)
 PEERS: tuple[tuple[str, Method], ...] = (
     ("textual inversion", TextualInversion(initial_face="woman", learning_rate=1e-2)),
