@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .command_options import new_parser
+from .cli.command_options import new_parser
 from .errors import ACFunError, is_out_of_memory
 
 _LIBRARIES = {"diffusers", "PIL", "tqdm"}
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = new_parser().parse_args(arguments)
     try:
-        command = importlib.import_module(f".{options.command}_command", __package__)
+        command = importlib.import_module(f".cli.{options.command}_command", __package__)
         return int(command.run(options))
     except ACFunError as error:
         return _fail(str(error), 2)

@@ -45,16 +45,12 @@ def _import_pack() -> Any:
 
 
 _import_pack()
-from acfun_pack.acfun_ops.style_file import (  # noqa: E402
-    StyleFacts,
-    load_style,
-    save_style,
-    style_bytes,
-)
-from acfun_pack.acfun_ops.train_config import TrainConfig  # noqa: E402
-from acfun_pack.acfun_ops.trainables import Trainables  # noqa: E402
-from acfun_pack.acfun_ops.training import fit  # noqa: E402
-from acfun_pack.acfun_ops.training_events import StepEvent, TrainPictures  # noqa: E402
+from acfun_pack.acfun_ops.style.style import StyleFacts, style_bytes  # noqa: E402
+from acfun_pack.acfun_ops.style.style_file import load_style, save_style  # noqa: E402
+from acfun_pack.acfun_ops.training.config import TrainConfig  # noqa: E402
+from acfun_pack.acfun_ops.training.events import StepEvent, TrainPictures  # noqa: E402
+from acfun_pack.acfun_ops.training.fit import fit  # noqa: E402
+from acfun_pack.acfun_ops.training.trainables import Trainables  # noqa: E402
 from acfun_pack.nodes.apply import ApplyAFunEmbedding, ApplyCFunAdapters  # noqa: E402
 from acfun_pack.nodes.comfy_backbone import training_backbone  # noqa: E402
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..acfun_ops.concrete_fusion import ConcreteFusion, PartStrengths, attached
 from ..acfun_ops.errors import ACFunError
-from ..acfun_ops.style_file import Style
+from ..acfun_ops.method.concrete_fusion import ConcreteFusion, PartStrengths, attached
+from ..acfun_ops.style.style import Style
 from .comfy_unet import FAMILIES, context_width, insert_modules, insert_points, unet_of
 
 

@@ -6,9 +6,9 @@ from comfy.patcher_extension import WrappersMP
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..acfun_ops.concrete_fusion import PartStrengths
 from ..acfun_ops.errors import ACFunError
-from ..acfun_ops.style_file import Style
+from ..acfun_ops.method.concrete_fusion import PartStrengths
+from ..acfun_ops.style.style import Style
 from .adapters import AdapterWrapper, check_fits
 from .pseudo_word import tokenize
 from .sockets import CATEGORY, StyleSocket

@@ -13,10 +13,10 @@ import torch
 from comfy.ldm.modules.attention import attention_pytorch
 from torch import Tensor, nn
 
-from ..acfun_ops.backbone import Context, InsertPoint
-from ..acfun_ops.concrete_fusion import InsertAt
-from ..acfun_ops.diffusion import Prediction
+from ..acfun_ops.backbones.backbone import Context, InsertPoint
 from ..acfun_ops.errors import ACFunError
+from ..acfun_ops.method.concrete_fusion import InsertAt
+from ..acfun_ops.method.diffusion import Prediction
 from .comfy_unet import (
     FAMILIES,
     checkpointed_blocks,

@@ -12,9 +12,9 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..acfun_ops.backbone import InsertPoint
-from ..acfun_ops.concrete_fusion import InsertAt
+from ..acfun_ops.backbones.backbone import InsertPoint
 from ..acfun_ops.errors import ACFunError
+from ..acfun_ops.method.concrete_fusion import InsertAt
 
 FAMILIES = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
 

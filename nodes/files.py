@@ -5,7 +5,8 @@ import hashlib
 from comfy_api.latest import io, ui
 
 from ..acfun_ops.errors import ACFunError
-from ..acfun_ops.style_file import Style, load_style, save_style
+from ..acfun_ops.style.style import Style
+from ..acfun_ops.style.style_file import load_style, save_style
 from .sockets import CATEGORY, StyleSocket, tell
 from .style_folder import new_style_path, style_names, style_path
 

@@ -6,9 +6,10 @@ from pathlib import Path, PurePosixPath
 import folder_paths
 
 from ..acfun_ops.errors import ACFunError
-from ..acfun_ops.resume_file import TrainState, load_state, save_state
-from ..acfun_ops.style_file import Style, load_style, save_style
-from ..acfun_ops.training_events import TrainResult
+from ..acfun_ops.style.style import Style
+from ..acfun_ops.style.style_file import load_style, save_style
+from ..acfun_ops.training.checkpoint import TrainState, load_state, save_state
+from ..acfun_ops.training.events import TrainResult
 from .sockets import log
 
 FOLDER = "acfun"

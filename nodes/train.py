@@ -12,22 +12,22 @@ from PIL import Image
 from torch import Tensor
 
 from ..acfun_ops.errors import ACFunError
-from ..acfun_ops.style_file import Style
-from ..acfun_ops.train_config import (
+from ..acfun_ops.style.style import Style
+from ..acfun_ops.training.config import (
     ALIGNMENTS,
     CHECKPOINTINGS,
     PRECISIONS,
     TrainConfig,
     help_of,
 )
-from ..acfun_ops.training import fit
-from ..acfun_ops.training_events import (
+from ..acfun_ops.training.events import (
     Event,
     PreviewEvent,
     StepEvent,
     TrainPictures,
     TrainResult,
 )
+from ..acfun_ops.training.fit import fit
 from .comfy_backbone import training_backbone
 from .sockets import CATEGORY, StyleSocket, tell
 from .style_folder import keep_training, kept_state

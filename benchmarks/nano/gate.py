@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from acfun_ops.diffusers_backbone import DiffusersBackbone, load_pipeline
-from acfun_ops.drawing import draw_latent
+from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone, load_pipeline
+from acfun_ops.drawing.drawing import draw_latent
 
 from .captions import describe
 from .drawings import SEED, draw_set, training_drawings

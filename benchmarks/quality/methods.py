@@ -11,21 +11,22 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from acfun_ops import alignment, diffusion, training
-from acfun_ops.backbone import Context, InsertPoint
-from acfun_ops.concrete_fusion import (
+from acfun_ops.backbones.backbone import Context, InsertPoint
+from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
+from acfun_ops.method import alignment, diffusion
+from acfun_ops.method.concrete_fusion import (
     FULL_STRENGTH,
     InsertAt,
     PartStrengths,
     attached,
     part_of,
 )
-from acfun_ops.diffusers_backbone import DiffusersBackbone
 from acfun_ops.prompts import has_pseudo_word
-from acfun_ops.style_file import load_style, save_style
-from acfun_ops.train_config import TrainConfig
-from acfun_ops.training import fit
-from acfun_ops.training_events import TrainPictures
+from acfun_ops.style.style_file import load_style, save_style
+from acfun_ops.training import fit as training
+from acfun_ops.training.config import TrainConfig
+from acfun_ops.training.events import TrainPictures
+from acfun_ops.training.fit import fit
 
 from .pairs import STYLE_WORD, Pair, Sampling
 from .sampling import draw_from_noise

@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from acfun_ops.backbone import Backbone, Context
-from acfun_ops.diffusers_backbone import DiffusersBackbone
-from acfun_ops.diffusion import add_noise, draw_sigma, prediction_weight
+from acfun_ops.backbones.backbone import Backbone, Context
+from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.errors import ACFunError
-from acfun_ops.style_file import write_whole
+from acfun_ops.method.diffusion import add_noise, draw_sigma, prediction_weight
+from acfun_ops.style.whole_files import write_whole
 
 from .pairs import STYLE_WORD
 

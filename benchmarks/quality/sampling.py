@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from acfun_ops.backbone import Backbone, Context
-from acfun_ops.diffusion import add_noise, sample_euler, sampling_sigmas
-from acfun_ops.drawing import draw_latent, guided_denoiser
+from acfun_ops.backbones.backbone import Backbone, Context
+from acfun_ops.drawing.drawing import draw_latent, guided_denoiser
 from acfun_ops.images import prepare_pictures
+from acfun_ops.method.diffusion import add_noise, sample_euler, sampling_sigmas
 
 from .pairs import STYLE_WORD, Sampling
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from acfun_ops.train_config import TrainConfig
+from acfun_ops.training.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 PACK_NAME = "acfun"

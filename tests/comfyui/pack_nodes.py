@@ -29,12 +29,14 @@ class PackNodes:
     """
 
     def __init__(self, pack: ModuleType, comfy: ComfyLibrary) -> None:
-        import acfun_pack.acfun_ops.style_file as style_file
+        import acfun_pack.acfun_ops.style.style as style_module
+        import acfun_pack.acfun_ops.style.style_file as style_file
         import acfun_pack.nodes.style_folder as style_folder
         from acfun_pack.acfun_ops.errors import ACFunError
 
         self.error = ACFunError
         self.style_file = style_file
+        self.style_module = style_module
         self.folder = style_folder
         self.texts: list[str] = []
         self.style = cache(self._train_style)
@@ -99,7 +101,7 @@ class PackNodes:
 
     def bytes_of(self, style: Any) -> bytes:
         """Return a style's file."""
-        return self.style_file.style_bytes(style)
+        return self.style_module.style_bytes(style)
 
     def _train_style(self, checkpoint: str = "sd1", seed: int = 0) -> Any:
         """Return a style whose every part has been trained, strongly."""

@@ -139,7 +139,7 @@ def test_only_save_is_an_output_node(described):
 
 
 def test_the_training_options_default_to_what_the_method_defaults_to(acfun):
-    from acfun_pack.acfun_ops.train_config import TrainConfig
+    from acfun_pack.acfun_ops.training.config import TrainConfig
 
     for name, value in NODES["ACFunTrainStyle"][1].items():
         if not isinstance(value, str) or not value.isupper():

@@ -16,7 +16,7 @@ PROMPT = "A painting of a person in S* style"
 
 @pytest.fixture(autouse=True)
 def quick_previews(acfun, monkeypatch):
-    from acfun_pack.acfun_ops import training
+    from acfun_pack.acfun_ops.training import fit as training
 
     monkeypatch.setattr(training, "PREVIEW_STEPS", 2)
 

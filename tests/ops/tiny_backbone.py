@@ -16,10 +16,10 @@ from tiny_unet import ATTENTIONS, RESBLOCKS, TinyUNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from acfun_ops.backbone import Context, InsertPoint
-from acfun_ops.concrete_fusion import InsertAt
-from acfun_ops.diffusion import Prediction
+from acfun_ops.backbones.backbone import Context, InsertPoint
 from acfun_ops.errors import ACFunError
+from acfun_ops.method.concrete_fusion import InsertAt
+from acfun_ops.method.diffusion import Prediction
 
 TOKENS, WIDTH, IMAGE_WIDTH, VOCABULARY = 8, 16, 24, 64
 SIDE = 64

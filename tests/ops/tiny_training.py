@@ -8,11 +8,11 @@ import torch
 from tiny_backbone import TinyBackbone
 from torch import Tensor
 
-from acfun_ops.resume_file import TrainState
-from acfun_ops.style_file import Style, style_bytes
-from acfun_ops.train_config import TrainConfig
-from acfun_ops.training import fit
-from acfun_ops.training_events import Event, StepEvent, TrainPictures, TrainResult
+from acfun_ops.style.style import Style, style_bytes
+from acfun_ops.training.checkpoint import TrainState
+from acfun_ops.training.config import TrainConfig
+from acfun_ops.training.events import Event, StepEvent, TrainPictures, TrainResult
+from acfun_ops.training.fit import fit
 
 SMALL: dict[str, Any] = {
     "steps": 6,
