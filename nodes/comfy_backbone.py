@@ -14,7 +14,7 @@ from comfy.ldm.modules.attention import attention_pytorch
 from torch import Tensor, nn
 
 from ..acfun_ops.backbones.backbone import Context, InsertPoint
-from ..acfun_ops.errors import ACFunError
+from ..acfun_ops.errors import ACFunError, is_out_of_memory
 from ..acfun_ops.method.concrete_fusion import InsertAt
 from ..acfun_ops.method.diffusion import Prediction
 from .comfy_unet import (
@@ -25,6 +25,7 @@ from .comfy_unet import (
     make_differentiable,
     unet_of,
 )
+from .latent_pictures import latent_picture
 from .pseudo_word import tokenize, word_ids
 
 _NATIVE_SIDES = {"sd1": 512, "sd2": 512, "sdxl": 1024}
@@ -117,6 +118,11 @@ class ComfyBackbone:
             self.load()
         return pictures.clone().float().clamp(0, 1).cpu()
 
+    def preview(self, latents: Tensor) -> Tensor:
+        """Return ComfyUI's own latent preview, as large as the picture; float32 on the CPU."""
+        picture = latent_picture(self.patcher.model.latent_format, latents)
+        return self.decode_latents(latents) if picture is None else picture
+
     def style_tokens(self, pictures: Tensor) -> Tensor:
         """See Backbone."""
         with torch.inference_mode():
@@ -165,10 +171,10 @@ class ComfyBackbone:
         """See Backbone."""
         return insert_points(self.unet, where)
 
-    def denoise(self, noisy: Tensor, sigma: Tensor, context: Context) -> Tensor:
+    def denoise(self, noisy: Tensor, sigma: float, context: Context) -> Tensor:
         """See Backbone."""
         batch, side = noisy.shape[0], 8 * noisy.shape[-1]
-        sigmas = sigma.expand(batch)
+        sigmas = noisy.new_full((batch,), sigma, dtype=torch.float32)
         conditions = {"c_crossattn": context.tokens.expand(batch, -1, -1)}
         y = self.patcher.model.encode_adm(
             pooled_output=context.pooled, width=side, height=side, device=self.device
@@ -186,6 +192,11 @@ class ComfyBackbone:
     def gradient_checkpointing(self) -> AbstractContextManager[None]:
         """See Backbone."""
         return checkpointed_blocks(self.unet)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Tell whether memory ran out; ComfyUI then discards what the GPU has yet to report."""
+        known = getattr(comfy.model_management, "is_oom", is_out_of_memory)
+        return known(error) or is_out_of_memory(error)
 
     def _transformer_options(self, sigmas: Tensor) -> dict[str, Any]:
         # What KSampler passes: the wrappers and patches of earlier nodes act in training too.

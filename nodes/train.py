@@ -28,11 +28,11 @@ from ..acfun_ops.training.events import (
     TrainResult,
 )
 from ..acfun_ops.training.fit import fit
+from ..acfun_ops.training.reporting import Reporter
 from .comfy_backbone import training_backbone
 from .sockets import CATEGORY, StyleSocket, tell
 from .style_folder import keep_training, kept_state
 
-KEEP_EVERY = 100
 _PREVIEW_SIDE = 512
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _DEFAULTS = {name: field.default for name, field in TrainConfig.__dataclass_fields__.items()}
@@ -144,47 +144,52 @@ class TrainACFunStyle(io.ComfyNode):
         return io.NodeOutput(result.style, loss, previews)
 
 
-class _Reporter:
+class _Reporter(Reporter):
     """Shows a training's events in ComfyUI and turns its Cancel into a stop."""
 
     def __init__(self, node_id: str, steps: int) -> None:
+        super().__init__()
         self.node_id = node_id
         self.bar = comfy.utils.ProgressBar(steps)
         self.previews: list[Tensor] = []
-        self.last: StepEvent | None = None
         self.interrupt: comfy.model_management.InterruptProcessingException | None = None
 
     def __call__(self, event: Event) -> bool:
         try:
-            if isinstance(event, StepEvent):
-                self.last = event
-                comfy.model_management.throw_exception_if_processing_interrupted()
-                self.bar.update_absolute(event.step, event.total)
-                if event.step % KEEP_EVERY == 0 and event.step < event.total:
-                    keep_training(event.snapshot())
-            elif isinstance(event, PreviewEvent):
-                self.previews.append(event.picture)
-                self.bar.update_absolute(
-                    event.step, None, ("JPEG", _pil(event.picture), _PREVIEW_SIDE)
-                )
-            else:
-                tell(self.node_id, event.text)
+            return super().__call__(event)
         except comfy.model_management.InterruptProcessingException as interrupt:
             self.interrupt = interrupt
             return True
+
+    def wants_stop(self) -> bool:
+        """See Reporter; Cancel raises."""
+        comfy.model_management.throw_exception_if_processing_interrupted()
         return False
 
-    def keep_last(self) -> None:
-        """Keep what was learnt before a training failed or was cancelled within a step."""
-        if self.last is not None:
-            result = self.last.snapshot()
-            tell(self.node_id, f"{result.message} {keep_training(result)}")
+    def show_step(self, event: StepEvent) -> None:
+        """Move the node's progress bar."""
+        self.bar.update_absolute(event.step, event.total)
+
+    def show_preview(self, event: PreviewEvent) -> None:
+        """Show the preview on the node."""
+        self.previews.append(event.picture)
+        self.bar.update_absolute(event.step, None, ("JPEG", _pil(event.picture), _PREVIEW_SIDE))
+
+    def say(self, text: str) -> None:
+        """Show a sentence on the node."""
+        tell(self.node_id, text)
+
+    def keep(self, result: TrainResult) -> str:
+        """Write the style to ``models/acfun/training``."""
+        return f"{result.message} {keep_training(result)}"
 
 
 def _keep(result: TrainResult, reporter: _Reporter) -> None:
     """Write the result, say where it is, and raise what ended the run, if anything did."""
-    message = f"{result.message} {keep_training(result)}"
-    tell(reporter.node_id, message)
+    if reporter.interrupt is not None and reporter.last is None:
+        raise reporter.interrupt
+    message = reporter.keep(result)
+    reporter.say(message)
     if reporter.interrupt is not None:
         raise reporter.interrupt
     if result.outcome != "finished":

@@ -14,24 +14,22 @@ from ..method.diffusion import Prediction
 
 @dataclass(frozen=True)
 class InsertPoint:
-    """A block that an insert can hang on.
-
-    module: its output is the block's residual branch. channels: c of that output.
-    """
+    """A block that an insert can hang on."""
 
     module: nn.Module
+    """Its output is the block's residual branch."""
     channels: int
+    """c of that output."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """An encoded prompt.
-
-    tokens: ``(1, t, d)``, the U-Net's cross-attention context. pooled: ``(1, p)`` for SDXL.
-    """
+    """An encoded prompt, or one for each latent of a batch."""
 
     tokens: Tensor
+    """``(1, t, d)`` or ``(b, t, d)``, the U-Net's cross-attention context."""
     pooled: Tensor | None = None
+    """``(1, p)`` or ``(b, p)`` for SDXL."""
 
 
 class Backbone(Protocol):
@@ -71,6 +69,12 @@ class Backbone(Protocol):
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Decode U-Net latents ``(b, c, h, w)`` to pictures ``(b, s, s, 3)`` in [0, 1]."""
 
+    def preview(self, latents: Tensor) -> Tensor:
+        """Return a quick look at U-Net latents ``(1, c, h, w)``: ``(1, s, s, 3)`` in [0, 1], CPU.
+
+        It may be coarser than :meth:`decode_latents` and must not displace the U-Net for long.
+        """
+
     def style_tokens(self, pictures: Tensor) -> Tensor:
         """Return CLIP image patch tokens (penultimate layer) ``(b, n, di)`` of RGB squares."""
 
@@ -89,11 +93,11 @@ class Backbone(Protocol):
     def insert_points(self, where: InsertAt) -> dict[str, InsertPoint]:
         """Return the blocks for inserts by canonical LDM name (``input_blocks.1.0``)."""
 
-    def denoise(self, noisy: Tensor, sigma: Tensor, context: Context) -> Tensor:
+    def denoise(self, noisy: Tensor, sigma: float, context: Context) -> Tensor:
         """Return clean latents for ``noisy = latent + sigma * noise``, ``(b, c, h, w)``, float32.
 
-        sigma is a scalar; the context's batch of one serves the whole batch. Differentiable in the
-        context and in whatever is hooked onto the insert points.
+        A context's batch of one serves the whole batch. Differentiable in the context and in
+        whatever is hooked onto the insert points.
         """
 
     def autocast(self, dtype: torch.dtype) -> AbstractContextManager[None]:
@@ -101,3 +105,9 @@ class Backbone(Protocol):
 
     def gradient_checkpointing(self) -> AbstractContextManager[None]:
         """While active, U-Net blocks are recomputed in the backward pass to save memory."""
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Tell whether an error means that memory ran out, so that work can go on after it.
+
+        Where the framework reports such errors late, what is still pending is discarded.
+        """

@@ -1,9 +1,9 @@
 """The Backbone on a local diffusers pipeline of the SD1.x, SD2.x or SDXL family."""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,13 @@ from safetensors import SafetensorError
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from ..errors import ACFunError, first_line
+from ..errors import ACFunError, first_line, is_out_of_memory
 from ..method.concrete_fusion import InsertAt
 from ..method.diffusion import Prediction
 from ..prompts import has_pseudo_word
 from .backbone import Context, InsertPoint
 from .diffusers_unet import check_unet, check_widths, checkpointed_blocks, insert_points
-from .pipeline_folder import check_folder, read_json, weights_variant
+from .pipeline_folder import PipelineParts, check_folder, read_json, weights_variant
 from .prompt_encoding import text_encoders
 from .vision_encoding import VisionEncoder, load_vision_encoder
 
@@ -35,19 +35,6 @@ FAMILIES = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
 VAES = {kind.__name__: kind for kind in (AutoencoderKL, AutoencoderTiny, AutoencoderDC)}
 # A schedule rescaled to end in pure noise ends in sigma 4096 instead, as diffusers has it.
 _LEAST_ALPHA = 2.0**-24
-
-
-@dataclass(frozen=True, kw_only=True)
-class PipelineParts:
-    """The parts of a diffusers pipeline that are used here, by diffusers' names for them."""
-
-    unet: Any
-    vae: Any
-    scheduler: Any
-    tokenizer: Any
-    text_encoder: Any
-    tokenizer_2: Any = None
-    text_encoder_2: Any = None
 
 
 class DiffusersBackbone:
@@ -73,7 +60,9 @@ class DiffusersBackbone:
         check_widths(self.unet, text_width, self.vae.config.latent_channels)
         self.device: torch.device = self.unet.device
         kept = pipeline.scheduler.alphas_cumprod.double().clamp(min=_LEAST_ALPHA)
-        self.sigmas = ((1 - kept) / kept).sqrt().float().to(self.device)
+        sigmas = ((1 - kept) / kept).sqrt().float()
+        self.sigmas = sigmas.to(self.device)
+        self._log_sigmas = sigmas.log().cpu()
         for network in self._networks():
             network.requires_grad_(False).eval()
 
@@ -120,6 +109,10 @@ class DiffusersBackbone:
         pictures: Tensor = rearrange(pixels.float(), "b c h w -> b h w c") / 2 + 0.5
         return pictures.clamp(0, 1).cpu()
 
+    def preview(self, latents: Tensor) -> Tensor:
+        """Return what :meth:`decode_latents` does: here the VAE stays where it is."""
+        return self.decode_latents(latents)
+
     @property
     def _shift(self) -> float:
         return getattr(self.vae.config, "shift_factor", None) or 0.0
@@ -153,14 +146,14 @@ class DiffusersBackbone:
         """See Backbone."""
         return insert_points(self.unet, where)
 
-    def denoise(self, noisy: Tensor, sigma: Tensor, context: Context) -> Tensor:
+    def denoise(self, noisy: Tensor, sigma: float, context: Context) -> Tensor:
         """See Backbone. The time is the schedule's nearest, as ComfyUI's."""
         batch, dtype = noisy.shape[0], self.compute_dtype
-        scale = torch.sqrt(1 + sigma**2)
-        time = (self.sigmas.log() - sigma.log()).abs().argmin()
+        scale = math.sqrt(1 + sigma**2)
+        time = int((self._log_sigmas - math.log(sigma)).abs().argmin())
         output: Tensor = self.unet(
             (noisy / scale).to(dtype),
-            time.expand(batch),
+            noisy.new_full((batch,), time, dtype=torch.long),
             encoder_hidden_states=context.tokens.to(dtype).expand(batch, -1, -1),
             added_cond_kwargs=self._size_conditions(noisy, context),
         ).sample.float()
@@ -195,6 +188,10 @@ class DiffusersBackbone:
     def gradient_checkpointing(self) -> AbstractContextManager[None]:
         """See Backbone."""
         return checkpointed_blocks(self.unet)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Tell whether an error says that the GPU's or the machine's memory is used up."""
+        return is_out_of_memory(error)
 
     def _networks(self) -> list[Any]:
         return [self.unet, self.vae, self.vision.model, *(t.model for t in self.texts.values())]

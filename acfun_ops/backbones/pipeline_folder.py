@@ -1,6 +1,7 @@
 """The files of a diffusers pipeline on disk: what must be there before anything is loaded."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,26 @@ from ..errors import ACFunError, first_line
 WANTED = "a diffusers folder of an SD1.x, SD2.x or SDXL pipeline"
 _WEIGHTS = ("unet", "vae", "text_encoder")
 _SETTINGS = ("tokenizer", "scheduler")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineParts:
+    """The parts of a diffusers pipeline that are used here, by diffusers' names for them."""
+
+    unet: Any
+    """A UNet2DConditionModel."""
+    vae: Any
+    """An AutoencoderKL, AutoencoderTiny or AutoencoderDC."""
+    scheduler: Any
+    """Knows the noise schedule and what is predicted."""
+    tokenizer: Any
+    """A CLIPTokenizer."""
+    text_encoder: Any
+    """A CLIPTextModel."""
+    tokenizer_2: Any = None
+    """A CLIPTokenizer; SDXL's second."""
+    text_encoder_2: Any = None
+    """A CLIPTextModelWithProjection; SDXL's second."""
 
 
 def check_folder(folder: Path) -> None:

@@ -10,12 +10,12 @@ from ..style.style import Style
 from ..style.style_file import load_style, save_style
 from ..training.checkpoint import TrainState, load_state, save_state
 from ..training.config import TrainConfig
-from ..training.events import Event, PreviewEvent, StepEvent, TrainPictures, TrainResult
+from ..training.events import PreviewEvent, StepEvent, TrainPictures, TrainResult
 from ..training.fit import fit
+from ..training.reporting import Reporter
 from .picture_files import write_picture
 from .terminal import Progress, interrupts, note, say
 
-KEEP_EVERY = 100
 EXIT_CODES = {"finished": 0, "cancelled": 130, "diverged": 1, "out of memory": 1}
 
 
@@ -85,53 +85,45 @@ def train_and_save(
             with reporter.progress:
                 result = fit(backbone, pictures, config, reporter, resume)
         except BaseException:
-            reporter.save_last()
+            reporter.keep_last()
             raise
         _save(result, out)
     _tell_end(result, config, out)
     return EXIT_CODES[result.outcome]
 
 
-class _Reporter:
-    """Shows a training's events and keeps its style from time to time."""
+class _Reporter(Reporter):
+    """Shows a training's events in the terminal."""
 
     def __init__(self, out: Path, config: TrainConfig, wants_stop: Callable[[], bool]) -> None:
-        self.out, self.wants_stop = out, wants_stop
+        super().__init__()
+        self.out, self.user_wants_stop = out, wants_stop
         self.progress = Progress("training", config.steps)
-        self.last: StepEvent | None = None
 
-    def __call__(self, event: Event) -> bool:
-        if isinstance(event, StepEvent):
-            self.last = event
-            self.progress.reach(event.step, loss=f"{event.loss:.4f}")
-            if event.step % KEEP_EVERY == 0 and event.step < event.total:
-                self._save_if_possible(event.snapshot())
-        elif isinstance(event, PreviewEvent):
-            self._show(event)
-        else:
-            note(f"note: {event.text}")
-        return self.wants_stop()
+    def wants_stop(self) -> bool:
+        """See Reporter; the first Ctrl-C is a wish to stop."""
+        return self.user_wants_stop()
 
-    def save_last(self) -> None:
-        """Save what was learnt before a training failed or was interrupted within a step."""
-        if self.last is not None and self._save_if_possible(self.last.snapshot()):
-            note(f"The style of step {self.last.step} is saved at {self.out}.")
+    def show_step(self, event: StepEvent) -> None:
+        """Move the progress bar."""
+        self.progress.reach(event.step, loss=f"{event.loss:.4f}")
 
-    def _save_if_possible(self, result: TrainResult) -> bool:
-        # A full disk must not cost a training that goes on.
-        try:
-            _save(result, self.out)
-        except ACFunError as error:
-            note(f"note: {error}")
-            return False
-        return True
-
-    def _show(self, preview: PreviewEvent) -> None:
+    def show_preview(self, event: PreviewEvent) -> None:
+        """Write the preview into a folder beside the style."""
         folder = self.out.with_name(f"{self.out.stem}_previews")
         try:
-            write_picture(preview.picture, folder / f"step_{preview.step:06}.png")
+            write_picture(event.picture, folder / f"step_{event.step:06}.png")
         except ACFunError as error:
-            note(f"note: {error}")
+            self.say(str(error))
+
+    def say(self, text: str) -> None:
+        """Write a note above the progress bar."""
+        note(f"note: {text}")
+
+    def keep(self, result: TrainResult) -> str:
+        """Write the style, and its training state beside it."""
+        _save(result, self.out)
+        return f"The style of step {result.style.facts.steps} is saved at {self.out}."
 
 
 def _save(result: TrainResult, out: Path) -> None:

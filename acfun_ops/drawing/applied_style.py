@@ -9,29 +9,31 @@ from torch import Tensor
 from ..backbones.backbone import Backbone, Context
 from ..errors import ACFunError
 from ..method.concrete_fusion import FULL_STRENGTH, PartStrengths, attached
-from ..method.diffusion import sample_euler, sampling_sigmas
+from ..method.diffusion import noise_at, sampling_sigmas
 from ..style.style import Style
-from .drawing import guided_denoiser
+from .drawing import Guidance, draw_latents
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """What to draw and how.
-
-    prompt: any prompt, with the style's pseudo-word where it is wanted. negative: the prompt to
-    stay away from. seed: of the noise, drawn on the CPU. steps: of the sampler. guidance: scale of
-    classifier-free guidance; 1 is off. size: side in pixels, 0 for the model's own. strength: of
-    the style's abstract part (AFun). strengths: of its concrete part (CFun), by part of the U-Net.
-    """
+    """What to draw and how."""
 
     prompt: str
+    """Any prompt, with the style's pseudo-word where it is wanted."""
     negative: str = ""
+    """The prompt to stay away from."""
     seed: int = 0
+    """Of the noise, which is sampled on the CPU."""
     steps: int = 30
+    """Of the sampler, 1 or more."""
     guidance: float = 7.0
+    """Scale of classifier-free guidance, 0 or more; 1 is off."""
     size: int = 0
+    """Side in pixels, a multiple of 8; 0 for the model's own."""
     strength: float = 1.0
+    """Of the style's abstract part (AFun)."""
     strengths: PartStrengths = FULL_STRENGTH
+    """Of its concrete part (CFun), by part of the U-Net."""
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.guidance < 0 or not 0 <= self.seed < 2**64:
@@ -67,7 +69,7 @@ def draw_picture(
     backbone: Backbone,
     drawing: Drawing,
     style: Style | None = None,
-    on_step: Callable[[], None] = lambda: None,
+    on_step: Callable[[], bool | None] = lambda: None,
 ) -> Tensor:
     """Return a picture ``(1, s, s, 3)`` in [0, 1]; the same inputs give the same picture.
 
@@ -75,20 +77,13 @@ def draw_picture(
         backbone: the model; it is left as it was.
         drawing: what and how.
         style: applied as the nodes apply it; None draws with the plain model.
-        on_step: is called after each step of the sampler.
+        on_step: is called after each step of the sampler; True stops with StoppedError.
 
     Raises:
         ACFunError: the style does not fit the model.
     """
-    styled = _context(backbone, drawing, style)
+    context = _context(backbone, drawing, style)
     plain = backbone.encode_prompt(drawing.negative, "", {}) if drawing.guidance != 1 else None
-    guided = guided_denoiser(backbone, backbone.compute_dtype, styled, plain, drawing.guidance)
-
-    def denoise(noisy: Tensor, sigma: Tensor) -> Tensor:
-        denoised = guided(noisy, sigma)
-        on_step()
-        return denoised
-
     side = drawing.size or backbone.native_side
     shape = backbone.encode_pictures(torch.zeros(1, side, side, 3)).shape
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(drawing.seed))
@@ -97,10 +92,13 @@ def draw_picture(
         inserts = {b: i.to(backbone.device) for b, i in style.inserts().items()}
         points = backbone.insert_points(style.facts.insert_at)
         modules = {block: point.module for block, point in points.items()}
+    sigmas = sampling_sigmas(backbone.sigmas, drawing.steps)
+    guidance = Guidance(context, plain, drawing.guidance)
     with attached(inserts, modules, drawing.strengths):
-        sigmas = sampling_sigmas(backbone.sigmas, drawing.steps)
-        latent = sample_euler(denoise, noise.to(backbone.device), sigmas)
-    return backbone.decode_latents(latent)
+        latents = draw_latents(
+            backbone, noise_at(sigmas[0], noise), sigmas, guidance, on_step=on_step
+        )
+    return backbone.decode_latents(latents)
 
 
 def _context(backbone: Backbone, drawing: Drawing, style: Style | None) -> Context:

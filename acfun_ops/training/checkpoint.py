@@ -4,13 +4,15 @@ A style holds half-precision weights and no optimiser; with this file a run goes
 never stopped, to the same bytes. It is safetensors like the style and is only ever our own.
 """
 
+import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors.torch import save
 from torch import Tensor
 
+from ..style.style import Style, StyleFacts
 from ..style.whole_files import FileKind, read_safetensors, write_whole
 
 STATE_FILE = FileKind(
@@ -23,23 +25,42 @@ STATE_FILE = FileKind(
 
 @dataclass(frozen=True, kw_only=True)
 class TrainState:
-    """Where a training run stands.
-
-    run: names the run; equal for the same pictures, settings and checkpoint. step: optimiser steps
-    done. weights: float32 trainables by name. moments: AdamW's state, ``<parameter>.exp_avg``,
-    ``.exp_avg_sq`` and ``.step``. generator: state of the random generator, uint8. losses:
-    ``(step,)`` float64. scaler: fp16 loss scale and growth count, empty otherwise. kept: tensors
-    that last longer than a step: the encoded prompt and I_i of the reading ``imagery``.
-    """
+    """Where a training run stands."""
 
     run: str
+    """Names the run; equal for the same pictures, settings and checkpoint."""
     step: int
+    """Optimiser steps done."""
     weights: dict[str, Tensor]
+    """Float32 trainables by name."""
     moments: dict[str, Tensor]
+    """AdamW's state: ``<parameter>.exp_avg``, ``.exp_avg_sq`` and ``.step``."""
     generator: Tensor
+    """State of the random generator, uint8."""
     losses: Tensor
+    """``(step,)``, float64."""
     scaler: dict[str, float]
+    """The fp16 loss scale and growth count; empty in other precisions."""
     kept: dict[str, Tensor]
+    """What lasts longer than a step: the encoded prompt, and I_i of the reading ``imagery``."""
+
+
+def run_of(*parts: str) -> str:
+    """Return the name of a run that is made of these parts, 16 hex digits."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def continued(new: StyleFacts, style: Style) -> tuple[StyleFacts, bool]:
+    """Return the facts of a run that goes on from a style, and whether it is the style's own run.
+
+    Args:
+        new: the facts of the run as if it started afresh.
+        style: what it goes on from. A run of another name becomes a child of this style.
+    """
+    old = style.facts
+    is_same = old.run == (run_of(new.run, old.parent) if old.parent else new.run)
+    parent = old.parent if is_same else style.digest
+    return replace(new, run=run_of(new.run, parent) if parent else new.run, parent=parent), is_same
 
 
 def save_state(state: TrainState, path: Path) -> None:

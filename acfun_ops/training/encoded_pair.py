@@ -1,6 +1,5 @@
 """The pictures of a training run, each encoded once, and the facts that name the run."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 
@@ -11,6 +10,7 @@ from .. import __version__
 from ..backbones.backbone import Backbone
 from ..images import picture_hash, prepare_mask, prepare_pictures
 from ..style.style import FORMAT, StyleFacts
+from .checkpoint import run_of
 from .config import TrainConfig
 from .events import TrainPictures
 
@@ -20,18 +20,18 @@ _NOT_IN_RUN = ("steps", "preview_every", "gradient_checkpointing")
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedPair:
-    """Latents and tokens on the backbone's device.
-
-    style, face: U-Net latents ``(b, c, h, w)``. face_mask: ``(b, 1, h, w)``, each with mean 1, one
-    per face photo. style_tokens: CLIP image tokens ``(n, di)`` of all style pictures. facts: of the
-    style to come, at step 0.
-    """
+    """Latents and tokens on the backbone's device."""
 
     style: Tensor
+    """U-Net latents ``(b, c, h, w)``, one per style picture."""
     face: Tensor
+    """U-Net latents ``(b, c, h, w)``, one per face photo."""
     face_mask: Tensor | None
+    """``(b, 1, h, w)``, one per face photo, each with mean 1."""
     style_tokens: Tensor
+    """CLIP image tokens ``(n, di)`` of all style pictures, float32."""
     facts: StyleFacts
+    """Of the style to come, at step 0."""
 
 
 def encode_pair(
@@ -71,11 +71,6 @@ def encode_pair(
         style_tokens=backbone.style_tokens(style).flatten(0, 1).float().to(backbone.device),
         facts=_facts(backbone, config, settings, hashes),
     )
-
-
-def run_of(*parts: str) -> str:
-    """Return the name of a run that is made of these parts, 16 hex digits."""
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def _facts(

@@ -20,61 +20,77 @@ MESSAGES: dict[Outcome, str] = {
     "diverged": "The loss is not finite any more; the weights of step {step} are kept. Lower "
     "learning_rate (halve it), or set precision to bf16 or fp32.",
 }
+OVERFLOWED = (
+    "The gradient overflows fp16 in every step; the weights of step {step} are kept. Set precision "
+    "to bf16 or fp32, which do not overflow."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainPictures:
-    """What is trained on: pictures ``(b, h, w, c)`` in [0, 1] of any size, see ``images``.
-
-    style: one or more style pictures. face: one or more photos of one face. face_mask: ``(h, w)``
-    or ``(b, h, w)``, white where the face counts.
-    """
+    """What is trained on: pictures ``(b, h, w, c)`` in [0, 1] of any size, see ``images``."""
 
     style: Tensor
+    """One or more style pictures."""
     face: Tensor
+    """One or more photos of one face."""
     face_mask: Tensor | None = None
+    """``(h, w)`` or ``(b, h, w)`` in [0, 1], white where the face counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """What a training run leaves, however it ended.
-
-    style: the last good weights. state: lets the run go on; None after a diverged run. losses: one
-    per step done here. outcome: how it ended. message: what happened and what to do, for the user.
-    """
+    """What a training run leaves, however it ended."""
 
     style: Style
+    """The last good weights."""
     state: TrainState | None
+    """Lets the run go on; None where only the weights are whole, as after a diverged run."""
     losses: list[float]
+    """One per step of the run, as far as it is known."""
     outcome: Outcome
+    """How it ended."""
     message: str
+    """What happened and what to do, for the user."""
 
 
 @dataclass(frozen=True)
 class StepEvent:
-    """One optimiser step is done. ``snapshot`` returns the run's result so far."""
+    """One optimiser step is done."""
 
     step: int
+    """Steps done, from 1."""
     total: int
+    """Steps of the whole run."""
     loss: float
+    """Of this step; finite."""
     snapshot: Callable[[], TrainResult]
+    """Returns the run's result so far, also later on."""
 
 
 @dataclass(frozen=True)
 class PreviewEvent:
-    """A picture ``(1, s, s, 3)`` in [0, 1] drawn with the style at this step."""
+    """A picture was drawn with the style as it is."""
 
     step: int
+    """Optimiser steps done."""
     picture: Tensor
+    """``(1, s, s, 3)`` in [0, 1], on the CPU."""
+
+
+@dataclass(frozen=True)
+class SamplingEvent:
+    """One sampling step of a preview, or of an I_i of the reading ``imagery``, is done."""
 
 
 @dataclass(frozen=True)
 class NoticeEvent:
-    """Something the user should know, in a sentence."""
+    """There is something that the user should know."""
 
     text: str
+    """A sentence or two."""
 
 
-Event = StepEvent | PreviewEvent | NoticeEvent
+Event = StepEvent | PreviewEvent | SamplingEvent | NoticeEvent
 OnEvent = Callable[[Event], bool]
-"""Is told of every event; True after a step or a preview stops training and keeps what there is."""
+"""Is told of every event; True, but after a notice, stops training and keeps what there is."""

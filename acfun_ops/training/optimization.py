@@ -11,8 +11,9 @@ from .trainables import Trainables
 
 MAX_GRAD_NORM = 1.0
 VECTORS_EVERY = 4
-# Steps that overflow are skipped; at torch's own 65536 a short training would lose its first ones.
+# Steps that overflow are done anew; at torch's own 65536 the first ones of every training would.
 FIRST_LOSS_SCALE = 1024.0
+MAX_SKIPPED = 8
 
 STATE_MISFIT = (
     "The training state does not fit this training. Delete it; training then goes on from the "
@@ -26,8 +27,15 @@ class DivergedError(Exception):
     """The loss or its gradient is not finite."""
 
 
+class OverflowedError(DivergedError):
+    """The gradient overflowed fp16 in so many steps in a row that no scale will help."""
+
+
 class Optimization:
     """AdamW with gradient clipping and, for fp16, a loss scaler.
+
+    AFun, CFun and the pseudo-word's vectors are three groups: the gradient of each is clipped by
+    its own norm. The vectors do not decay towards zero, where no word is.
 
     Args:
         trainables: what is trained, float32.
@@ -40,51 +48,78 @@ class Optimization:
     def __init__(
         self, trainables: Trainables, learning_rate: float, device: torch.device, scaled: bool
     ) -> None:
-        vectors = [f"vectors.{name}" for name in trainables.vectors]
-        named = dict(trainables.named_parameters())
         self.trainables = trainables
-        self.names = [name for name in named if name not in vectors] + vectors
-        self.parameters: list[Tensor] = [named[name] for name in self.names]
+        parts = {
+            "abstract": {"lr": learning_rate},
+            "concrete": {"lr": learning_rate},
+            "vectors": {"lr": learning_rate * VECTORS_EVERY, "weight_decay": 0.0},
+        }
+        named = list(trainables.named_parameters())
+        groups = {part: [n for n, _ in named if n.startswith(f"{part}.")] for part in parts}
+        self.names = [name for names in groups.values() for name in names]
+        self.parameters: list[Tensor] = [dict(named)[name] for name in self.names]
         self.good = [parameter.detach().clone() for parameter in self.parameters]
-        split = len(named) - len(vectors)
         self.adamw = torch.optim.AdamW(
-            [
-                {"params": self.parameters[:split], "lr": learning_rate},
-                {"params": self.parameters[split:], "lr": learning_rate * VECTORS_EVERY},
-            ]
+            [{"params": [dict(named)[n] for n in groups[p]], **parts[p]} for p in parts]
         )
         self.scaler = torch.GradScaler(device.type, FIRST_LOSS_SCALE, enabled=scaled)
+        self.skipped = 0
+        self.is_whole, self.is_first, self.is_moving = True, True, False
 
-    def backward(self, loss: Tensor) -> float:
-        """Compute and clip the gradients; return the loss as a number.
+    def backward(self, loss: Tensor) -> float | None:
+        """Compute and clip the gradients; the one place where a step waits for the device.
+
+        Returns:
+            The loss, or None if the scaled gradient overflowed: nothing may move then.
 
         Raises:
             DivergedError: the loss or, unscaled, its gradient is not finite.
+            OverflowedError: that was the last of ``MAX_SKIPPED`` overflows in a row.
         """
-        value = loss.item()
-        if not math.isfinite(value):
-            raise DivergedError
         torch.autograd.backward(self.scaler.scale(loss))
         self.scaler.unscale_(self.adamw)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, MAX_GRAD_NORM)
-        if not self.scaler.is_enabled() and not torch.isfinite(norm):
+        norms = [
+            torch.nn.utils.clip_grad_norm_(group["params"], MAX_GRAD_NORM)
+            for group in self.adamw.param_groups
+            if any(parameter.grad is not None for parameter in group["params"])
+        ]
+        value, *sizes = torch.stack([loss.detach(), *norms]).tolist()
+        if all(math.isfinite(size) for size in (value, *sizes)):
+            self.skipped = 0
+            return float(value)
+        self.adamw.zero_grad()
+        if not math.isfinite(value) or not self.scaler.is_enabled():
             raise DivergedError
-        return value
+        self.scaler.update()
+        self.skipped += 1
+        if self.skipped == MAX_SKIPPED:
+            raise OverflowedError
+        return None
 
     def step(self) -> None:
         """Move the weights, and keep those that the loss was finite with."""
         self.keep()
-        self.scaler.step(self.adamw)
+        self.is_first, self.is_moving = not self.adamw.state, True
+        # Not through the scaler: it would wait for the device to hear again what is known.
+        self.adamw.step()
         self.scaler.update()
         self.adamw.zero_grad()
+        self.is_moving = False
+
+    def undo(self) -> None:
+        """Return to the weights before a step that failed, wherever it did.
+
+        AdamW's moments are then as before it, too, or else ``is_whole`` is False.
+        """
+        self.adamw.zero_grad()
+        if self.is_moving:
+            self.roll_back()
+            self.adamw.state.clear()
+            self.is_whole, self.is_moving = self.is_first, False
 
     def keep(self) -> None:
         """Take the present weights for the last good ones."""
         torch._foreach_copy_(self.good, [p.detach() for p in self.parameters])
-
-    def drop_gradients(self) -> None:
-        """Forget the gradients of a step that failed."""
-        self.adamw.zero_grad()
 
     def roll_back(self) -> None:
         """Return to the last weights that the loss was finite with."""

@@ -195,7 +195,7 @@ def test_independent_levels_are_drawn_from_the_whole_schedule():
     generator = torch.Generator().manual_seed(0)
     schedule = torch.arange(10.0)
     with undone("independent levels"):
-        drawn = [float(training.draw_sigma(schedule, 0, generator)) for _ in range(300)]
+        drawn = [float(training.sample_sigma(schedule, 0, generator)) for _ in range(300)]
     assert set(drawn) == set(schedule.tolist())
 
 

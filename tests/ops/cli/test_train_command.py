@@ -12,6 +12,7 @@ from PIL import Image
 from acfun_ops.cli import saved_training, train_command
 from acfun_ops.cli.command_options import new_parser
 from acfun_ops.style.style_file import load_style, save_style
+from acfun_ops.training import reporting
 from acfun_ops.training.checkpoint import load_state
 from acfun_ops.training.config import TrainConfig
 from acfun_ops.training.fit import fit
@@ -102,7 +103,8 @@ def test_half_precision_trains(line, precision):
 def test_previews_are_written_beside_the_style(line):
     line.train("--preview-every", 2)
     folder = line.folder / "my_previews"
-    assert sorted(p.name for p in folder.iterdir()) == ["step_000002.png", "step_000003.png"]
+    names = [f"step_00000{step}.png" for step in (1, 2, 3)]
+    assert sorted(p.name for p in folder.iterdir()) == names
     assert pixels(folder / "step_000003.png").shape == (64, 64, 3)
 
 
@@ -213,7 +215,7 @@ def test_a_second_ctrl_c_stops_at_once_and_saves_the_step_before(line, monkeypat
 
 
 def test_a_full_disk_on_the_way_costs_no_training(line, monkeypatch):
-    monkeypatch.setattr(saved_training, "KEEP_EVERY", 1)
+    monkeypatch.setattr(reporting, "KEEP_EVERY", 1)
     writes = []
 
     def save(style, path):

@@ -9,9 +9,9 @@ from tiny_unet import RESBLOCKS
 
 from acfun_ops.backbones.backbone import Context
 from acfun_ops.method.concrete_fusion import FULL_STRENGTH, PartStrengths, attached
-from acfun_ops.method.diffusion import sample_euler, sampling_sigmas
+from acfun_ops.method.diffusion import noise_at, sample_euler, sampling_sigmas
 from acfun_ops.training.events import PreviewEvent
-from acfun_ops.training.fit import PREVIEW_GUIDANCE, PREVIEW_STEPS
+from acfun_ops.training.previews import PREVIEW_GUIDANCE, PREVIEW_STEPS
 
 PROMPT = "a photo of a man in S* style"
 NOISE = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(7))
@@ -33,12 +33,12 @@ def predict(backbone, fusion, inserts, tokens, strength=1.0, parts=FULL_STRENGTH
     context = Context(fusion(prompt.tokens, tokens, strength))
     modules = {b: point.module for b, point in backbone.insert_points("resblock").items()}
     with attached(inserts, modules, parts):
-        return backbone.denoise(NOISE, torch.tensor(2.0), context)
+        return backbone.denoise(NOISE, 2.0, context)
 
 
 @torch.no_grad()
 def plain(backbone):
-    return backbone.denoise(NOISE, torch.tensor(2.0), backbone.encode_prompt(PROMPT, "S*", {}))
+    return backbone.denoise(NOISE, 2.0, backbone.encode_prompt(PROMPT, "S*", {}))
 
 
 def test_untrained_style_is_the_model_itself(backbone):
@@ -85,7 +85,8 @@ def draw(backbone, style, seed):
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
     modules = {b: point.module for b, point in backbone.insert_points("resblock").items()}
     with attached(style.inserts(), modules):
-        latents = sample_euler(denoise, noise, sampling_sigmas(backbone.sigmas, PREVIEW_STEPS))
+        sigmas = sampling_sigmas(backbone.sigmas, PREVIEW_STEPS)
+        latents = sample_euler(denoise, noise_at(sigmas[0], noise), sigmas)
     return backbone.decode_latents(latents)
 
 
@@ -103,7 +104,7 @@ def test_preview_is_what_the_style_draws_without_dropout(backbone):
 @torch.no_grad()
 def nearness_to_style(backbone, style, latents):
     """Where the styled model's answer to a noised blend lies: 0 at the face, 1 at the style."""
-    sigma = backbone.sigmas[0]
+    sigma = float(backbone.sigmas[0])
     prompt = backbone.encode_prompt(style.facts.prompt, "S*", {})
     context = Context(style.abstract_fusion()(prompt.tokens, style.style_tokens))
     modules = {b: point.module for b, point in backbone.insert_points("resblock").items()}

@@ -105,7 +105,7 @@ def naive_loss(inputs, noises, denoised, sigma, prediction, mask):
 def test_loss_equals_the_formula(alignment, prediction, sigma, masked, latents, generator):
     noises, denoised = torch.randn(2, 2, *SHAPE[1:], generator=generator, dtype=torch.float64)
     mask = torch.rand(1, 1, 4, 4, generator=generator, dtype=torch.float64) if masked else None
-    level = torch.tensor(sigma, dtype=torch.float64)
+    level = sigma
     style, face, imagery = latents
     batch = alignment_batch(alignment, style, face, level, STYLE_WEIGHT, FACE_WEIGHT, imagery)
     inputs = reading(alignment, latents, sigma)
@@ -122,7 +122,7 @@ def test_loss_equals_the_formula(alignment, prediction, sigma, masked, latents, 
 def test_readings_differ(latents, generator):
     style, face, imagery = latents
     denoised = torch.randn(2, *SHAPE[1:], generator=generator, dtype=torch.float64)
-    sigma = torch.tensor(1.1, dtype=torch.float64)
+    sigma = 1.1
     losses, inputs = set(), set()
     for alignment in ALIGNMENTS:
         batch = alignment_batch(alignment, style, face, sigma, STYLE_WEIGHT, FACE_WEIGHT, imagery)
@@ -157,7 +157,7 @@ def test_restyling_a_flat_face_is_finite():
 def best_answer(alignment, latents, sigma, style_weight):
     """The prediction with the least loss for one shared answer: one step of Newton's method."""
     style, face, imagery = latents
-    level = torch.tensor(sigma, dtype=torch.float64)
+    level = sigma
     batch = alignment_batch(alignment, style, face, level, style_weight, 1.0, imagery)
 
     def loss(answer):
@@ -190,7 +190,7 @@ def test_raising_style_weight_raises_only_the_style_pull(alignment, latents):
     pulls = []
     for weight in (0.1, 0.5, 1.0, 5.0):
         batch = alignment_batch(alignment, style, face, torch.tensor(0.5), weight, 1.0, imagery)
-        pulls.append((float(batch.style_weights.sum()), float(batch.face_weights.sum())))
+        pulls.append((sum(batch.style_weights), sum(batch.face_weights)))
     assert [p[0] for p in pulls] == sorted({p[0] for p in pulls})
     assert len({p[1] for p in pulls}) == 1
 
@@ -198,7 +198,7 @@ def test_raising_style_weight_raises_only_the_style_pull(alignment, latents):
 def test_staged_gives_high_noise_to_the_face_and_low_noise_to_the_style(latents):
     style, face, _ = latents
     batches = [
-        alignment_batch("staged", style, face, torch.tensor(sigma), 1.0, 1.0)
+        alignment_batch("staged", style, face, sigma, 1.0, 1.0)
         for sigma in (0.01, 0.3, 1.0, 3.0, 100.0)
     ]
     style_pulls = [float(batch.style_weights[0]) for batch in batches]
@@ -230,7 +230,7 @@ def test_staged_face_is_never_restyled_beyond_the_style(weights, latents):
 
 def test_staged_counts_the_colours_of_the_face_more_than_its_details(latents):
     style, face, _ = latents
-    sigma = torch.tensor(1.0)
+    sigma = 1.0
     batch = alignment_batch("staged", style, face, sigma, 1.0, 1.0)
     batch = replace(batch, face_weights=torch.zeros(2))
     tinted = batch.latents + torch.tensor([0.0, 0.5]).reshape(2, 1, 1, 1)
@@ -243,7 +243,7 @@ def test_staged_counts_the_colours_of_the_face_more_than_its_details(latents):
 
 def test_perfect_answers_cost_nothing_and_worse_ones_do(latents):
     style, face, _ = latents
-    sigma = torch.tensor(1.0)
+    sigma = 1.0
     for alignment in ("staged", "paired"):
         batch = alignment_batch(alignment, style, face, sigma, STYLE_WEIGHT, FACE_WEIGHT)
         assert alignment_loss(batch.latents, batch, sigma, "v") < 1e-20

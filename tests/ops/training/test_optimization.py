@@ -9,9 +9,11 @@ from tiny_styles import new_trainables
 from acfun_ops.errors import ACFunError
 from acfun_ops.training.optimization import (
     MAX_GRAD_NORM,
+    MAX_SKIPPED,
     VECTORS_EVERY,
     DivergedError,
     Optimization,
+    OverflowedError,
 )
 
 CPU = torch.device("cpu")
@@ -70,11 +72,25 @@ def test_vectors_move_as_many_times_as_far_as_they_move_seldom():
 
 
 @pytest.mark.parametrize("scaled", [False, True])
-def test_gradients_are_clipped_together(scaled):
+def test_gradients_of_afun_cfun_and_the_word_are_clipped_apart(scaled):
     run = optimization(scaled)
     run.backward(loss_of(run) * 1e3)
-    norm = math.sqrt(sum(float(p.grad.square().sum()) for p in run.parameters))
-    assert norm == pytest.approx(MAX_GRAD_NORM, rel=1e-3)
+    for group in run.adamw.param_groups:
+        norm = math.sqrt(sum(float(p.grad.square().sum()) for p in group["params"]))
+        assert norm == pytest.approx(MAX_GRAD_NORM, rel=1e-3)
+    assert len(run.adamw.param_groups) == 3
+
+
+def test_word_does_not_decay_and_the_rest_does():
+    run = optimization(rate=0.01)
+    with torch.no_grad():
+        for parameter in run.parameters:
+            parameter.fill_(2.0)
+    torch.autograd.backward(sum((p * 0).sum() for p in run.parameters))
+    run.adamw.step()
+    moved = dict(zip(run.names, [bool((p != 2).any()) for p in run.parameters], strict=True))
+    assert not moved["vectors.l"] and not moved["vectors.g"]
+    assert moved["abstract.layers.0.out.weight"] and moved["concrete.0.scale.weight"]
 
 
 def test_gradients_do_not_add_up_over_steps():
@@ -82,7 +98,7 @@ def test_gradients_do_not_add_up_over_steps():
     do_steps(run, 1)
     assert all(parameter.grad is None for parameter in run.parameters)
     run.backward(loss_of(run))
-    run.drop_gradients()
+    run.undo()
     assert all(parameter.grad is None for parameter in run.parameters)
 
 
@@ -110,12 +126,49 @@ def test_gradient_that_is_not_finite_is_divergence():
 def test_scaler_skips_a_step_instead_and_scales_less():
     run = optimization(scaled=True)
     before, scale = copies(run), run.scaler.get_scale()
-    run.backward(infinite_gradient(run))
-    run.step()
+    assert run.backward(infinite_gradient(run)) is None
     assert all_equal(run.parameters, before)
     assert run.scaler.get_scale() == scale / 2
     do_steps(run, 1)
     assert not all_equal(run.parameters, before)
+
+
+def test_eight_overflows_in_a_row_are_divergence_and_seven_are_not():
+    run = optimization(scaled=True)
+    for overflows in (MAX_SKIPPED - 1, MAX_SKIPPED - 1):
+        assert [run.backward(infinite_gradient(run)) for _ in range(overflows)] == [None] * 7
+        do_steps(run, 1)
+    for _ in range(MAX_SKIPPED - 1):
+        run.backward(infinite_gradient(run))
+    with pytest.raises(OverflowedError):
+        run.backward(infinite_gradient(run))
+
+
+def fail_in_adamw(run, monkeypatch):
+    """Let AdamW run out of memory after it has moved some of the weights."""
+
+    def step():
+        with torch.no_grad():
+            run.parameters[0].add_(1)
+        raise torch.OutOfMemoryError("no memory for moments")
+
+    monkeypatch.setattr(run.adamw, "step", step)
+
+
+@pytest.mark.parametrize(("steps", "is_whole"), [(0, True), (2, False)])
+def test_step_that_failed_half_way_is_undone(steps, is_whole, monkeypatch):
+    run = optimization()
+    do_steps(run, steps)
+    before = copies(run)
+    with monkeypatch.context() as patched:
+        fail_in_adamw(run, patched)
+        run.backward(loss_of(run))
+        with pytest.raises(torch.OutOfMemoryError):
+            run.step()
+    run.undo()
+    assert all_equal(run.parameters, before)
+    assert run.is_whole == is_whole
+    assert all(parameter.grad is None for parameter in run.parameters)
 
 
 def test_roll_back_returns_to_the_weights_before_the_last_step():

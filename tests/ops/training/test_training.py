@@ -12,7 +12,7 @@ from tiny_training import Recorder, run, small_config, tiny_pictures, trained, t
 from acfun_ops.errors import ACFunError
 from acfun_ops.method.alignment import ALIGNMENTS
 from acfun_ops.style.style import style_bytes
-from acfun_ops.training.events import NoticeEvent, PreviewEvent, StepEvent
+from acfun_ops.training.events import NoticeEvent, PreviewEvent, SamplingEvent, StepEvent
 from acfun_ops.training.fit import IMAGERY_EVERY
 
 TWO_ENCODERS = ("l", "g")
@@ -94,7 +94,7 @@ def test_pseudo_word_starts_at_the_initial_word():
 
 def test_model_is_as_before_even_when_the_listener_fails():
     backbone, context = TinyBackbone(), TinyBackbone().encode_prompt("a face", "S*", {})
-    noisy, sigma = torch.ones(1, 4, 8, 8), torch.tensor(1.0)
+    noisy, sigma = torch.ones(1, 4, 8, 8), 1.0
     with torch.no_grad():
         before = backbone.denoise(noisy, sigma, context)
 
@@ -122,9 +122,16 @@ def test_steps_are_told_in_order_with_their_losses():
 
 @pytest.mark.parametrize(
     ("every", "expected"),
-    [(0, []), (1, [1, 2, 3, 4, 5, 6]), (2, [2, 4, 6]), (4, [4, 6]), (6, [6]), (100, [6])],
+    [
+        (0, []),
+        (1, [1, 2, 3, 4, 5, 6]),
+        (2, [1, 2, 4, 6]),
+        (4, [1, 4, 6]),
+        (6, [1, 6]),
+        (100, [1, 6]),
+    ],
 )
-def test_previews_come_at_their_steps_and_at_the_end(every, expected):
+def test_previews_come_early_at_their_steps_and_at_the_end(every, expected):
     events = Recorder()
     run(small_config(preview_every=every), on_event=events)
     previews = events.of(PreviewEvent)
@@ -140,7 +147,7 @@ def test_previews_show_progress_and_do_not_change_the_result():
     events = Recorder()
     result = run(small_config(preview_every=3), on_event=events)
     assert style_bytes(result.style) == trained_bytes(small_config())
-    first, last = (preview.picture for preview in events.of(PreviewEvent))
+    first, *_, last = (preview.picture for preview in events.of(PreviewEvent))
     assert not torch.equal(first, last)
 
 
@@ -157,7 +164,28 @@ def test_cancelled_run_is_a_shorter_run(step):
 def test_cancel_in_a_preview_stops_too():
     events = Recorder(stop_on=PreviewEvent)
     result = run(small_config(preview_every=2), on_event=events)
-    assert (result.outcome, result.style.facts.steps) == ("cancelled", 2)
+    assert (result.outcome, result.style.facts.steps) == ("cancelled", 1)
+
+
+def test_cancel_while_a_preview_is_drawn_stops_at_once():
+    told = []
+
+    def listen(event):
+        told.append(event)
+        return isinstance(event, SamplingEvent) and told.count(event) == 2
+
+    result = run(small_config(preview_every=2), on_event=listen)
+    assert (result.outcome, result.style.facts.steps) == ("cancelled", 1)
+    assert [type(event) for event in told] == [StepEvent, SamplingEvent, SamplingEvent]
+
+
+def test_cancel_while_imagery_is_drawn_keeps_the_steps_before():
+    config = small_config(alignment="imagery")
+    whole = run(config)
+    result = run(config, on_event=Recorder(stop_on=SamplingEvent))
+    assert (result.outcome, result.style.facts.steps) == ("cancelled", 0)
+    resumed = run(config, resume=(result.style, result.state))
+    assert style_bytes(resumed.style) == style_bytes(whole.style)
 
 
 def test_cancel_in_the_last_step_comes_too_late():

@@ -16,6 +16,7 @@ from tiny_training import (
     trained_bytes,
 )
 
+from acfun_ops.errors import ACFunError
 from acfun_ops.style.style import style_bytes
 from acfun_ops.training.events import NoticeEvent, PreviewEvent, StepEvent
 
@@ -87,12 +88,7 @@ def test_memory_running_out_in_a_preview_turns_previews_off():
     assert result.outcome == "finished"
     assert style_bytes(result.style) == trained_bytes(config)
     assert events.of(PreviewEvent) == []
-    assert [type(event) for event in events.events[:4]] == [
-        StepEvent,
-        StepEvent,
-        NoticeEvent,
-        StepEvent,
-    ]
+    assert [type(event) for event in events.events[:3]] == [StepEvent, NoticeEvent, StepEvent]
     assert [e.text for e in events.of(NoticeEvent)] == [
         "Out of memory in a preview: previews are now off."
     ]
@@ -155,6 +151,27 @@ def test_gradient_overflow_in_fp16_is_no_divergence():
     result = run(config, failing(bad_gradient_at=3))
     assert result.outcome == "finished"
     assert result.state.scaler["scale"] < trained(config).state.scaler["scale"]
+
+
+def test_overflow_in_every_step_of_fp16_is_divergence_with_advice():
+    backbone = failing(bad_gradient_from=3)
+    shorter = cancelled(small_config(precision="fp16"), 2)
+    result = run(small_config(precision="fp16"), backbone)
+    assert (result.outcome, result.style.facts.steps, len(result.losses)) == ("diverged", 2, 2)
+    assert re.search("At step 3: .*fp16.*bf16 or fp32", result.message)
+    assert style_bytes(result.style) == style_bytes(shorter.style)
+    assert backbone.calls == 2 + 8
+
+
+def test_memory_running_out_before_the_first_step_is_said():
+    backbone = TinyBackbone()
+
+    def encode_pictures(pictures):
+        raise torch.OutOfMemoryError
+
+    backbone.encode_pictures = encode_pictures
+    with pytest.raises(ACFunError, match="Out of memory while the pictures were encoded"):
+        run(small_config(), backbone)
 
 
 def test_divergence_in_fp16_is_one():
