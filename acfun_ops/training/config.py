@@ -36,7 +36,11 @@ class TrainConfig:
         150, "Optimiser steps in all, 1 or more; resumed steps count.", 1, 1_000_000
     )
     learning_rate: float = _option(
-        5e-4, "Step size of AdamW, above 0 and up to 1. Halve it if the loss is not finite.", 0, 1
+        5e-4,
+        "Step size of AdamW, above 0 and up to 1. The default was chosen on the small drawn prior. "
+        "Halve it if the loss is not finite.",
+        0,
+        1,
     )
     style_weight: float = _option(
         0.8,

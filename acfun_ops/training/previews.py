@@ -13,6 +13,20 @@ PREVIEW_STEPS = 7
 PREVIEW_GUIDANCE = 5.0
 
 
+def due_steps(every: int, total: int, first: int = 0) -> set[int]:
+    """Return the steps after which a preview is drawn.
+
+    Args:
+        every: so many steps, and after the last; 0 turns previews off.
+        total: steps of the training.
+        first: steps done before this run, whose first preview comes within its first tenth.
+    """
+    if every == 0:
+        return set()
+    tenth = first + math.ceil((total - first) / 10)
+    return {min(tenth, first - first % every + every), *range(0, total, every), total}
+
+
 class Previews:
     """Draws the training prompt with the style as it is, always from the same noise.
 
@@ -24,12 +38,7 @@ class Previews:
 
     def __init__(self, model: StyledModel, on_event: OnEvent, first: int) -> None:
         self.model, self.on_event = model, on_event
-        every, total = model.config.preview_every, model.config.steps
-        # The first one comes early, to show that the training is on its way.
-        tenth = first + math.ceil((total - first) / 10)
-        self.due: set[int] = set()
-        if every > 0:
-            self.due = {min(tenth, first - first % every + every), *range(0, total, every), total}
+        self.due = due_steps(model.config.preview_every, model.config.steps, first)
 
     def show(self, step: int) -> bool:
         """Draw a preview if one is due; return whether to stop training."""

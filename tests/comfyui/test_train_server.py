@@ -25,10 +25,10 @@ def test_progress_previews_losses_and_the_place_of_the_style_are_shown(server, g
     assert progress[-1] == (3, 3)
     assert {total for _, total in progress} == {3}
     assert [done for done, _ in progress] == sorted(done for done, _ in progress)
-    assert len(messages.previews()) == 2
+    assert len(messages.previews()) == 3
     pictures = server.images(history, "previews")
-    assert [picture.shape for picture in pictures] == [(64, 64, 3)] * 2
-    assert not np.array_equal(pictures[0], pictures[1])
+    assert [picture.shape for picture in pictures] == [(64, 64, 3)] * 3
+    assert not np.array_equal(pictures[0], pictures[2])
     assert server.images(history, "plot")[0].std() > 1
     (text,) = messages.texts("train")
     kept = Path(text.removeprefix("Trained 3 steps. The style is kept at ").removesuffix("."))
