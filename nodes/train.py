@@ -29,6 +29,7 @@ from ..acfun_ops.training.events import (
 )
 from ..acfun_ops.training.fit import fit
 from .comfy_backbone import training_backbone
+from .memory_plan import plan_memory
 from .sockets import CATEGORY, StyleSocket, tell
 from .style_folder import keep_training, kept_state
 
@@ -132,6 +133,8 @@ class TrainACFunStyle(io.ComfyNode):
         reporter = _Reporter(cls.hidden.unique_id, config.steps)
         dtype = _DTYPES.get(config.precision)
         with training_backbone(model, clip, vae, clip_vision, dtype) as backbone:
+            config, plan = plan_memory(backbone, config)
+            tell(cls.hidden.unique_id, plan)
             try:
                 result = fit(backbone, pictures, config, reporter, resume)
             except BaseException:

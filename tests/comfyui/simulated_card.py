@@ -18,6 +18,7 @@ from unittest.mock import patch
 import comfy.model_management
 import comfy.ops
 import torch
+import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -66,9 +67,7 @@ class SimulatedCard(TorchDispatchMode):
             self.saved[storage._cdata] = storage.nbytes()
         return tensor
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation on shapes, and count it."""
         kwargs = dict(kwargs or {})
         if "generator" in kwargs:
@@ -110,9 +109,7 @@ class SimulatedCard(TorchDispatchMode):
 
 
 @contextmanager
-def simulated_card(
-    total: float = 80 * GIB, state: str = "NORMAL_VRAM"
-) -> Iterator[SimulatedCard]:
+def simulated_card(total: float = 80 * GIB, state: str = "NORMAL_VRAM") -> Iterator[SimulatedCard]:
     """Give ComfyUI a card of ``total`` bytes for the length of a ``with`` block.
 
     state: of ComfyUI's VRAMState: NORMAL_VRAM, LOW_VRAM (--lowvram) or NO_VRAM (--novram).
@@ -137,6 +134,9 @@ def simulated_card(
             patch.object(torch.nn.functional, "scaled_dot_product_attention", _attention)
         )
         stack.enter_context(patch.object(comfy.ops, "scaled_dot_product_attention", _attention))
+        stack.enter_context(
+            patch.object(torch.utils.checkpoint, "_infer_device_type", lambda *a: "cpu")
+        )
         stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         stack.enter_context(card)
         stack.enter_context(

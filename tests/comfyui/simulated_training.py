@@ -5,8 +5,11 @@ VAE and CLIP vision are stand-ins: they are displaced by the U-Net before the fi
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -107,6 +110,15 @@ def models(settings: Settings) -> dict[str, Any]:
     return {"model": model, "clip": clip, "vae": _vae(), "clip_vision": _clip_vision()}
 
 
+def import_pack() -> None:
+    """Import the pack as ``acfun_pack``, for where no fixture does."""
+    path = Path(__file__).resolve().parents[2] / "__init__.py"
+    spec = importlib.util.spec_from_file_location("acfun_pack", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["acfun_pack"] = module
+    spec.loader.exec_module(module)
+
+
 @contextmanager
 def simulation(settings: Settings) -> Any:
     """Yield the card and the models on it."""
@@ -121,6 +133,7 @@ def train(settings: Settings, card: SimulatedCard, sockets: dict[str, Any]) -> F
     from acfun_pack.acfun_ops.training.events import StepEvent, TrainPictures
     from acfun_pack.acfun_ops.training.fit import fit
     from acfun_pack.nodes.comfy_backbone import ComfyBackbone, training_backbone
+    from acfun_pack.nodes.memory_plan import plan_memory
 
     side = settings.side or NATIVE_SIDES[settings.family]
     steps: list[StepFigures] = []
@@ -130,9 +143,7 @@ def train(settings: Settings, card: SimulatedCard, sockets: dict[str, Any]) -> F
         if isinstance(event, StepEvent):
             saved = sum(card.saved.values())
             copies = card.copies
-            steps.append(
-                StepFigures(saved, card.peak, card.syncs, copies["onto"], copies["off"])
-            )
+            steps.append(StepFigures(saved, card.peak, card.syncs, copies["onto"], copies["off"]))
             card.restart()
         else:
             texts.append(event.text)
@@ -153,6 +164,8 @@ def train(settings: Settings, card: SimulatedCard, sockets: dict[str, Any]) -> F
         patch.object(ComfyBackbone, "fingerprint", "0" * 64),
         training_backbone(**sockets, dtype=dtype) as backbone,
     ):
+        config, plan = plan_memory(backbone, config)
+        texts.append(plan)
         backbone.load()
         weights = card.live
         card.restart()
