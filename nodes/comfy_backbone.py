@@ -13,12 +13,11 @@ import torch
 from comfy.ldm.modules.attention import attention_pytorch
 from torch import Tensor, nn
 
-from ..acfun_ops.backbones.backbone import Context, InsertPoint
+from ..acfun_ops.backbones.backbone import Context, InsertPoint, family_of
 from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.method.concrete_fusion import InsertAt
 from ..acfun_ops.method.diffusion import Prediction
 from .comfy_unet import (
-    FAMILIES,
     checkpointed_blocks,
     checkpointed_layers,
     context_width,
@@ -39,11 +38,11 @@ class ComfyBackbone:
     def __init__(self, model: Any, clip: Any, vae: Any, clip_vision: Any) -> None:
         self.patcher, self.clip, self.vae, self.clip_vision = model, clip, vae, clip_vision
         self.unet = unet_of(model)
-        self.family = FAMILIES[context_width(self.unet)]
+        self.family = family_of(context_width(self.unet))
         self.device = model.load_device
         self.prediction: Prediction = _prediction(model.get_model_object("model_sampling"))
         v_sd2 = self.family == "sd2" and self.prediction == "v"
-        self.native_side = _SD2_V_SIDE if v_sd2 else _NATIVE_SIDES[self.family]
+        self.native_side = _SD2_V_SIDE if v_sd2 else _NATIVE_SIDES.get(self.family, 512)
         self.is_running = self.is_loaded = False
         self.reserve = 0.0
         self._freeze = Freeze([self.patcher.model, clip.cond_stage_model])

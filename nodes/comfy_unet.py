@@ -16,8 +16,6 @@ from ..acfun_ops.backbones.backbone import InsertPoint
 from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.method.concrete_fusion import InsertAt
 
-FAMILIES = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
-
 _BLOCK = re.compile(r"(input_blocks\.\d+|middle_block|output_blocks\.\d+)\.\d+")
 _BRANCH_END = {"resblock": "out_layers", "attention": "proj_out"}
 
@@ -26,15 +24,14 @@ def unet_of(model: Any) -> UNetModel:
     """Return the U-Net of a ComfyUI MODEL.
 
     Raises:
-        ACFunError: the model has none (Flux, SD3, ...), or one of no known family.
+        ACFunError: the model has none (Flux, SD3, ...), or one for videos or without a prompt.
     """
     unet = model.get_model_object("diffusion_model")
-    known = isinstance(unet, UNetModel) and context_width(unet) in FAMILIES
-    if not known or unet.use_temporal_resblocks:
+    if not isinstance(unet, UNetModel) or unet.use_temporal_resblocks or not context_width(unet):
         raise ACFunError(
-            f"ACFun works on the ResBlocks of a U-Net; the connected model is "
-            f"{type(model.model).__name__} ({type(unet).__name__}). Connect a checkpoint of the "
-            "SD1.x, SD2.x or SDXL family."
+            f"ACFun works on the ResBlocks of a U-Net that draws pictures from a prompt; the "
+            f"connected model is {type(model.model).__name__} ({type(unet).__name__}). Connect a "
+            "checkpoint of the SD1.x, SD2.x or SDXL family."
         )
     return unet
 

@@ -45,8 +45,10 @@ def plan_memory(backbone: Any, config: TrainConfig) -> tuple[TrainConfig, str]:
         config: as the user chose it; "auto" leaves the choice to the plan.
 
     Returns:
-        The config, and one sentence for the node.
+        The config, and one sentence for the node; no sentence and nothing decided without a card.
     """
+    if mm.is_device_cpu(backbone.device):
+        return config, ""
     side = config.resolution or backbone.native_side
     itemsize = backbone.compute_dtype.itemsize
     needs = _NEEDS.get(backbone.family, _XL)

@@ -25,13 +25,12 @@ from ..errors import ACFunError, first_line
 from ..method.concrete_fusion import InsertAt
 from ..method.diffusion import Prediction
 from ..prompts import has_pseudo_word
-from .backbone import Context, InsertPoint
+from .backbone import Context, InsertPoint, family_of
 from .diffusers_unet import check_unet, check_widths, checkpointed_blocks, insert_points
 from .pipeline_folder import check_folder, read_json, weights_variant
 from .prompt_encoding import text_encoders
 from .vision_encoding import VisionEncoder, load_vision_encoder
 
-FAMILIES = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
 VAES = {kind.__name__: kind for kind in (AutoencoderKL, AutoencoderTiny, AutoencoderDC)}
 # A schedule rescaled to end in pure noise ends in sigma 4096 instead, as diffusers has it.
 _LEAST_ALPHA = 2.0**-24
@@ -67,7 +66,7 @@ class DiffusersBackbone:
         self.unet, self.vae, self.vision = pipeline.unet, pipeline.vae, vision
         self.texts = text_encoders(pipeline)
         width = self.unet.config.cross_attention_dim
-        self.family = FAMILIES.get(width, "custom")
+        self.family = family_of(width)
         self.prediction: Prediction = _prediction(pipeline.scheduler)
         text_width = sum(text.model.config.hidden_size for text in self.texts.values())
         check_widths(self.unet, text_width, self.vae.config.latent_channels)
