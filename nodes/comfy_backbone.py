@@ -103,7 +103,7 @@ class ComfyBackbone:
             self.is_running = False
 
     def encode_pictures(self, pictures: Tensor) -> Tensor:
-        """See Backbone.
+        """Encode on the VAE's device, to float32 latents where ComfyUI keeps them.
 
         Raises:
             ACFunError: the VAE's latents do not fit the model.
@@ -127,14 +127,14 @@ class ComfyBackbone:
         return pictures.clone().float().clamp(0, 1).cpu()
 
     def style_tokens(self, pictures: Tensor) -> Tensor:
-        """See Backbone."""
+        """Return float32 tokens where ComfyUI keeps them."""
         self.is_loaded = False
         with torch.inference_mode():
             output = self.clip_vision.encode_image(pictures)
         return output["penultimate_hidden_states"].clone().float()
 
     def word_vectors(self, word: str) -> dict[str, Tensor]:
-        """See Backbone."""
+        """Return float32 vectors on the text encoder's device."""
         self.load()
         vectors = {}
         for encoder, ids in word_ids(self.clip, word).items():
@@ -157,7 +157,7 @@ class ComfyBackbone:
     def encode_prompt(
         self, prompt: str, pseudo_word: str, vectors: Mapping[str, Tensor]
     ) -> Context:
-        """See Backbone. As ``CLIP.encode_from_tokens``, but without reloading the model."""
+        """Encode as ``CLIP.encode_from_tokens``, to ``device``, without loading the model anew."""
         self.load()
         tokens = tokenize(self.clip, prompt, pseudo_word, vectors)
         encoder = self.clip.cond_stage_model
@@ -174,7 +174,7 @@ class ComfyBackbone:
         return Context(embedding.to(self.device), pooled)
 
     def insert_points(self, where: InsertAt) -> dict[str, InsertPoint]:
-        """See Backbone."""
+        """Return modules of the shared U-Net; who hooks onto them takes the hooks off again."""
         return insert_points(self.unet, where)
 
     def denoise(self, noisy: Tensor, sigma: Tensor, context: Context) -> Tensor:
@@ -201,7 +201,7 @@ class ComfyBackbone:
             return wrapper(model.apply_model, call | {"cond_or_uncond": [0] * batch})
 
     def autocast(self, dtype: torch.dtype) -> AbstractContextManager[None]:
-        """See Backbone. ComfyUI casts by itself to what :func:`training_backbone` has set."""
+        """Do nothing: ComfyUI casts by itself to what :func:`training_backbone` has set."""
         return nullcontext()
 
     def gradient_checkpointing(self) -> AbstractContextManager[None]:
