@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..acfun_ops.backbones.backbone import family_of
 from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.method.concrete_fusion import ConcreteFusion, PartStrengths, attached
 from ..acfun_ops.style.style import Style
-from .comfy_unet import FAMILIES, context_width, insert_modules, insert_points, unet_of
+from .comfy_unet import context_width, insert_modules, insert_points, unet_of
 
 
 class AdapterWrapper:
@@ -100,7 +101,7 @@ def check_fits(style: Style, model: Any) -> None:
     unet = unet_of(model)
     points = insert_points(unet, style.facts.insert_at)
     widths = {block: point.channels for block, point in points.items()}
-    family = FAMILIES[context_width(unet)]
+    family = family_of(context_width(unet))
     if style.facts.family != family or style.block_widths != widths:
         raise ACFunError(
             f"The style was trained on {style.facts.family} ({len(style.concrete)} blocks); the "

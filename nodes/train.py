@@ -11,6 +11,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
+from ..acfun_ops.backbones.backbone import DTYPES
 from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.style.style import Style
 from ..acfun_ops.training.config import (
@@ -30,11 +31,11 @@ from ..acfun_ops.training.events import (
 from ..acfun_ops.training.fit import fit
 from ..acfun_ops.training.reporting import Reporter
 from .comfy_backbone import training_backbone
+from .memory_plan import plan_memory
 from .sockets import CATEGORY, StyleSocket, tell
 from .style_folder import keep_training, kept_state
 
 _PREVIEW_SIDE = 512
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _DEFAULTS = {name: field.default for name, field in TrainConfig.__dataclass_fields__.items()}
 
 
@@ -130,8 +131,11 @@ class TrainACFunStyle(io.ComfyNode):
         pictures = TrainPictures(style=style_image, face=face_image, face_mask=face_mask)
         resume = None if resume_from is None else (resume_from, kept_state(resume_from))
         reporter = _Reporter(cls.hidden.unique_id, config.steps)
-        dtype = _DTYPES.get(config.precision)
+        dtype = DTYPES.get(config.precision)
         with training_backbone(model, clip, vae, clip_vision, dtype) as backbone:
+            config, plan = plan_memory(backbone, config)
+            if plan:
+                tell(cls.hidden.unique_id, plan)
             try:
                 result = fit(backbone, pictures, config, reporter, resume)
             except BaseException:

@@ -25,13 +25,12 @@ from ..errors import ACFunError, first_line, is_out_of_memory
 from ..method.concrete_fusion import InsertAt
 from ..method.diffusion import Prediction
 from ..prompts import has_pseudo_word
-from .backbone import Context, InsertPoint
+from .backbone import Context, InsertPoint, family_of
 from .diffusers_unet import check_unet, check_widths, checkpointed_blocks, insert_points
 from .pipeline_folder import PipelineParts, check_folder, read_json, weights_variant
 from .prompt_encoding import text_encoders
 from .vision_encoding import VisionEncoder, load_vision_encoder
 
-FAMILIES = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
 VAES = {kind.__name__: kind for kind in (AutoencoderKL, AutoencoderTiny, AutoencoderDC)}
 # A schedule rescaled to end in pure noise ends in sigma 4096 instead, as diffusers has it.
 _LEAST_ALPHA = 2.0**-24
@@ -54,7 +53,7 @@ class DiffusersBackbone:
         self.unet, self.vae, self.vision = pipeline.unet, pipeline.vae, vision
         self.texts = text_encoders(pipeline)
         width = self.unet.config.cross_attention_dim
-        self.family = FAMILIES.get(width, "custom")
+        self.family = family_of(width)
         self.prediction: Prediction = _prediction(pipeline.scheduler)
         text_width = sum(text.model.config.hidden_size for text in self.texts.values())
         check_widths(self.unet, text_width, self.vae.config.latent_channels)
@@ -96,14 +95,14 @@ class DiffusersBackbone:
 
     @torch.no_grad()
     def encode_pictures(self, pictures: Tensor) -> Tensor:
-        """See Backbone."""
+        """Encode in the VAE's dtype, to float32 latents on ``device``: the mode, no noise."""
         pixels = rearrange(pictures, "b h w c -> b c h w").to(self.device, self.vae.dtype)
         latents = _latents_of(self.vae.encode(pixels * 2 - 1)).float()
         return (latents - self._shift) * float(self.vae.config.scaling_factor)
 
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """See Backbone."""
+        """Decode in the VAE's dtype, to float32 pictures on the CPU."""
         scaled = latents / self.vae.config.scaling_factor + self._shift
         pixels = self.vae.decode(scaled.to(self.vae.dtype)).sample
         pictures: Tensor = rearrange(pixels.float(), "b c h w -> b h w c") / 2 + 0.5
@@ -118,17 +117,17 @@ class DiffusersBackbone:
         return getattr(self.vae.config, "shift_factor", None) or 0.0
 
     def style_tokens(self, pictures: Tensor) -> Tensor:
-        """See Backbone."""
+        """Return float32 tokens on the vision model's device."""
         return self.vision.tokens(pictures)
 
     def word_vectors(self, word: str) -> dict[str, Tensor]:
-        """See Backbone."""
+        """Return float32 vectors on each text encoder's device."""
         return {name: text.vector(word) for name, text in self.texts.items()}
 
     def encode_prompt(
         self, prompt: str, pseudo_word: str, vectors: Mapping[str, Tensor]
     ) -> Context:
-        """See Backbone. Without vectors the pseudo-word is a word like any other."""
+        """Encode to float32. Without vectors the pseudo-word is a word like any other."""
         if vectors and has_pseudo_word(prompt, pseudo_word) and vectors.keys() != self.texts.keys():
             raise ACFunError(
                 f"The style was trained with the text encoders {', '.join(sorted(vectors))}; this "
@@ -143,11 +142,11 @@ class DiffusersBackbone:
         return Context(tokens, encoded[-1][1] if len(encoded) > 1 else None)
 
     def insert_points(self, where: InsertAt) -> dict[str, InsertPoint]:
-        """See Backbone."""
+        """Return modules of the U-Net itself, under the LDM names that diffusers does not use."""
         return insert_points(self.unet, where)
 
     def denoise(self, noisy: Tensor, sigma: float, context: Context) -> Tensor:
-        """See Backbone. The time is the schedule's nearest, as ComfyUI's."""
+        """Denoise in ``compute_dtype``, to float32, at the schedule's nearest time."""
         batch, dtype = noisy.shape[0], self.compute_dtype
         scale = math.sqrt(1 + sigma**2)
         time = int((self._log_sigmas - math.log(sigma)).abs().argmin())
@@ -162,16 +161,21 @@ class DiffusersBackbone:
         return noisy / scale**2 - output * sigma / scale
 
     def _size_conditions(self, noisy: Tensor, context: Context) -> dict[str, Tensor] | None:
-        """Return what SDXL is told besides the prompt: pooled prompt, sizes and no crop."""
+        """Return what SDXL is told besides the prompt: pooled prompt, sizes and no crop.
+
+        A smaller training is told the model's own size, at which the style will be drawn.
+        """
         if context.pooled is None:
             return None
-        height, width = (side * self.latent_scale for side in noisy.shape[-2:])
+        sides = [side * self.latent_scale for side in noisy.shape[-2:]]
+        scale = max(1.0, self.native_side / min(sides))
+        height, width = (round(scale * side) for side in sides)
         sizes = noisy.new_tensor([[height, width, 0, 0, height, width]], dtype=self.compute_dtype)
         pooled = context.pooled.to(self.compute_dtype).expand(len(noisy), -1)
         return {"text_embeds": pooled, "time_ids": sizes.expand(len(noisy), -1)}
 
     def autocast(self, dtype: torch.dtype) -> AbstractContextManager[None]:
-        """See Backbone.
+        """Use torch's autocast, for a float32 U-Net only.
 
         Raises:
             ACFunError: the U-Net's weights are of another half precision.
@@ -186,7 +190,7 @@ class DiffusersBackbone:
         return torch.autocast(self.device.type, dtype)
 
     def gradient_checkpointing(self) -> AbstractContextManager[None]:
-        """See Backbone."""
+        """Swap the ``forward`` of the U-Net's down, middle and up blocks meanwhile."""
         return checkpointed_blocks(self.unet)
 
     def is_out_of_memory(self, error: BaseException) -> bool:

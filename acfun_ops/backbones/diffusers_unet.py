@@ -1,10 +1,11 @@
-"""A diffusers U-Net under the canonical LDM names of its blocks; needs no diffusers itself."""
+"""A diffusers U-Net under the canonical LDM names of its blocks."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
+from diffusers import UNet2DConditionModel
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import ACFunError
@@ -27,16 +28,13 @@ def check_unet(unet: Any) -> None:
     Raises:
         ACFunError: it is another kind of network, or has another kind of block.
     """
-    kind = type(unet).__name__
-    blocks = (
-        [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
-        if kind == "UNet2DConditionModel"
-        else []
-    )
+    known = isinstance(unet, UNet2DConditionModel)
+    blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks] if known else []
     foreign = sorted({type(block).__name__ for block in blocks} - _BLOCKS)
     if not blocks or foreign:
         raise ACFunError(
-            f"ACFun works on the ResBlocks of a U-Net; this pipeline has a {kind}"
+            f"ACFun works on the ResBlocks of a U-Net; this pipeline has a "
+            f"{type(unet).__name__}"
             f"{' with ' + ', '.join(foreign) if foreign else ''}. Use a pipeline of the SD1.x, "
             "SD2.x or SDXL family."
         )

@@ -2,10 +2,9 @@
 
 import torch
 
+from ..backbones.backbone import DTYPES
 from ..errors import ACFunError, first_line
 from ..training.config import Precision
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def chosen_device(name: str) -> torch.device:
@@ -29,4 +28,4 @@ def chosen_device(name: str) -> torch.device:
 def chosen_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """Return what to load a pipeline in; "auto" is half precision on a CUDA GPU only."""
     automatic = torch.float16 if device.type == "cuda" else torch.float32
-    return _DTYPES.get(precision, automatic)
+    return DTYPES.get(precision, automatic)

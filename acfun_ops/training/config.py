@@ -78,7 +78,7 @@ class TrainConfig:
     gradient_checkpointing: Checkpointing = _option(
         "auto",
         "Recompute U-Net blocks in the backward pass: less memory, about a third slower. auto "
-        "turns it on when memory runs out.",
+        "decides from the free memory, and turns it on when memory runs out.",
     )
     pseudo_word: str = _option("S*", "The word in the prompt that is learnt.")
     initial_word: str = _option("style", "The pseudo-word's vector starts at this word's.")

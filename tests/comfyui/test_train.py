@@ -275,7 +275,9 @@ def test_the_first_step_sees_what_ksampler_would_pass(acfun, comfy, checkpoint):
     for row in trained[0]["context"]:
         assert torch.allclose(row, sampled[0]["context"][0], atol=1e-3)
     assert (trained[0]["y"] is None) == (checkpoint != "sdxl")
-    if checkpoint == "sdxl":
+    if checkpoint == "sdxl":  # Told the size that the style will be drawn at, not 64.
+        pooled = positive[0][1]["pooled_output"]
+        y = model.model.encode_adm(pooled_output=pooled, width=1024, height=1024, device="cpu")
         for row in trained[0]["y"]:
-            assert torch.allclose(row, sampled[0]["y"][0], atol=1e-3)
+            assert torch.allclose(row, y[0], atol=1e-3)
     assert trained[0]["sigma"].unique().numel() == 1

@@ -33,6 +33,7 @@ PACKAGES = sorted(path.parent.name for path in OPS.glob("*/__init__.py"))
 ALLOWED = {*sys.stdlib_module_names, "torch", "einops", "safetensors", "numpy", "transformers"}
 OUTSIDE = {
     "backbones.diffusers_backbone": {"diffusers"},
+    "backbones.diffusers_unet": {"diffusers"},
     "cli.picture_files": {"PIL"},
     "cli.contact_sheet": {"PIL"},
     "cli.demo_command": {"PIL"},
@@ -137,7 +138,19 @@ def public_definitions(node, path=""):
 def test_everything_public_has_a_docstring(module):
     tree = tree_of(module)
     documented = dict(public_definitions(tree)) | {"the module": ast.get_docstring(tree)}
-    assert [name for name, docstring in documented.items() if not docstring] == []
+    assert [name for name, docstring in documented.items() if says_nothing(docstring)] == []
+
+
+def says_nothing(docstring):
+    """Tell whether a docstring is missing or only points elsewhere."""
+    return not docstring or re.match(r"See \w+\.", docstring) is not None
+
+
+def test_a_pointer_elsewhere_is_no_docstring():
+    assert says_nothing(None)
+    assert says_nothing("See Backbone.")
+    assert says_nothing("See Backbone. The time is the schedule's nearest.")
+    assert not says_nothing("Decode to the CPU, see Backbone.")
 
 
 def test_docstring_walk_sees_what_lacks_one():
