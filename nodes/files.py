@@ -32,7 +32,7 @@ class SaveACFunStyle(io.ComfyNode):
                     "filename_prefix",
                     default="style",
                     tooltip="Start of the file's name; a number follows. Folders below "
-                    "models/acfun may be named: portraits/monet.",
+                    "models/acfun may be named: portraits/monet. %date:yyyy-MM-dd% is today.",
                 ),
             ],
             outputs=[

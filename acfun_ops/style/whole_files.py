@@ -16,6 +16,7 @@ from torch import Tensor
 from ..errors import ACFunError
 
 MAX_TENSORS = 4096
+_LONGEST_REASON = 200
 TEMPORARY = ".acfun-*.tmp"
 """What a file is called while it is written; a crash may leave one behind."""
 
@@ -42,7 +43,8 @@ class FileKind:
 
     def damaged(self, path: Path, reason: str) -> ACFunError:
         """Return the error that says why a file is none of this kind."""
-        return ACFunError(f"{path.name} is no usable {self.name}: {reason}. {self.remedy}")
+        short = " ".join(reason.split())[:_LONGEST_REASON]  # Libraries cite what is in a file.
+        return ACFunError(f"{path.name} is no usable {self.name}: {short}. {self.remedy}")
 
 
 def check_can_be_written(path: Path) -> None:
