@@ -93,24 +93,27 @@ def _check_one(kind: Kind, content: bytes, folder: Path, result: FilesResult, wh
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             loaded = kind.load(path)
+        result.loaded[kind.name] += 1
+        if not _loads_as_written(kind, loaded, folder / "again.safetensors"):
+            result.failures.append(f"{what}: loads otherwise when it is written again")
     except ACFunError as error:
         result.refused[kind.name] += 1
         if "\n" in str(error) or len(str(error)) > 1000:
             result.failures.append(f"{what}: no sentence: {str(error)[:200]!r}")
     except Exception as error:  # noqa: BLE001 - any other error is what is looked for.
         result.failures.append(f"{what}: {type(error).__name__}: {str(error)[:200]}")
-    else:
-        result.loaded[kind.name] += 1
-        again = folder / "again.safetensors"
-        first = kind.written(loaded, again)
-        again.write_bytes(first)
-        if kind.written(kind.load(again), again) != first:
-            result.failures.append(f"{what}: loads otherwise when it is written again")
-        again.unlink()
     if [p.name for p in folder.iterdir()] != [path.name] or path.read_bytes() != content:
         result.failures.append(f"{what}: files were touched")
     if path.stat().st_mtime_ns != before:
         result.failures.append(f"{what}: the file was written")
+
+
+def _loads_as_written(kind: Kind, loaded: Any, path: Path) -> bool:
+    first = kind.written(loaded, path)
+    path.write_bytes(first)
+    same = kind.written(kind.load(path), path) == first
+    path.unlink()
+    return same
 
 
 def _kinds(folder: Path) -> tuple[Kind, Kind]:
