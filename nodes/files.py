@@ -1,6 +1,7 @@
 """Save ACFun Style and Load ACFun Style."""
 
 import hashlib
+from typing import Any
 
 from comfy_api.latest import io, ui
 
@@ -8,7 +9,9 @@ from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.style.style import Style
 from ..acfun_ops.style.style_file import load_style, save_style
 from .sockets import CATEGORY, StyleSocket, tell
-from .style_folder import new_style_path, style_names, style_path
+from .style_folder import check_prefix, new_style_path, style_names, style_path
+
+_LINKED = object()  # What stands for an input that is not known before its link has run.
 
 
 class SaveACFunStyle(io.ComfyNode):
@@ -29,7 +32,7 @@ class SaveACFunStyle(io.ComfyNode):
                     "filename_prefix",
                     default="style",
                     tooltip="Start of the file's name; a number follows. Folders below "
-                    "models/acfun may be named: portraits/monet.",
+                    "models/acfun may be named: portraits/monet. %date:yyyy-MM-dd% is today.",
                 ),
             ],
             outputs=[
@@ -38,6 +41,16 @@ class SaveACFunStyle(io.ComfyNode):
             hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix: Any = _LINKED) -> bool | str:
+        """Refuse a name that nothing can be saved under before a training runs for it."""
+        try:
+            if filename_prefix is not _LINKED:
+                check_prefix(filename_prefix)
+        except ACFunError as error:
+            return str(error)
+        return True
 
     @classmethod
     def execute(cls, style: Style, filename_prefix: str) -> io.NodeOutput:
@@ -77,20 +90,20 @@ class LoadACFunStyle(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, style_file: str | None = None) -> bool | str:
+    def validate_inputs(cls, style_file: Any = _LINKED) -> bool | str:
         """Say what is wrong with a name before anything runs."""
         try:
-            if isinstance(style_file, str):
+            if style_file is not _LINKED:
                 style_path(style_file)
         except ACFunError as error:
             return str(error)
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, style_file: str | None = None) -> str:
+    def fingerprint_inputs(cls, style_file: Any = _LINKED) -> str:
         """Read the file again when its content has changed on disk."""
-        if not isinstance(style_file, str):
-            return ""  # Linked: the link decides.
+        if style_file is _LINKED:
+            return ""  # The link decides.
         return hashlib.sha256(style_path(style_file).read_bytes()).hexdigest()
 
     @classmethod

@@ -31,9 +31,9 @@ from ..acfun_ops.training.events import (
 from ..acfun_ops.training.fit import fit
 from ..acfun_ops.training.reporting import Reporter
 from .comfy_backbone import training_backbone
+from .kept_training import check_can_keep, keep_training, kept_state
 from .memory_plan import plan_memory
 from .sockets import CATEGORY, StyleSocket, tell
-from .style_folder import keep_training, kept_state
 
 _PREVIEW_SIDE = 512
 _DEFAULTS = {name: field.default for name, field in TrainConfig.__dataclass_fields__.items()}
@@ -128,6 +128,7 @@ class TrainACFunStyle(io.ComfyNode):
     ) -> io.NodeOutput:
         """Train, keep the result on disk however the run ends, and return it."""
         config = TrainConfig(**options)
+        check_can_keep()
         pictures = TrainPictures(style=style_image, face=face_image, face_mask=face_mask)
         resume = None if resume_from is None else (resume_from, kept_state(resume_from))
         reporter = _Reporter(cls.hidden.unique_id, config.steps)

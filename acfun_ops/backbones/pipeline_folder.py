@@ -1,6 +1,7 @@
 """The files of a diffusers pipeline on disk: what must be there before anything is loaded."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from ..errors import ACFunError, first_line
 
 WANTED = "a diffusers folder of an SD1.x, SD2.x or SDXL pipeline"
 _WEIGHTS = ("unet", "vae", "text_encoder")
+_VARIANT = re.compile(r"\.([^.]+?)(?:-\d+-of-\d+)?\.safetensors$")
 _SETTINGS = ("tokenizer", "scheduler")
 
 
@@ -73,9 +75,12 @@ def check_folder(folder: Path) -> None:
 
 
 def weights_variant(part: Path) -> str | None:
-    """Return "fp16" where a part has only its half-precision file, else None."""
-    names = [path.name for path in part.glob("*.safetensors")]
-    return "fp16" if names and all(".fp16" in name for name in names) else None
+    """Return the variant, such as "fp16", of a part that has no plain weights, else None."""
+    found = [_VARIANT.search(path.name) for path in part.glob("*.safetensors")]
+    variants = sorted({match[1] for match in found if match is not None})
+    if not variants or None in found:
+        return None
+    return "fp16" if "fp16" in variants else variants[0]
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from ..errors import ACFunError, first_line
+from .pipeline_folder import weights_variant
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -82,7 +83,9 @@ def load_vision_encoder(pipeline: Path, image_encoder: Path | None) -> VisionEnc
 
 
 def _from_folder(folder: Path) -> Any:
-    return CLIPVisionModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+    return CLIPVisionModel.from_pretrained(
+        folder, local_files_only=True, use_safetensors=True, variant=weights_variant(folder)
+    )
 
 
 def _from_checker(folder: Path) -> Any:

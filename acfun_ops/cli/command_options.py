@@ -1,6 +1,6 @@
 """The options of the command line; those of ``train`` come from TrainConfig."""
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from dataclasses import fields
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -14,8 +14,8 @@ _TRAIN = """examples:
   python -m acfun_ops train ... --steps 800 --resume my.safetensors
 
 Ctrl-C stops after the current step and saves; my.resume beside the style lets --resume go on
-exactly and may be deleted. Exit codes: 0 done, 1 diverged or out of memory (the last good style is
-saved), 2 a mistake, 130 Ctrl-C."""
+exactly and may be deleted; a finished training leaves none. Exit codes: 0 done, 1 diverged or out
+of memory (the last good style is saved), 2 a mistake, 130 Ctrl-C."""
 _GENERATE = """examples:
   python -m acfun_ops generate --model ./stable-diffusion-v1-5 --style-file my.safetensors \\
       --prompt "A painting of a woman in S* style, autumn leaves" --out out.png
@@ -57,18 +57,37 @@ def new_parser() -> ArgumentParser:
     return parser
 
 
+def _path(text: str) -> Path:
+    """Return a path in which ~ stands for the home folder, also where no shell has put it in.
+
+    Raises:
+        ArgumentTypeError: there is no such user.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ArgumentTypeError(f"{text}: {error} Write the folder's whole path.") from error
+
+
 def _add_train(command: ArgumentParser) -> None:
     _add_pipeline(command)
-    command.add_argument("--style", type=Path, required=True, metavar="PICTURE", help="the style")
-    command.add_argument("--face", type=Path, required=True, metavar="PICTURE", help="the face")
+    command.add_argument("--style", type=_path, required=True, metavar="PICTURE", help="the style")
+    command.add_argument("--face", type=_path, required=True, metavar="PICTURE", help="the face")
     command.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="the style's file, .safetensors"
+        "--out",
+        type=_path,
+        required=True,
+        metavar="FILE",
+        help="the style's file, .safetensors",
     )
     command.add_argument(
-        "--face-mask", type=Path, metavar="PICTURE", help="white where the face counts"
+        "--face-mask", type=_path, metavar="PICTURE", help="white where the face counts"
     )
     command.add_argument(
-        "--resume", type=Path, metavar="FILE", help="a style to go on from; steps count from it"
+        "--resume",
+        type=_path,
+        metavar="FILE",
+        help="a style to go on from; steps count from it",
     )
     group = command.add_argument_group("training")
     kinds = get_type_hints(TrainConfig)
@@ -86,11 +105,15 @@ def _add_train(command: ArgumentParser) -> None:
 def _add_generate(command: ArgumentParser) -> None:
     _add_pipeline(command)
     command.add_argument(
-        "--style-file", type=Path, required=True, metavar="FILE", help="a trained style"
+        "--style-file", type=_path, required=True, metavar="FILE", help="a trained style"
     )
     command.add_argument("--prompt", required=True, help="any prompt; S* in it names the style")
     command.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="the picture: .png, .jpg or .webp"
+        "--out",
+        type=_path,
+        required=True,
+        metavar="FILE",
+        help="the picture: .png, .jpg or .webp",
     )
     command.add_argument("--negative", default="", metavar="PROMPT", help="what to stay away from")
     command.add_argument("--precision", choices=PRECISIONS, default="auto", help="of the model")
@@ -112,13 +135,13 @@ def _add_generate(command: ArgumentParser) -> None:
 
 
 def _add_inspect(command: ArgumentParser) -> None:
-    command.add_argument("file", type=Path, help="a style file")
+    command.add_argument("file", type=_path, help="a style file")
 
 
 def _add_demo(command: ArgumentParser) -> None:
     command.add_argument(
         "--out",
-        type=Path,
+        type=_path,
         default=Path("acfun_demo"),
         metavar="DIR",
         help="folder for the style and the contact sheet (default: acfun_demo)",
@@ -128,14 +151,14 @@ def _add_demo(command: ArgumentParser) -> None:
 def _add_pipeline(command: ArgumentParser) -> None:
     command.add_argument(
         "--model",
-        type=Path,
+        type=_path,
         required=True,
         metavar="DIR",
         help="a local diffusers pipeline of the SD1.x, SD2.x or SDXL family, in safetensors",
     )
     command.add_argument(
         "--image-encoder",
-        type=Path,
+        type=_path,
         metavar="DIR",
         help="a CLIP vision model (ViT-L/14), if the pipeline has none",
     )

@@ -1,17 +1,18 @@
 """A training in the terminal: progress, Ctrl-C, and the style on disk however it ends."""
 
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from ..backbones.backbone import Backbone
 from ..errors import ACFunError
 from ..style.style import Style
-from ..style.style_file import load_style, save_style
-from ..training.checkpoint import TrainState, load_state, save_state
+from ..style.style_file import load_style
+from ..style.whole_files import check_can_be_written
+from ..training.checkpoint import TrainState, load_state
 from ..training.config import TrainConfig
 from ..training.events import PreviewEvent, StepEvent, TrainPictures, TrainResult
 from ..training.fit import fit
+from ..training.kept_run import keep_run, resume_file
 from ..training.reporting import Reporter
 from .picture_files import write_picture
 from .terminal import Progress, interrupts, note, say
@@ -25,19 +26,17 @@ def check_style_path(path: Path) -> None:
     Raises:
         ACFunError: another ending than .safetensors, a folder, or no permission.
     """
-    if path.suffix != ".safetensors" or path.is_dir():
+    if path.suffix != ".safetensors":
         raise ACFunError(
-            f"{path} does not end in .safetensors or is a folder; expected a file name such as "
-            "my.safetensors. Choose such a name."
+            f"{path} does not end in .safetensors; expected a file name such as my.safetensors. "
+            "Choose such a name."
         )
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
+        check_can_be_written(path)
     except OSError as error:
         raise ACFunError(
-            f"The style could not be written to {path}: {error.strerror or error}. Choose a folder "
-            "that can be written."
+            f"The style could not be written to {path}: {error.strerror or error}. Choose another "
+            "name, in a folder that can be written."
         ) from error
 
 
@@ -47,7 +46,7 @@ def load_resumed(path: Path) -> tuple[Style, TrainState | None]:
     Raises:
         ACFunError: the style cannot be read.
     """
-    style, beside = load_style(path), path.with_suffix(".resume")
+    style, beside = load_style(path), resume_file(path)
     try:
         return style, load_state(beside) if beside.exists() else None
     except ACFunError as error:
@@ -87,7 +86,7 @@ def train_and_save(
         except BaseException:
             reporter.keep_last()
             raise
-        _save(result, out)
+        keep_run(result, out)
     _tell_end(result, config, out)
     return EXIT_CODES[result.outcome]
 
@@ -122,14 +121,8 @@ class _Reporter(Reporter):
 
     def keep(self, result: TrainResult) -> str:
         """Write the style, and its training state beside it."""
-        _save(result, self.out)
+        keep_run(result, self.out)
         return f"The style of step {result.style.facts.steps} is saved at {self.out}."
-
-
-def _save(result: TrainResult, out: Path) -> None:
-    save_style(result.style, out)
-    if result.state is not None:
-        save_state(result.state, out.with_suffix(".resume"))
 
 
 def _tell_end(result: TrainResult, config: TrainConfig, out: Path) -> None:

@@ -33,9 +33,17 @@ def save_style(style: Style, path: Path) -> int:
     """Write a style to ``path`` in one go and return the file's size in bytes.
 
     Raises:
-        ACFunError: the folder cannot be written or the disk is full; no partial file is left.
+        ACFunError: the folder cannot be written, the disk is full, or the style is one that
+            :func:`load_style` would refuse; no partial file is left.
     """
-    return write_whole(style_bytes(style), path, "style")
+    content = style_bytes(style)
+    flaw = STYLE_FILE.too_large(len(content)) or _flaw_of(style)
+    if flaw is not None:
+        raise ACFunError(
+            f"The style was not written to {path}, because it could not be loaded again: {flaw}. "
+            "Train with fewer style pictures, a smaller rank or a lower learning_rate."
+        )
+    return write_whole(content, path, "style")
 
 
 def load_style(path: Path) -> Style:
@@ -69,7 +77,9 @@ def load_style(path: Path) -> Style:
         style_tokens=style_tokens,
         concrete=concrete,
     )
-    _check_tensors(style, path)
+    flaw = _flaw_of(style)
+    if flaw is not None:
+        raise STYLE_FILE.damaged(path, flaw)
     return style
 
 
@@ -102,22 +112,19 @@ def _facts_from(metadata: dict[str, Any], path: Path) -> StyleFacts:
     return StyleFacts(**{fact.name: metadata[fact.name] for fact in fields(StyleFacts)})
 
 
-def _check_tensors(style: Style, path: Path) -> None:
+def _flaw_of(style: Style) -> str | None:
+    """Return why a style's tensors make no style that can be applied, None if they do."""
     tensors = [style.style_tokens, *style.abstract.values(), *style.vectors.values()]
     tensors += [tensor for state in style.concrete.values() for tensor in state.values()]
-    if (
-        not style.abstract
-        or not style.vectors
-        or not style.concrete
-        or style.style_tokens.ndim != 2
-    ):
-        raise STYLE_FILE.damaged(path, "parts of the style are missing")
+    parts = (style.abstract, style.vectors, style.concrete)
+    if not all(parts) or style.style_tokens.ndim != 2:
+        return "parts of the style are missing"
     if any(t.dtype != torch.float16 or not torch.isfinite(t).all() for t in tensors):
-        raise STYLE_FILE.damaged(path, "it holds values that are not finite half-precision numbers")
+        return "it holds values that are not finite half-precision numbers"
     if any(vector.ndim != 1 for vector in style.vectors.values()):
-        raise STYLE_FILE.damaged(path, "its pseudo-word vectors have the wrong shape")
+        return "its pseudo-word vectors have the wrong shape"
     if any(set(state) != _INSERT_STATE for state in style.concrete.values()):
-        raise STYLE_FILE.damaged(path, "an insert is incomplete")
+        return "an insert is incomplete"
     try:
         for block in style.concrete:
             part_of(block)
@@ -125,4 +132,5 @@ def _check_tensors(style: Style, path: Path) -> None:
         style.inserts()
     except (RuntimeError, ValueError, KeyError, IndexError) as error:
         reason = str(error).split("\n")[-1].strip()
-        raise STYLE_FILE.damaged(path, f"its tensors do not fit together ({reason})") from error
+        return f"its tensors do not fit together ({reason})"
+    return None

@@ -175,3 +175,11 @@ def test_no_folder_and_a_checkpoint_of_one_file_are_refused(tmp_path):
 def test_a_unet_that_does_not_fit_is_refused(tmp_path, unet, message):
     with pytest.raises(ACFunError, match=message):
         load_pipeline(write_pipeline(tmp_path / "pipeline", **unet))
+
+
+@pytest.mark.parametrize("variant", ["fp16", "bf16"])
+def test_an_image_encoder_with_only_a_variant_file_loads(copied, backbone, tmp_path, variant):
+    elsewhere = (copied / "image_encoder").rename(tmp_path / "vision")
+    (elsewhere / "model.safetensors").rename(elsewhere / f"model.{variant}.safetensors")
+    found = load_pipeline(copied, elsewhere).style_tokens(torch.full((1, 32, 32, 3), 0.3))
+    assert torch.equal(found, backbone.style_tokens(torch.full((1, 32, 32, 3), 0.3)))

@@ -1,5 +1,8 @@
 """Pictures from files of every kind that people have, and back into files."""
 
+import struct
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -44,6 +47,67 @@ def test_a_picture_of_16_bits_is_not_clipped(tmp_path):
     levels = np.linspace(0, 65535, 24).astype(np.uint16).reshape(4, 6)
     picture = read_picture(saved(tmp_path, Image.fromarray(levels)))
     assert torch.allclose(picture[0, ..., 0], torch.from_numpy(levels.astype(np.float32)) / 65535)
+
+
+def tiff(folder, values, bits, kind=1, photometric=1):
+    """Write a grey TIFF by hand: Pillow writes no 12 bits and no 16 that count down from white."""
+    data, (height, width) = values, np.shape(values) if bits != 12 else (4, 6)
+    content = bytes(data) if bits == 12 else np.ascontiguousarray(data).tobytes()
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 8}
+    tags |= {277: 1, 278: height, 279: len(content), 339: kind}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    head = struct.pack("<2sHI", b"II", 42, 8 + len(content))
+    path = folder / "deep.tiff"
+    path.write_bytes(head + content + struct.pack("<H", len(tags)) + entries + bytes(4))
+    return path
+
+
+RAMP = np.linspace(0, 1, 24, dtype=np.float32).reshape(4, 6)
+
+
+def packed_12_bits(levels):
+    pairs = levels.reshape(-1, 2).astype(int)
+    return bytes(b for one, two in pairs for b in (one >> 4, (one & 15) << 4 | two >> 8, two & 255))
+
+
+def test_deep_tiffs_are_read_right(tmp_path):
+    sixteen = (RAMP * 65535).round().astype("<u2")
+    files = {
+        "float": (RAMP, 32, 3),
+        "16 bits": (sixteen, 16),
+        "white is 0": (65535 - sixteen, 16, 1, 0),
+        "12 bits": (packed_12_bits((RAMP * 4095).round()), 12),
+    }
+    for name, arguments in files.items():
+        picture = read_picture(tiff(tmp_path, *arguments))
+        assert np.allclose(picture[0, ..., 0], RAMP, atol=1 / 4000), name
+
+
+@pytest.mark.parametrize(
+    ("values", "bits", "kind"),
+    [
+        (RAMP * 255, 32, 3),
+        (RAMP - 0.1, 32, 3),
+        (RAMP * np.nan, 32, 3),
+        ((RAMP * 2e9).astype("<u4"), 32, 1),
+        ((RAMP * 2e9).astype("<i4"), 32, 2),
+        ((RAMP * 30000).astype("<i2"), 16, 2),
+    ],
+)
+def test_deep_tiffs_without_a_white_are_refused(tmp_path, values, bits, kind):
+    with pytest.raises(ACFunError, match=rf"numbers of {bits} bits .* Save it as a picture of 8"):
+        read_picture(tiff(tmp_path, values, bits, kind))
+
+
+def test_a_picture_that_is_too_large_is_to_be_made_smaller(tmp_path, monkeypatch):
+    path = saved(tmp_path, Image.fromarray(COLOURS))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 23)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_picture(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 11)
+    with pytest.raises(ACFunError, match=r"more than 22 pixels\. Make it smaller"):
+        read_picture(path)
 
 
 def test_alpha_comes_along(tmp_path):

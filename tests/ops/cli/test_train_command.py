@@ -12,7 +12,7 @@ from PIL import Image
 from acfun_ops.cli import saved_training, train_command
 from acfun_ops.cli.command_options import new_parser
 from acfun_ops.style.style_file import load_style, save_style
-from acfun_ops.training import reporting
+from acfun_ops.training import kept_run, reporting
 from acfun_ops.training.checkpoint import load_state
 from acfun_ops.training.config import TrainConfig
 from acfun_ops.training.fit import fit
@@ -27,7 +27,6 @@ def test_training_saves_a_style_and_says_where(line):
     assert (style.facts.steps, style.facts.family) == (3, "custom")
     assert sorted(p.name for p in line.folder.iterdir()) == [
         "face.png",
-        "my.resume",
         "my.safetensors",
         "style.png",
     ]
@@ -108,15 +107,19 @@ def test_previews_are_written_beside_the_style(line):
     assert pixels(folder / "step_000003.png").shape == (64, 64, 3)
 
 
-def test_resuming_goes_on_exactly(line):
+def test_resuming_goes_on_exactly_and_a_finished_training_leaves_no_state(line, monkeypatch):
     line.train("--steps", 5)
     whole = load_style(line.out)
     line.out = line.folder / "parts.safetensors"
-    line.train("--steps", 2)
+    with monkeypatch.context() as context:
+        interrupting(context, at=2)
+        assert line.train("--steps", 5)[0] == 130
+    assert line.out.with_suffix(".resume").exists()
     code, _, errors = line.train("--steps", 5, "--resume", line.out)
     resumed = load_style(line.out)
     assert (code, resumed.facts.steps) == (0, 5)
     assert "note:" not in errors
+    assert not line.out.with_suffix(".resume").exists()
     assert all(torch.equal(whole.abstract[n], resumed.abstract[n]) for n in whole.abstract)
 
 
@@ -124,7 +127,9 @@ def test_resuming_goes_on_exactly(line):
 def test_resuming_without_a_state_goes_on_from_the_weights_and_says_so(line, state):
     line.train("--steps", 2)
     beside = line.out.with_suffix(".resume")
-    beside.unlink() if state is None else beside.write_bytes(state)
+    assert not beside.exists()
+    if state is not None:
+        beside.write_bytes(state)
     code, _, errors = line.train("--steps", 4, "--resume", line.out)
     assert (code, load_style(line.out).facts.steps) == (0, 4)
     assert "note: Resuming from the style's weights alone" in errors
@@ -224,7 +229,23 @@ def test_a_full_disk_on_the_way_costs_no_training(line, monkeypatch):
             raise saved_training.ACFunError("The disk is full.")
         return save_style(style, path)
 
-    monkeypatch.setattr(saved_training, "save_style", save)
+    monkeypatch.setattr(kept_run, "save_style", save)
     code, _, errors = line.train()
     assert (code, writes) == (0, [1, 2, 3])
     assert "note: The disk is full." in errors
+
+
+@pytest.mark.parametrize("option", ["model", "style", "face", "out", "face-mask", "resume"])
+def test_a_tilde_stands_for_the_home_folder_where_no_shell_puts_it_in(option, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/of")
+    files = {"model": "m", "style": "a", "face": "b", "out": "c"} | {option: "~/x"}
+    found = new_parser().parse_args(["train", *(f"--{n}={v}" for n, v in files.items())])
+    assert str(getattr(found, option.replace("-", "_"))) == "/home/of/x"
+
+
+def test_a_name_that_cannot_be_saved_is_refused_before_the_training(line, monkeypatch):
+    monkeypatch.setattr(train_command, "load_pipeline", lambda *a: pytest.fail("It was loaded."))
+    (line.folder / "file").write_text("mine")
+    for out in (line.folder / f"{'画' * 82}.safetensors", line.folder / "file" / "a.safetensors"):
+        assert "could not be written to" in line.error(line.train(out=out))
+    assert sorted(p.name for p in line.folder.iterdir()) == ["face.png", "file", "style.png"]

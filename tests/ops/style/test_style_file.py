@@ -15,8 +15,10 @@ from tiny_styles import FACTS, new_trainables, sample_style, tensors_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from acfun_ops.errors import ACFunError
+from acfun_ops.style import style_file
 from acfun_ops.style.style import style_bytes
 from acfun_ops.style.style_file import load_style, save_style
+from acfun_ops.style.whole_files import check_can_be_written
 from acfun_ops.training.config import TrainConfig
 from acfun_ops.training.trainables import Trainables
 
@@ -242,3 +244,40 @@ def test_saving_below_a_file_or_over_a_folder_is_an_error(tmp_path):
             save_style(sample_style(), path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
     assert (tmp_path / "file").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.ENOSYS])
+def test_a_mount_that_knows_no_fsync_takes_the_style(code, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", failing(code))
+    save_style(sample_style(), tmp_path / "style.safetensors")
+    assert style_bytes(load_style(tmp_path / "style.safetensors")) == style_bytes(sample_style())
+
+
+def test_a_name_as_long_as_a_name_can_be_is_written(tmp_path):
+    path = tmp_path / f"{'画' * 81}.safetensors"  # 255 bytes.
+    check_can_be_written(path)
+    save_style(sample_style(), path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    with pytest.raises(OSError, match="too long"):
+        check_can_be_written(path.with_name(f"x{path.name}"))
+
+
+def test_trying_a_place_leaves_nothing_behind(tmp_path):
+    (tmp_path / "file").write_bytes(b"mine")
+    check_can_be_written(tmp_path / "new" / "deeper" / "style.safetensors")
+    for path in (tmp_path, tmp_path / "file" / "style.safetensors"):
+        with pytest.raises(OSError, match=r"directory"):
+            check_can_be_written(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_loading_would_refuse_is_not_saved(tmp_path, monkeypatch):
+    style, path = sample_style(), tmp_path / "style.safetensors"
+    endless = replace(style, style_tokens=torch.full((2, 8), float("inf")).half())
+    with pytest.raises(ACFunError, match=r"could not be loaded again: it holds values that are"):
+        save_style(endless, path)
+    small = replace(style_file.STYLE_FILE, max_bytes=10)
+    monkeypatch.setattr(style_file, "STYLE_FILE", small)
+    with pytest.raises(ACFunError, match=r"loaded again: it is 0 MB large\. Train with fewer"):
+        save_style(style, path)
+    assert list(tmp_path.iterdir()) == []
