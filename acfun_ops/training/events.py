@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from ..images import Pictures
 from ..style.style import Style
 from .checkpoint import TrainState
 
@@ -27,12 +28,12 @@ class TrainPictures:
     """What is trained on: pictures ``(b, h, w, c)`` in [0, 1] of any size, see ``images``.
 
     style: one or more style pictures. face: one or more photos of one face. face_mask: ``(h, w)``
-    or ``(b, h, w)``, white where the face counts.
+    or ``(b, h, w)``, white where the face counts. Each may also be a sequence of such batches.
     """
 
-    style: Tensor
-    face: Tensor
-    face_mask: Tensor | None = None
+    style: Pictures
+    face: Pictures
+    face_mask: Pictures | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from ..method.diffusion import add_noise, draw_noise, draw_sigma
 from ..style.style import Style
 from .checkpoint import TrainState
 from .config import TrainConfig
-from .encoded_pair import encode_pair, run_of
+from .encoded_pair import encode_pair, is_same_run, resumed_facts
 from .events import (
     MESSAGES,
     NoticeEvent,
@@ -239,9 +239,8 @@ class _Run:
     def resume(self, style: Style, state: TrainState | None) -> None:
         """Go on from a style: exactly with its state, else from its weights, saying so."""
         old, new = style.facts, self.pair.facts
-        same_run = old.run == (run_of(new.run, old.parent) if old.parent else new.run)
-        parent = old.parent if same_run else style.digest
-        self.facts = replace(new, run=run_of(new.run, parent) if parent else new.run, parent=parent)
+        same_run = is_same_run(new, old)
+        self.facts = resumed_facts(new, style)
         if state is not None and same_run and (state.run, state.step) == (old.run, old.steps):
             self._restore(state)
             return

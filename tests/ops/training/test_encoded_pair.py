@@ -47,7 +47,7 @@ def test_resolution_sets_the_side(resolution, side):
 def test_every_photo_has_its_mask(masks):
     pictures = tiny_pictures(faces=2, masked=True)
     pictures = replace(pictures, face_mask=pictures.face_mask[:masks])
-    expected = prepare_mask(pictures.face_mask, pictures.face, 8).expand(2, -1, -1, -1)
+    expected = prepare_mask(pictures.face_mask, pictures.face, 8)
     assert torch.equal(encode(pictures).face_mask, expected)
 
 
