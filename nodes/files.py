@@ -7,7 +7,7 @@ from comfy_api.latest import io, ui
 from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.style.style import Style
 from ..acfun_ops.style.style_file import load_style, save_style
-from .sockets import CATEGORY, StyleSocket, tell
+from .sockets import CATEGORY, StyleSocket, speaks_for_itself, tell
 from .style_folder import new_style_path, style_names, style_path
 
 
@@ -40,6 +40,7 @@ class SaveACFunStyle(io.ComfyNode):
         )
 
     @classmethod
+    @speaks_for_itself
     def execute(cls, style: Style, filename_prefix: str) -> io.NodeOutput:
         """Save the style and show its path and size."""
         path = new_style_path(filename_prefix)
@@ -94,6 +95,7 @@ class LoadACFunStyle(io.ComfyNode):
         return hashlib.sha256(style_path(style_file).read_bytes()).hexdigest()
 
     @classmethod
+    @speaks_for_itself
     def execute(cls, style_file: str) -> io.NodeOutput:
         """Load the style."""
         style = load_style(style_path(style_file))

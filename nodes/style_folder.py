@@ -87,8 +87,9 @@ def keep_training(result: TrainResult) -> str:
     The names come from the run; a file of the same run that has more steps is left alone.
 
     Returns:
-        A sentence that says where the style is, or why it could not be written: a full disk must
-        not cost a training that goes on, or whose style is still in the graph.
+        A sentence that says under which name Load ACFun Style lists the style, or why it could not
+        be written: a full disk must not cost a training that goes on, or whose style is still in
+        the graph.
     """
     try:
         path = _training_path(result.style)
@@ -101,8 +102,12 @@ def keep_training(result: TrainResult) -> str:
             save_state(result.state, path.with_suffix(".resume"))
     except ACFunError as error:
         log.warning("%s", error)
-        return f"The style is kept at {path}, but not what it needs to go on exactly. {error}"
-    return f"The style is kept at {path}."
+        return f"{_kept_as(path)}, but not what it needs to go on exactly. {error}"
+    return f"{_kept_as(path)}."
+
+
+def _kept_as(path: Path) -> str:
+    return f"It is kept as {TRAINING}/{path.name} (press R to list it)"
 
 
 def kept_state(style: Style) -> TrainState | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
 
 import numpy as np
 import pytest
@@ -30,9 +30,12 @@ def test_progress_previews_losses_and_the_place_of_the_style_are_shown(server, g
     assert [picture.shape for picture in pictures] == [(64, 64, 3)] * 2
     assert not np.array_equal(pictures[0], pictures[1])
     assert server.images(history, "plot")[0].std() > 1
-    (text,) = messages.texts("train")
-    kept = Path(text.removeprefix("Trained 3 steps. The style is kept at ").removesuffix("."))
-    assert kept.parent == server.styles_dir / "training"
+    texts = messages.texts("train")
+    assert texts[0] == "Loading the models."
+    assert any(re.fullmatch(r"step \d of 3, loss \d\.\d{4}.*", text) for text in texts)
+    assert history["outputs"]["train"]["text"] == [texts[-1]]
+    name = re.fullmatch(r"Trained 3 steps\. It is kept as (.*) \(press R to list it\)\.", texts[-1])
+    kept = server.styles_dir / name[1]
     path = saved_style(history)
     assert path.parent == server.styles_dir
     assert path.read_bytes() == kept.read_bytes()
