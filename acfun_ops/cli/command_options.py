@@ -59,13 +59,22 @@ def new_parser() -> ArgumentParser:
 
 def _add_train(command: ArgumentParser) -> None:
     _add_pipeline(command)
-    command.add_argument("--style", type=Path, required=True, metavar="PICTURE", help="the style")
-    command.add_argument("--face", type=Path, required=True, metavar="PICTURE", help="the face")
+    for name, text in (
+        ("style", "one or more pictures in the style, of which 8 are used"),
+        ("face", "one or more photos of one face"),
+        ("face-mask", "white where the face counts; one, or one per photo"),
+    ):
+        command.add_argument(
+            f"--{name}",
+            type=Path,
+            nargs="+",
+            action="extend",
+            required=name != "face-mask",
+            metavar="PICTURE",
+            help=text,
+        )
     command.add_argument(
         "--out", type=Path, required=True, metavar="FILE", help="the style's file, .safetensors"
-    )
-    command.add_argument(
-        "--face-mask", type=Path, metavar="PICTURE", help="white where the face counts"
     )
     command.add_argument(
         "--resume", type=Path, metavar="FILE", help="a style to go on from; steps count from it"

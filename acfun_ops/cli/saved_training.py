@@ -12,6 +12,7 @@ from ..training.checkpoint import TrainState, load_state, save_state
 from ..training.config import TrainConfig
 from ..training.events import Event, PreviewEvent, StepEvent, TrainPictures, TrainResult
 from ..training.fit import fit
+from ..training.picture_notices import picture_notices
 from .picture_files import write_picture
 from .terminal import Progress, interrupts, note, say
 
@@ -81,6 +82,8 @@ def train_and_save(
     """
     with interrupts() as wants_stop:
         reporter = _Reporter(out, config, wants_stop)
+        for text in picture_notices(pictures):
+            note(f"note: {text}")
         try:
             with reporter.progress:
                 result = fit(backbone, pictures, config, reporter, resume)
