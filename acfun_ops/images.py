@@ -22,7 +22,7 @@ Pictures = Tensor | Sequence[Tensor]
 
 
 def single_pictures(pictures: Pictures) -> list[Tensor]:
-    """Return pictures, or masks ``(b, h, w)``, one by one in their order, each as a batch of 1."""
+    """Return pictures, or masks, one by one in their order, each as a batch of 1."""
     return [batch[i : i + 1] for batch in _batches(pictures) for i in range(len(batch))]
 
 
@@ -78,6 +78,39 @@ def _check_batch(pictures: Tensor, role: str) -> None:
         )
 
 
+def check_mask(mask: Tensor, role: str) -> Tensor:
+    """Return a mask in one layout, and refuse what no conversion makes sensible.
+
+    Args:
+        mask: ``(h, w)``, ``(b, h, w)`` or ``(b, 1, h, w)``, any size.
+        role: what the user calls it, for the message: "face_mask".
+
+    Returns:
+        ``(b, 1, h, w)`` float32 on the CPU, clamped to [0, 1].
+
+    Raises:
+        ACFunError: wrong layout, empty batch, a side of zero, NaN or infinite values.
+    """
+    layout = tuple(mask.shape)
+    if mask.ndim not in (2, 3, 4) or (mask.ndim == 4 and mask.shape[1] != 1):
+        raise ACFunError(
+            f"{role} must be masks of shape (batch, height, width); found {layout}. Connect a MASK "
+            "output."
+        )
+    if mask.numel() == 0:
+        raise ACFunError(
+            f"{role} is empty: it has the shape {layout}, and at least one mask of one pixel is "
+            "needed. Connect another MASK or none."
+        )
+    if not torch.isfinite(mask).all():
+        raise ACFunError(
+            f"{role} holds NaN or infinite values; every value must be between 0 and 1. Check the "
+            "node that made it."
+        )
+    mask = mask.detach().to("cpu", torch.float32).clamp(0, 1)
+    return mask.reshape(-1, 1, *mask.shape[-2:])
+
+
 def prepare_pictures(pictures: Pictures, side: int, role: str) -> Tensor:
     """Return RGB squares ready for training.
 
@@ -120,8 +153,8 @@ def prepare_mask(mask: Pictures, pictures: Pictures, side: int) -> Tensor:
     """Return a face mask for each photo, cropped and resized as the photo is, averaging 1.
 
     Args:
-        mask: ``(h, w)`` or ``(b, h, w)`` in [0, 1], any size, or several of these; 1 where the face
-            counts. One for all photos or one for each; stretched to its photo's size first.
+        mask: see :func:`check_mask`, or several of these; 1 where the face counts. One for all
+            photos or one for each; stretched to its photo's size first.
         pictures: the face photos as the user gave them.
         side: side of the result in latent pixels.
 
@@ -129,7 +162,8 @@ def prepare_mask(mask: Pictures, pictures: Pictures, side: int) -> Tensor:
         ``(b, 1, side, side)`` float32, each mask with mean 1, so that the loss keeps its scale.
 
     Raises:
-        ACFunError: a mask of another layout or count, with NaN, or empty inside the crop.
+        ACFunError: see :func:`check_mask`; or another number of masks than of photos, or a mask
+            that is empty inside the crop.
     """
     photos = single_pictures(pictures)
     masks = single_pictures([_checked_mask(batch) for batch in _batches(mask)])
@@ -144,16 +178,8 @@ def prepare_mask(mask: Pictures, pictures: Pictures, side: int) -> Tensor:
 
 
 def _checked_mask(mask: Tensor) -> Tensor:
-    mask = mask.detach().to("cpu", torch.float32)
-    mask = mask[None] if mask.ndim == 2 else mask
-    if mask.ndim != 3 or min(mask.shape) == 0:
-        raise ACFunError(
-            "face_mask must be masks of shape (batch, height, width); found shape "
-            f"{tuple(mask.shape)}. Connect a MASK made from the face photo."
-        )
-    if not torch.isfinite(mask).all():
-        raise ACFunError("face_mask holds NaN or infinite values. Check the node that made it.")
-    if tuple(mask.shape[1:]) == (64, 64) and not mask.any():
+    mask = check_mask(mask, "face_mask")
+    if tuple(mask.shape[2:]) == (64, 64) and not mask.any():
         raise ACFunError(
             "face_mask is empty: Load Image gives a black mask of 64 x 64 pixels for a picture "
             "without transparency. Paint the face in the mask editor or disconnect the mask."
@@ -162,7 +188,7 @@ def _checked_mask(mask: Tensor) -> Tensor:
 
 
 def _fitted_mask(mask: Tensor, photo: Tensor, side: int) -> Tensor:
-    stretched = F.interpolate(mask[:, None].clamp(0, 1), size=photo.shape[1:3], mode="bilinear")
+    stretched = F.interpolate(mask, size=photo.shape[1:3], mode="bilinear")
     square = centre_square(rearrange(stretched, "b 1 h w -> b h w 1"))
     small = F.interpolate(
         rearrange(square, "b h w 1 -> b 1 h w"), size=(side, side), mode="bilinear", antialias=True
