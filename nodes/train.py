@@ -202,7 +202,8 @@ def _output(style: Style, losses: list[float], report: TrainingReport) -> io.Nod
     # Nothing to plot or to show blocks what is connected there, silently.
     previews = torch.cat(report.previews) if report.previews else ExecutionBlocker(None)
     loss = {"loss": losses} if losses else ExecutionBlocker(None)
-    return io.NodeOutput(style, loss, previews, ui=ui.PreviewText(report.text))
+    shown = ui.PreviewText(report.text).as_dict() | {"acfun": (True,)}  # Read by web/acfun.js.
+    return io.NodeOutput(style, loss, previews, ui=shown)
 
 
 def _connected(socket: str, pictures: list[Tensor | None]) -> list[Tensor]:

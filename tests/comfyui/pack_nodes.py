@@ -42,7 +42,6 @@ class PackNodes:
         self.style_module = style_module
         self.folder = style_folder
         self.texts: list[str] = []
-        self.outputs: dict[str, Any] = {}
         self._shown: list[str] = []
         self.style = cache(self._train_style)
         extension = asyncio.run(pack.comfy_entrypoint())
@@ -65,7 +64,6 @@ class PackNodes:
             if node.INPUT_IS_LIST:
                 given = {k: v if isinstance(v, list) else [v] for k, v in given.items()}
             output = make_locked_method_func(node, "execute", clone)(**given)
-        self.outputs = output.ui.as_dict() if output.ui is not None else {}
         return output.args
 
     def _hear(self, text: str) -> None:
