@@ -11,7 +11,7 @@ from ..acfun_ops.method.concrete_fusion import PartStrengths
 from ..acfun_ops.style.style import Style
 from .adapters import AdapterWrapper, check_fits
 from .pseudo_word import tokenize
-from .sockets import CATEGORY, StyleSocket
+from .sockets import CATEGORY, StyleSocket, speaks_for_itself
 
 _WRAPPER_KEY = "acfun"
 
@@ -54,9 +54,11 @@ class ApplyAFunEmbedding(io.ComfyNode):
                     tooltip="Connect it where CLIP Text Encode would go.",
                 )
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
+    @speaks_for_itself
     def execute(cls, style: Style, clip: Any, text: str, strength: float) -> io.NodeOutput:
         """Encode, then fuse every part of the conditioning."""
         if clip is None:
@@ -121,9 +123,11 @@ class ApplyCFunAdapters(io.ComfyNode):
             outputs=[
                 io.Model.Output("styled_model", display_name="model", tooltip="For KSampler.")
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
+    @speaks_for_itself
     def execute(
         cls,
         model: Any,

@@ -8,7 +8,7 @@ from comfy_api.latest import io, ui
 from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.style.style import Style
 from ..acfun_ops.style.style_file import load_style, save_style
-from .sockets import CATEGORY, StyleSocket, tell
+from .sockets import CATEGORY, StyleSocket, speaks_for_itself, tell
 from .style_folder import check_prefix, new_style_path, style_names, style_path
 
 _LINKED = object()  # What stands for an input that is not known before its link has run.
@@ -53,6 +53,7 @@ class SaveACFunStyle(io.ComfyNode):
         return True
 
     @classmethod
+    @speaks_for_itself
     def execute(cls, style: Style, filename_prefix: str) -> io.NodeOutput:
         """Save the style and show its path and size."""
         path = new_style_path(filename_prefix)
@@ -107,6 +108,7 @@ class LoadACFunStyle(io.ComfyNode):
         return hashlib.sha256(style_path(style_file).read_bytes()).hexdigest()
 
     @classmethod
+    @speaks_for_itself
     def execute(cls, style_file: str) -> io.NodeOutput:
         """Load the style."""
         style = load_style(style_path(style_file))

@@ -34,8 +34,9 @@ def keep_training(result: TrainResult) -> str:
     states above ``RESUME_LIMIT`` are removed, oldest first.
 
     Returns:
-        A sentence that says where the style is, or why it could not be written: a full disk must
-        not cost a training that goes on, or whose style is still in the graph.
+        A sentence that says under which name Load ACFun Style lists the style, or why it could not
+        be written: a full disk must not cost a training that goes on, or whose style is still in
+        the graph.
     """
     path = None
     try:
@@ -44,11 +45,15 @@ def keep_training(result: TrainResult) -> str:
     except ACFunError as error:
         log.warning("%s", error)
         if path is not None and _steps_at(path) == result.style.facts.steps:
-            return f"The style is kept at {path}, but not what it needs to go on exactly. {error}"
+            return f"{_kept_as(path)}, but not what it needs to go on exactly. {error}"
         return str(error)
     removed = prune_states(path.parent, newest=resume_file(path))
     pruned = f" {removed} old .resume files were deleted to save space." if removed else ""
-    return f"The style is kept at {path}.{pruned}"
+    return f"{_kept_as(path)}.{pruned}"
+
+
+def _kept_as(path: Path) -> str:
+    return f"It is kept as {TRAINING}/{path.name} (press R to list it)"
 
 
 def kept_state(style: Style) -> TrainState | None:

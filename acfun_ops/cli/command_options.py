@@ -71,8 +71,20 @@ def _path(text: str) -> Path:
 
 def _add_train(command: ArgumentParser) -> None:
     _add_pipeline(command)
-    command.add_argument("--style", type=_path, required=True, metavar="PICTURE", help="the style")
-    command.add_argument("--face", type=_path, required=True, metavar="PICTURE", help="the face")
+    for name, text in (
+        ("style", "one or more pictures in the style, of which 8 are used"),
+        ("face", "one or more photos of one face"),
+        ("face-mask", "white where the face counts; one, or one per photo"),
+    ):
+        command.add_argument(
+            f"--{name}",
+            type=_path,
+            nargs="+",
+            action="extend",
+            required=name != "face-mask",
+            metavar="PICTURE",
+            help=text,
+        )
     command.add_argument(
         "--out",
         type=_path,

@@ -13,6 +13,7 @@ from ..training.config import TrainConfig
 from ..training.events import PreviewEvent, StepEvent, TrainPictures, TrainResult
 from ..training.fit import fit
 from ..training.kept_run import keep_run, resume_file
+from ..training.picture_notices import picture_notices
 from ..training.reporting import Reporter
 from .picture_files import write_picture
 from .terminal import Progress, interrupts, note, say
@@ -80,6 +81,8 @@ def train_and_save(
     """
     with interrupts() as wants_stop:
         reporter = _Reporter(out, config, wants_stop)
+        for text in picture_notices(pictures):
+            note(f"note: {text}")
         try:
             with reporter.progress:
                 result = fit(backbone, pictures, config, reporter, resume)

@@ -2,6 +2,9 @@
 
 from argparse import Namespace
 from dataclasses import fields
+from pathlib import Path
+
+from torch import Tensor
 
 from ..backbones.diffusers_backbone import load_pipeline
 from ..images import check_pictures
@@ -21,15 +24,20 @@ def run(options: Namespace) -> int:
     """
     config = TrainConfig(**{f.name: getattr(options, f.name) for f in fields(TrainConfig)})
     check_style_path(options.out)
-    mask = None if options.face_mask is None else read_mask(options.face_mask)
+    masks = None if options.face_mask is None else [read_mask(path) for path in options.face_mask]
     pictures = TrainPictures(
-        style=read_picture(options.style), face=read_picture(options.face), face_mask=mask
+        style=_read_checked(options.style), face=_read_checked(options.face), face_mask=masks
     )
-    check_pictures(pictures.style, str(options.style))
-    check_pictures(pictures.face, str(options.face))
     resume = None if options.resume is None else load_resumed(options.resume)
     device = chosen_device(options.device)
     say(f"Loading {options.model} on {device}.")
     dtype = chosen_dtype(config.precision, device)
     backbone = load_pipeline(options.model, options.image_encoder, device, dtype)
     return train_and_save(backbone, pictures, config, options.out, resume)
+
+
+def _read_checked(paths: list[Path]) -> list[Tensor]:
+    pictures = [read_picture(path) for path in paths]
+    for path, picture in zip(paths, pictures, strict=True):
+        check_pictures(picture, str(path))
+    return pictures

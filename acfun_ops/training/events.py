@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from ..images import Pictures
 from ..style.style import Style
 from .checkpoint import TrainState
 
@@ -28,13 +29,16 @@ OVERFLOWED = (
 
 @dataclass(frozen=True, kw_only=True)
 class TrainPictures:
-    """What is trained on: pictures ``(b, h, w, c)`` in [0, 1] of any size, see ``images``."""
+    """What is trained on: pictures ``(b, h, w, c)`` in [0, 1] of any size, see ``images``.
 
-    style: Tensor
+    Each may also be a sequence of such batches.
+    """
+
+    style: Pictures
     """One or more style pictures."""
-    face: Tensor
+    face: Pictures
     """One or more photos of one face."""
-    face_mask: Tensor | None = None
+    face_mask: Pictures | None = None
     """``(h, w)`` or ``(b, h, w)`` in [0, 1], white where the face counts."""
 
 

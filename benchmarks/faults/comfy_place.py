@@ -54,7 +54,7 @@ class ComfyPlace:
     def train(self, effect: str | None, calls: tuple[int, ...], previews: bool) -> None:
         """Train, see Place; Cancel, our own errors and injected ones end here."""
         import comfy.model_management as mm
-        from acfun_pack.nodes import train
+        from acfun_pack.acfun_ops.training import reporting
 
         model = self.model
         if effect is not None:
@@ -62,7 +62,7 @@ class ComfyPlace:
             faulty_calls = calls or range(1, 10_000)
             model = self.effects.faulty(self.model, change, faulty_calls)
         self.style = None
-        with mock.patch.object(train, "KEEP_EVERY", 1):
+        with mock.patch.object(reporting, "KEEP_EVERY", 1):
             try:
                 options = {"steps": STEPS, "preview_every": 2 if previews else 0}
                 inputs = self.nodes.train_inputs() | {"model": model, **options}

@@ -24,8 +24,9 @@ def test_cancelled_and_resumed_equals_never_cancelled(request, models_dir, acfun
     history = server.wait(prompt_id)
     assert failure_text(history) == "Interrupted in node train (ACFunTrainStyle)."
     assert "execution_error" not in dict(history["status"]["messages"])  # What opens a dialog.
-    (text,) = server.messages(history).texts("train")
-    path = next(p for p in (server.styles_dir / "training").iterdir() if f"{p}." in text)
+    text = server.messages(history).texts("train")[-1]
+    kept = (server.styles_dir / "training").iterdir()
+    path = next(p for p in kept if f"training/{p.name} (press R" in text)
     steps, cancelled = acfun.style_file.load_style(path).facts.steps, path.read_bytes()
     assert 1 <= steps < MANY_STEPS
     assert f"after step {steps} of {MANY_STEPS}" in text
@@ -35,7 +36,7 @@ def test_cancelled_and_resumed_equals_never_cancelled(request, models_dir, acfun
     graph["load"] = node("ACFunLoadStyle", style_file=f"training/{path.name}")
     graph["train"]["inputs"]["resume_from"] = ["load", 0]
     resumed = server.run(graph)
-    assert server.messages(resumed).texts("train")[0].startswith(f"Trained {steps + 2} steps.")
+    assert server.messages(resumed).texts("train")[-1].startswith(f"Trained {steps + 2} steps.")
     del graph["load"], graph["train"]["inputs"]["resume_from"]
     whole = server.run(graph)
     assert "train" in server.executed_nodes(whole)

@@ -28,7 +28,12 @@ NODES = {
             "precision": "auto",
             "gradient_checkpointing": "auto",
         },
-        {"face_mask": "MASK", "resume_from": "ACFUN_STYLE"},
+        {
+            "face_mask": "MASK",
+            "resume_from": "ACFUN_STYLE",
+            "preset": "as set below",
+            "retrain": False,
+        },
         {"style": "ACFUN_STYLE", "loss": "LOSS_MAP", "previews": "IMAGE"},
     ),
     "ACFunApplyEmbedding": (

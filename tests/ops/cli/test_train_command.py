@@ -84,10 +84,10 @@ def test_options_reach_the_training(line, monkeypatch):
     line.train("--face-weight", "0.3", "--prompt", "a S* face", "--face-mask", mask)
     config, pictures = seen[0]
     assert (config.face_weight, config.prompt) == (0.3, "a S* face")
-    assert pictures.face_mask.shape == (1, 64, 80) and pictures.face_mask.min() == 1
+    assert pictures.face_mask[0].shape == (1, 64, 80) and pictures.face_mask[0].min() == 1
     levels = torch.from_numpy(pixels(line.style)) / 255
     assert torch.allclose(pictures.style[0], levels.float())
-    assert not torch.allclose(pictures.face, pictures.style)
+    assert not torch.allclose(pictures.face[0], pictures.style[0])
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])

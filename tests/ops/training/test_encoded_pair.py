@@ -11,7 +11,14 @@ from acfun_ops import __version__
 from acfun_ops.errors import ACFunError
 from acfun_ops.images import picture_hash, prepare_mask, prepare_pictures
 from acfun_ops.style.style_file import RUN_ID
-from acfun_ops.training.encoded_pair import encode_pair, run_of
+from acfun_ops.training.encoded_pair import (
+    MAX_STYLE_PICTURES,
+    MAX_STYLE_TOKENS,
+    encode_pair,
+    fewer_tokens,
+    run_of,
+)
+from acfun_ops.training.events import TrainPictures
 
 
 def encode(pictures=None, backbone=None, dtype=torch.float32, **changes):
@@ -47,7 +54,7 @@ def test_resolution_sets_the_side(resolution, side):
 def test_every_photo_has_its_mask(masks):
     pictures = tiny_pictures(faces=2, masked=True)
     pictures = replace(pictures, face_mask=pictures.face_mask[:masks])
-    expected = prepare_mask(pictures.face_mask, pictures.face, 8).expand(2, -1, -1, -1)
+    expected = prepare_mask(pictures.face_mask, pictures.face, 8)
     assert torch.equal(encode(pictures).face_mask, expected)
 
 
@@ -133,3 +140,34 @@ def test_run_name_depends_on_every_part():
     names = {run_of("a"), run_of("a", "b"), run_of("b", "a"), run_of("ab")}
     assert len(names) == 4
     assert all(RUN_ID.fullmatch(name) for name in names)
+
+
+@pytest.mark.parametrize(("count", "tokens"), [(1, 257), (2, 514), (3, 3 * 65), (8, 8 * 65)])
+def test_tokens_of_many_pictures_are_averaged_below_the_limit(count, tokens):
+    given = torch.rand(count, 257, 4, generator=torch.Generator().manual_seed(1))
+    kept = fewer_tokens(given)
+    assert kept.shape == (tokens, 4)
+    assert tokens <= MAX_STYLE_TOKENS
+    if count > 2:
+        assert torch.equal(kept[0], given[0, 0])
+        corner = given[0, [1, 2, 17, 18]].mean(dim=0)
+        assert torch.allclose(kept[1], corner)
+    else:
+        assert torch.equal(kept, given.flatten(0, 1))
+
+
+def test_pictures_of_other_sizes_make_one_batch():
+    one, other = tiny_pictures(1), tiny_pictures(2)
+    pictures = TrainPictures(style=[one.style, other.face], face=[one.face, other.style])
+    pair = encode(pictures)
+    assert pair.style.shape == pair.face.shape == (2, 4, 8, 8)
+    assert torch.allclose(pair.style[:1], encode(one).style, atol=1e-5)
+    assert torch.allclose(pair.style[1:], encode(other).face, atol=1e-5)
+
+
+def test_of_many_style_pictures_eight_are_used_from_first_to_last():
+    pictures = tiny_pictures(styles=20)
+    expected = [0, 3, 5, 8, 11, 14, 16, 19]
+    pair = encode(pictures)
+    assert len(pair.style) == MAX_STYLE_PICTURES
+    assert torch.equal(pair.style, encode(replace(pictures, style=pictures.style[expected])).style)
