@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from acfun_ops.errors import ACFunError
 from acfun_ops.method.concrete_fusion import BlockMask, ConcreteFusion, FoldedFusion
-from torch.utils._python_dispatch import TorchDispatchMode
 
 # What release 0.1.0 did: 18 operations, converting included.
 OPERATIONS_BEFORE = 18
