@@ -83,12 +83,45 @@ def prepare_pictures(pictures: Tensor, side: int, role: str) -> Tensor:
     return rearrange(squares, "b c h w -> b h w c").clamp(0, 1).contiguous()
 
 
+def check_mask(mask: Tensor, role: str) -> Tensor:
+    """Return a mask in one layout, and refuse what no conversion makes sensible.
+
+    Args:
+        mask: ``(h, w)``, ``(b, h, w)`` or ``(b, 1, h, w)``, any size.
+        role: what the user calls it, for the message: "face_mask".
+
+    Returns:
+        ``(b, 1, h, w)`` float32 on the CPU, clamped to [0, 1].
+
+    Raises:
+        ACFunError: wrong layout, empty batch, a side of zero, NaN or infinite values.
+    """
+    layout = tuple(mask.shape)
+    if mask.ndim not in (2, 3, 4) or (mask.ndim == 4 and mask.shape[1] != 1):
+        raise ACFunError(
+            f"{role} must be masks of shape (batch, height, width); found {layout}. Connect a MASK "
+            "output."
+        )
+    if mask.numel() == 0:
+        raise ACFunError(
+            f"{role} is empty: it has the shape {layout}, and at least one mask of one pixel is "
+            "needed. Connect another MASK or none."
+        )
+    if not torch.isfinite(mask).all():
+        raise ACFunError(
+            f"{role} holds NaN or infinite values; every value must be between 0 and 1. Check the "
+            "node that made it."
+        )
+    mask = mask.detach().to("cpu", torch.float32).clamp(0, 1)
+    return mask.reshape(-1, 1, *mask.shape[-2:])
+
+
 def prepare_mask(mask: Tensor, pictures: Tensor, side: int) -> Tensor:
     """Return a face mask cropped and resized as its picture is, averaging 1.
 
     Args:
-        mask: ``(h, w)`` or ``(b, h, w)`` in [0, 1], any size; 1 where the face counts. Stretched to
-            the picture's size first; b is 1 or the number of pictures.
+        mask: see :func:`check_mask`; 1 where the face counts. Stretched to the picture's size
+            first; one for all pictures or one for each.
         pictures: the face photos as the user gave them, ``(b, h, w, c)``.
         side: side of the result in latent pixels.
 
@@ -96,18 +129,16 @@ def prepare_mask(mask: Tensor, pictures: Tensor, side: int) -> Tensor:
         ``(b, 1, side, side)`` float32, each mask with mean 1, so that the loss keeps its scale.
 
     Raises:
-        ACFunError: a mask of another layout or count, with NaN, or empty inside the crop.
+        ACFunError: see :func:`check_mask`; or another number of masks than of pictures, or a mask
+            that is empty inside the crop.
     """
-    mask = mask.detach().to("cpu", torch.float32)
-    mask = mask[None] if mask.ndim == 2 else mask
-    if mask.ndim != 3 or mask.shape[0] not in (1, pictures.shape[0]) or min(mask.shape) == 0:
+    mask = check_mask(mask, "face_mask")
+    if len(mask) not in (1, len(pictures)):
         raise ACFunError(
-            f"face_mask must hold one mask or one per face photo ({pictures.shape[0]}); found "
-            f"shape {tuple(mask.shape)}. Connect a MASK made from the face photo."
+            f"face_mask must hold one mask or one per face photo ({len(pictures)}); found "
+            f"{len(mask)}. Connect a MASK made from the face photo."
         )
-    if not torch.isfinite(mask).all():
-        raise ACFunError("face_mask holds NaN or infinite values. Check the node that made it.")
-    stretched = F.interpolate(mask[:, None].clamp(0, 1), size=pictures.shape[1:3], mode="bilinear")
+    stretched = F.interpolate(mask, size=pictures.shape[1:3], mode="bilinear")
     square = _centre_square(rearrange(stretched, "b 1 h w -> b h w 1"))
     small = F.interpolate(
         rearrange(square, "b h w 1 -> b 1 h w"), size=(side, side), mode="bilinear", antialias=True
