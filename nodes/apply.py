@@ -2,18 +2,16 @@
 
 from typing import Any
 
-from comfy.patcher_extension import WrappersMP
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 from torch import Tensor
 
 from ..acfun_ops.errors import ACFunError
+from ..acfun_ops.images import check_mask
 from ..acfun_ops.method.concrete_fusion import PartStrengths
 from ..acfun_ops.style.style import Style
 from .adapters import AdapterWrapper, check_fits
 from .pseudo_word import tokenize
-from .sockets import CATEGORY, StyleSocket, speaks_for_itself
-
-_WRAPPER_KEY = "acfun"
+from .sockets import CATEGORY, StyleSocket, speaks_for_itself, tell
 
 
 def _strength(name: str, tooltip: str) -> io.Float.Input:
@@ -154,8 +152,13 @@ class ApplyCFunAdapters(io.ComfyNode):
         ).scaled(strength)
         if not strengths.any():
             return io.NodeOutput(model)
-        area = None if mask is None else mask.reshape(-1, 1, *mask.shape[-2:]).clamp(0, 1)
-        wrapper = AdapterWrapper(style, strengths, start_percent, end_percent, area)
+        area = None if mask is None else check_mask(mask, "mask")
+        node_id = cls.hidden.unique_id
+        if area is not None and not area.any():
+            text = "The mask is all black: the style does not act. Paint white where it shall."
+            tell(node_id, text)
+            return io.NodeOutput(model, ui=ui.PreviewText(text))
         styled = model.clone()
-        styled.add_wrapper_with_key(WrappersMP.APPLY_MODEL, _WRAPPER_KEY, wrapper)
+        percents = (start_percent, end_percent)
+        AdapterWrapper(style, strengths, percents, area, node_id).put_on(styled)
         return io.NodeOutput(styled)

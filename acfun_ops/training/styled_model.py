@@ -53,7 +53,7 @@ class StyledModel:
             generator=generator,
         ).to(backbone.device)
 
-    def attached(self) -> AbstractContextManager[None]:
+    def attached(self) -> AbstractContextManager[object]:
         """Hook the inserts onto the U-Net for the length of a ``with`` block."""
         modules = {block: point.module for block, point in self.points.items()}
         return attached(self.trainables.inserts(), modules)
