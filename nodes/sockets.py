@@ -1,12 +1,30 @@
-"""The socket type, the category and the messages that the nodes share."""
+"""The socket type, the category, the search words and the messages that the nodes share."""
 
 import html
+import inspect
 import logging
+from typing import Any
 
 from comfy_api.latest import io
 from server import PromptServer
 
 CATEGORY = "ACFun"
+
+# ComfyUI 0.3.64 has no argument for them.
+SEARCH: dict[str, Any] = (
+    {
+        "search_aliases": [
+            "face style",
+            "stylize",
+            "portrait",
+            "caricature",
+            "one-shot",
+            "style transfer",
+        ]
+    }
+    if "search_aliases" in inspect.signature(io.Schema).parameters
+    else {}
+)
 
 StyleSocket = io.Custom("ACFUN_STYLE")
 

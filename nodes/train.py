@@ -29,7 +29,7 @@ from ..acfun_ops.training.events import (
 )
 from ..acfun_ops.training.fit import fit
 from .comfy_backbone import training_backbone
-from .sockets import CATEGORY, StyleSocket, tell
+from .sockets import CATEGORY, SEARCH, StyleSocket, tell
 from .style_folder import keep_training, kept_state
 
 KEEP_EVERY = 100
@@ -55,6 +55,7 @@ class TrainACFunStyle(io.ComfyNode):
             node_id="ACFunTrainStyle",
             display_name="Train ACFun Style",
             category=CATEGORY,
+            **SEARCH,
             description="Learns to draw the face of one photo in the style of one picture. "
             "Cancelling keeps what was learnt so far, under models/acfun/training.",
             inputs=[
