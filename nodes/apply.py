@@ -11,7 +11,7 @@ from ..acfun_ops.method.concrete_fusion import PartStrengths
 from ..acfun_ops.style.style import Style
 from .adapters import AdapterWrapper, check_fits
 from .pseudo_word import tokenize
-from .sockets import CATEGORY, StyleSocket, speaks_for_itself, tell
+from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself, tell
 
 
 def _strength(name: str, tooltip: str) -> io.Float.Input:
@@ -30,6 +30,7 @@ class ApplyAFunEmbedding(io.ComfyNode):
             node_id="ACFunApplyEmbedding",
             display_name="Apply AFun Embedding",
             category=CATEGORY,
+            **SEARCH,
             description="Encodes a prompt as CLIP Text Encode does and fuses it with the abstract "
             "part of a style: deformation, layout, atmosphere.",
             inputs=[
@@ -87,6 +88,7 @@ class ApplyCFunAdapters(io.ComfyNode):
             node_id="ACFunApplyAdapters",
             display_name="Apply CFun Adapters",
             category=CATEGORY,
+            **SEARCH,
             description="Puts the concrete part of a style on a model: strokes, colours, texture "
             "(encoder) and the structure of the face (decoder). Chain two for two styles.",
             inputs=[

@@ -8,7 +8,7 @@ from comfy_api.latest import io, ui
 from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.style.style import Style
 from ..acfun_ops.style.style_file import load_style, save_style
-from .sockets import CATEGORY, StyleSocket, speaks_for_itself, tell
+from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself, tell
 from .style_folder import check_prefix, new_style_path, style_names, style_path
 
 _LINKED = object()  # What stands for an input that is not known before its link has run.
@@ -24,6 +24,7 @@ class SaveACFunStyle(io.ComfyNode):
             node_id="ACFunSaveStyle",
             display_name="Save ACFun Style",
             category=CATEGORY,
+            **SEARCH,
             description="Writes a style to models/acfun as one small safetensors file that can be "
             "shared. The face photo is not in it.",
             inputs=[
@@ -73,6 +74,7 @@ class LoadACFunStyle(io.ComfyNode):
             node_id="ACFunLoadStyle",
             display_name="Load ACFun Style",
             category=CATEGORY,
+            **SEARCH,
             description="Reads a style from models/acfun. Runs that were cancelled or failed are "
             "listed under training/.",
             inputs=[

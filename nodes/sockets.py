@@ -1,7 +1,8 @@
-"""The socket type, the category and the messages that the nodes share."""
+"""The socket type, the category, the search words and the messages that the nodes share."""
 
 import functools
 import html
+import inspect
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,22 @@ from server import PromptServer
 from ..acfun_ops.errors import ACFunError
 
 CATEGORY = "ACFun"
+
+# ComfyUI 0.3.64 has no argument for them.
+SEARCH: dict[str, Any] = (
+    {
+        "search_aliases": [
+            "face style",
+            "stylize",
+            "portrait",
+            "caricature",
+            "one-shot",
+            "style transfer",
+        ]
+    }
+    if "search_aliases" in inspect.signature(io.Schema).parameters
+    else {}
+)
 
 StyleSocket = io.Custom("ACFUN_STYLE")
 

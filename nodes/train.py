@@ -27,7 +27,7 @@ from .comfy_backbone import training_backbone
 from .finished_training import finished_style
 from .kept_training import check_can_keep, kept_state
 from .memory_plan import plan_memory
-from .sockets import CATEGORY, StyleSocket, speaks_for_itself
+from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself
 from .training_report import TrainingReport
 
 _DEFAULTS = {name: field.default for name, field in TrainConfig.__dataclass_fields__.items()}
@@ -50,6 +50,7 @@ class TrainACFunStyle(io.ComfyNode):
             node_id="ACFunTrainStyle",
             display_name="Train ACFun Style",
             category=CATEGORY,
+            **SEARCH,
             description="Learns to draw the face of one photo in the style of one picture. "
             "Cancelling keeps what was learnt so far, under models/acfun/training.",
             inputs=[

@@ -16,6 +16,21 @@ _TRAIN = """examples:
 Ctrl-C stops after the current step and saves; my.resume beside the style lets --resume go on
 exactly and may be deleted; a finished training leaves none. Exit codes: 0 done, 1 diverged or out
 of memory (the last good style is saved), 2 a mistake, 130 Ctrl-C."""
+_TRAIN_MANY = """examples:
+  python -m acfun_ops train-many pairs.csv --model ./stable-diffusion-v1-5 --out styles/
+  python -m acfun_ops train-many pairs.csv ... --address 192.0.2.10:6379
+
+pairs.csv has a line for each pair below a header such as
+  style,face,name,prompt
+  monet.png,anna.jpg,anna_monet,A painting of a woman with glasses in S* style
+style and face are needed; name, mask and every option under "training" may be columns, and an
+empty cell takes the option of the command. Paths are relative to the CSV file's folder.
+
+Each pair is a task on Ray (pip install ".[cluster]"): on one GPU where there is any, else on CPU
+cores. Started again, the command skips the styles that are done and goes on with those that are
+not; a training whose worker dies is started again by itself. Every machine of a cluster must see
+the same folders. results.csv in the folder of the styles tells how each pair ended. Exit codes:
+0 all done, 1 some failed, 2 a mistake and nothing was started, 130 Ctrl-C."""
 _GENERATE = """examples:
   python -m acfun_ops generate --model ./stable-diffusion-v1-5 --style-file my.safetensors \\
       --prompt "A painting of a woman in S* style, autumn leaves" --out out.png
@@ -42,6 +57,7 @@ def new_parser() -> ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, add, summary, examples in (
         ("train", _add_train, "train a style on a diffusers pipeline", _TRAIN),
+        ("train-many", _add_train_many, "train a list of pairs, on many GPUs", _TRAIN_MANY),
         ("generate", _add_generate, "draw pictures with a style", _GENERATE),
         ("inspect", _add_inspect, "show what is in a style file", _INSPECT),
         ("demo", _add_demo, "train and draw with a bundled toy model", _DEMO),
@@ -93,14 +109,34 @@ def _add_train(command: ArgumentParser) -> None:
         help="the style's file, .safetensors",
     )
     command.add_argument(
-        "--face-mask", type=_path, metavar="PICTURE", help="white where the face counts"
-    )
-    command.add_argument(
         "--resume",
         type=_path,
         metavar="FILE",
         help="a style to go on from; steps count from it",
     )
+    _add_training(command)
+
+
+def _add_train_many(command: ArgumentParser) -> None:
+    command.add_argument("pairs", type=_path, help="the list of pairs, a CSV file")
+    _add_pipeline(command)
+    command.add_argument(
+        "--out", type=_path, required=True, metavar="DIR", help="folder for the styles"
+    )
+    command.add_argument(
+        "--address", metavar="HOST:PORT", help="a running Ray cluster; without it, this machine"
+    )
+    command.add_argument(
+        "--cpus-per-task",
+        type=int,
+        default=1,
+        metavar="CORES",
+        help="of each training that has no GPU; more cores, fewer trainings at once (default: 1)",
+    )
+    _add_training(command)
+
+
+def _add_training(command: ArgumentParser) -> None:
     group = command.add_argument_group("training")
     kinds = get_type_hints(TrainConfig)
     for option in fields(TrainConfig):

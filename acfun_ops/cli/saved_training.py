@@ -62,9 +62,7 @@ def train_and_save(
     out: Path,
     resume: tuple[Style, TrainState | None] | None = None,
 ) -> int:
-    """Train with a progress bar and save the style, and beside it what going on needs.
-
-    The first Ctrl-C stops after the current step and the second at once; both save.
+    """Train, save and say how it ended; see :func:`train_to_file`.
 
     Args:
         backbone: the model.
@@ -79,6 +77,23 @@ def train_and_save(
     Raises:
         ACFunError: the inputs are unusable, or the style cannot be written.
     """
+    result = train_to_file(backbone, pictures, config, out, resume)
+    _tell_end(result, config, out)
+    return EXIT_CODES[result.outcome]
+
+
+def train_to_file(
+    backbone: Backbone,
+    pictures: TrainPictures,
+    config: TrainConfig,
+    out: Path,
+    resume: tuple[Style, TrainState | None] | None = None,
+) -> TrainResult:
+    """Train with a progress bar and save the style, and beside it what going on needs.
+
+    The first Ctrl-C stops after the current step and the second at once; both save. Arguments and
+    errors are those of :func:`train_and_save`.
+    """
     with interrupts() as wants_stop:
         reporter = _Reporter(out, config, wants_stop)
         for text in picture_notices(pictures):
@@ -90,8 +105,7 @@ def train_and_save(
             reporter.keep_last()
             raise
         keep_run(result, out)
-    _tell_end(result, config, out)
-    return EXIT_CODES[result.outcome]
+    return result
 
 
 class _Reporter(Reporter):

@@ -139,6 +139,12 @@ def test_every_node_input_and_output_explains_itself(described):
         assert all(len(tooltip) > 5 for tooltip in info["output_tooltips"]), name
 
 
+def test_search_finds_every_node_by_what_people_look_for(server):
+    for name, info in server.object_info().items():
+        if info["category"] == "ACFun":
+            assert {"face style", "stylize", "style transfer"} <= set(info["search_aliases"]), name
+
+
 def test_only_save_is_an_output_node(described):
     assert [name for name, info in described.items() if info["output_node"]] == ["ACFunSaveStyle"]
 

@@ -37,6 +37,7 @@ OUTSIDE = {
     "cli.picture_files": {"PIL"},
     "cli.contact_sheet": {"PIL"},
     "cli.demo_command": {"PIL"},
+    "cli.ray_cluster": {"ray"},
     "cli.terminal": {"tqdm"},
 }
 
