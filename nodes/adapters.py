@@ -20,6 +20,10 @@ from .sockets import tell
 
 _KEY = "acfun"
 _COMPILE_KEY = "torch.compile"
+_SAVED_WITHOUT = (
+    "The checkpoint is saved without the style: its adapters are no weights of the model. Save the "
+    "style with Save ACFun Style and apply it wherever the checkpoint is loaded."
+)
 _KEPT_MASKS = 64  # Tiles times their sizes; each is a few kilobytes.
 
 
@@ -59,6 +63,7 @@ class AdapterWrapper:
         model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, _KEY, self.apply)
         model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, _KEY, self.sample)
         model.add_callback_with_key(CallbacksMP.ON_CLEANUP, _KEY, self.release)
+        model.add_object_patch("model_config", self._saving_noticed(model))
         if self.mask is not None:
             add_view(model)
 
@@ -171,6 +176,21 @@ class AdapterWrapper:
             )
         stance = getattr(torch.compiler, "set_stance", nullcontext)
         return stance("force_eager")
+
+    def _saving_noticed(self, model: Any) -> Any:
+        """Return the model's configuration, which is asked for the U-Net's keys on saving only."""
+        shared = model.get_model_object("model_config")
+        config = object.__new__(type(shared))  # Its __getattr__ does not let copy() work.
+        vars(config).update(vars(shared))
+        process = config.process_unet_state_dict_for_saving
+
+        def noticed(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+            tell(self.node_id, _SAVED_WITHOUT)
+            result: dict[str, Tensor] = process(state_dict)
+            return result
+
+        config.process_unet_state_dict_for_saving = noticed
+        return config
 
     def _tell_once(self, text: str) -> None:
         if text not in self._told:

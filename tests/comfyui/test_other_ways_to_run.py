@@ -1,0 +1,171 @@
+"""Apply CFun Adapters under torch.compile, under packs with a forward of their own, on saving."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import comfy.sd
+import pytest
+import torch
+from comfy_api.torch_helpers import set_torch_compile_wrapper
+from stock_nodes import encode, leftovers, sample
+
+BACKEND = "eager"  # dynamo's graphs without the time of a compiler
+
+
+@pytest.fixture(scope="module")
+def model(comfy):
+    return comfy.checkpoint("sd1")[0]
+
+
+@pytest.fixture(scope="module")
+def draw(comfy):
+    clip = comfy.checkpoint("sd1")[1]
+    conditionings = encode(clip, "a woman"), encode(clip, "")
+    return lambda model, **options: torch.stack(sample(model, *conditionings, **options))
+
+
+@pytest.fixture(autouse=True)
+def no_graphs():
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+def compiled(model):
+    """Return what TorchCompileModel returns, with another backend."""
+    clone = model.clone()
+
+    def kept(entries):
+        return ["transformer_options" not in entry.name for entry in entries]
+
+    skipped = {"guard_filter_fn": kept}
+    set_torch_compile_wrapper(model=clone, backend=BACKEND, options=skipped)
+    return clone
+
+
+def patched_compiled(model):
+    """Return a MODEL whose U-Net is replaced by a compiled one, as older nodes do it."""
+    clone = model.clone()
+    unet = torch.compile(clone.get_model_object("diffusion_model"), backend=BACKEND)
+    clone.add_object_patch("diffusion_model", unet)
+    return clone
+
+
+SETTINGS = [{}, {"strength": 0.3}, {"start_percent": 0.5}, {"strength": 0.0}]
+
+
+@pytest.mark.parametrize("compiling", ["before", "after"])
+def test_compiled_equals_eager_in_every_order(acfun, model, draw, compiling):
+    style, once = acfun.style(), compiled(model)
+    eager = [draw(acfun.adapt(model, style, **setting)) for setting in SETTINGS]
+    assert not torch.allclose(eager[0], eager[-1], atol=0.01)
+    for order in ((0, 1, 2, 3), (3, 2, 1, 0)):
+        torch._dynamo.reset()
+        for index in order:
+            if compiling == "before":
+                styled = acfun.adapt(once, style, **SETTINGS[index])
+            else:
+                styled = compiled(acfun.adapt(model, style, **SETTINGS[index]))
+            assert torch.allclose(draw(styled), eager[index], atol=1e-4), SETTINGS[index]
+        assert torch.allclose(draw(once), eager[-1], atol=1e-4)
+
+
+def test_a_replaced_unet_is_styled_when_compiled(acfun, model, draw):
+    once = patched_compiled(model)
+    assert torch.allclose(draw(once), draw(model), atol=1e-4)
+    styled = acfun.adapt(model, acfun.style())
+    late = patched_compiled(styled)
+    assert torch.allclose(draw(late), draw(styled), atol=1e-4)
+    assert torch.allclose(draw(late), draw(styled), atol=1e-4)
+
+
+def test_running_without_compiling_is_said_once(acfun, model, draw):
+    acfun.texts.clear()
+    styled = compiled(acfun.adapt(model, acfun.style()))
+    draw(styled)
+    draw(styled)
+    assert len(acfun.texts) == 1
+    assert "run without compiling" in acfun.texts[0]
+    acfun.texts.clear()
+    draw(acfun.adapt(model, acfun.style()))
+    assert acfun.texts == []
+
+
+def test_plain_steps_still_run_compiled(acfun, model, draw):
+    graphs = []
+
+    def note(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    clone = model.clone()
+    set_torch_compile_wrapper(model=clone, backend=note)
+    draw(acfun.adapt(clone, acfun.style()))
+    assert graphs == []
+    draw(acfun.adapt(clone, acfun.style(), start_percent=0.5))
+    assert graphs != []
+
+
+class OwnForward:
+    """As DeepCache: calls the U-Net's layers by itself, past ComfyUI's apply_model."""
+
+    def __call__(self, apply_model, call):
+        base, x, sigma, c = apply_model.__self__, call["input"], call["timestep"], call["c"]
+        unet, sampling = base.diffusion_model, base.model_sampling
+        dtype = base.get_dtype_inference()
+        noisy = sampling.calculate_input(sigma, x).to(dtype)
+        output = unet(noisy, sampling.timestep(sigma).float(), c["c_crossattn"].to(dtype))
+        return sampling.calculate_denoised(sigma, output.float(), x)
+
+
+def deep_cached(model):
+    clone = model.clone()
+    clone.set_model_unet_function_wrapper(OwnForward())
+    return clone
+
+
+def test_adapters_that_never_act_are_reported(acfun, model, draw):
+    acfun.texts.clear()
+    plain = draw(deep_cached(model))
+    assert acfun.texts == []
+    styled = deep_cached(acfun.adapt(model, acfun.style()))
+    assert torch.equal(draw(styled), plain)
+    assert len(acfun.texts) == 1
+    assert "never acted in this sampling" in acfun.texts[0]
+    assert __name__ in acfun.texts[0] and "Bypass that node" in acfun.texts[0]
+    draw(styled)
+    assert len(acfun.texts) == 2
+
+
+@pytest.mark.parametrize(
+    "setting", [{}, {"start_percent": 0.9}, {"end_percent": 0.0}, {"end_percent": 0.5}]
+)
+def test_adapters_that_act_or_are_not_due_are_not_reported(acfun, model, draw, setting):
+    acfun.texts.clear()
+    draw(acfun.adapt(model, acfun.style(), **setting), steps=2)
+    assert acfun.texts == []
+
+
+def test_nothing_due_under_a_foreign_forward_is_not_reported(acfun, model, draw):
+    acfun.texts.clear()
+    draw(deep_cached(acfun.adapt(model, acfun.style(), end_percent=0.0)))
+    assert acfun.texts == []
+
+
+def test_saving_a_styled_model_says_what_is_lost(acfun, model, tmp_path):
+    saved = []
+    with mock.patch("comfy.utils.save_torch_file", lambda sd, *args, **kwargs: saved.append(sd)):
+        for number, each in enumerate([model, acfun.adapt(model, acfun.style()), model]):
+            acfun.texts.clear()
+            with torch.inference_mode():
+                comfy.sd.save_checkpoint(str(tmp_path / "c.safetensors"), each)
+            assert len(acfun.texts) == number % 2
+            if number % 2:
+                assert "is saved without the style" in acfun.texts[0]
+    plain, styled = saved[:2]
+    assert plain.keys() == styled.keys()
+    assert all(torch.equal(plain[name], styled[name]) for name in plain)
+    config = model.model.model_config
+    assert "process_unet_state_dict_for_saving" not in vars(config)
+    assert leftovers(model.model) == []
