@@ -17,15 +17,14 @@ SD2_WIDTH = 1024
 
 @dataclass(frozen=True)
 class TextEncoder:
-    """A CLIP text encoder with its tokenizer.
-
-    tokenizer: a CLIPTokenizer. model: a CLIPTextModel or CLIPTextModelWithProjection. penultimate:
-    whether the U-Net wants the last layer but one, without the final norm, as SDXL does.
-    """
+    """A CLIP text encoder with its tokenizer."""
 
     tokenizer: Any
+    """A CLIPTokenizer."""
     model: Any
+    """A CLIPTextModel or CLIPTextModelWithProjection."""
     penultimate: bool
+    """Whether the U-Net wants the last layer but one, without the final norm, as SDXL does."""
 
     def vector(self, word: str) -> Tensor:
         """Return a word's mean token embedding ``(d,)``, float32.

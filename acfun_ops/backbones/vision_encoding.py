@@ -23,14 +23,14 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 @dataclass(frozen=True)
 class VisionEncoder:
-    """A CLIP vision model and the colours it was trained on.
-
-    model: a CLIPVisionModel or CLIPVisionModelWithProjection. mean, std: of each RGB channel.
-    """
+    """A CLIP vision model and the colours it was trained on."""
 
     model: Any
+    """A CLIPVisionModel or CLIPVisionModelWithProjection."""
     mean: Sequence[float] = CLIP_MEAN
+    """Of each RGB channel, in [0, 1]."""
     std: Sequence[float] = CLIP_STD
+    """Standard deviation of each RGB channel, in [0, 1]."""
 
     @torch.no_grad()
     def tokens(self, pictures: Tensor) -> Tensor:

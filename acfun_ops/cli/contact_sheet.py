@@ -14,7 +14,9 @@ class SheetRow:
     """A row of a contact sheet: what stands beside it, and its pictures."""
 
     label: str
+    """What stands at the left."""
     pictures: Sequence[Image.Image]
+    """One for each column, of any size."""
 
 
 def contact_sheet(columns: Sequence[str], rows: Sequence[SheetRow], side: int) -> Image.Image:

@@ -20,14 +20,20 @@ _FORBIDDEN = '<>:"/\\|?*'
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """One line of the list. name: of the style's file ``out``, without its ending."""
+    """One line of the list."""
 
     name: str
+    """Of the style's file, without its ending."""
     style: Path
+    """The style picture's file."""
     face: Path
+    """The face photo's file."""
     mask: Path | None
+    """The face mask's file, if there is one."""
     config: TrainConfig
+    """How it is trained."""
     out: Path
+    """The style's file."""
 
     def pictures(self) -> TrainPictures:
         """Read the pictures.

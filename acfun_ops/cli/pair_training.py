@@ -31,18 +31,25 @@ class Source:
     """Where the model comes from, and where it computes."""
 
     model: Path
+    """The folder of a diffusers pipeline."""
     image_encoder: Path | None
+    """The folder of a CLIP vision model, where the pipeline has none."""
     device: str
+    """Where it computes, as ``--device`` names it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """How a pair's training ended: steps in all, seconds of this part, a note for the user."""
+    """How a pair's training ended."""
 
     outcome: Outcome
+    """See ``Outcome``."""
     steps: int = 0
+    """Optimiser steps in all."""
     seconds: float = 0.0
+    """That this part took."""
     note: str = ""
+    """For the user; empty if there is nothing to say."""
 
 
 def train_pair(source: Source, pair: Pair) -> Ending:

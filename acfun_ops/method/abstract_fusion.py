@@ -24,10 +24,14 @@ class StyleAttention(nn.Module):
         self.key = nn.Linear(image_dim, inner, bias=False)
         self.value = nn.Linear(image_dim, inner, bias=False)
         self.out = nn.Linear(inner, text_dim, bias=False)
-        nn.init.zeros_(self.out.weight)
+        self.reset_parameters()
 
-    def reset_parameters(self, generator: torch.Generator) -> None:
-        """Draw the projections anew (Xavier uniform) and set the output projection to zero."""
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Sample the projections (Xavier uniform) and set that of the output to zero.
+
+        Args:
+            generator: None takes torch's global one.
+        """
         for layer in (self.query, self.key, self.value):
             nn.init.xavier_uniform_(layer.weight, generator=generator)
         nn.init.zeros_(self.out.weight)
@@ -73,7 +77,7 @@ class AbstractFusion(nn.Module):
         )
 
     def reset_parameters(self, generator: torch.Generator) -> None:
-        """Draw all weights anew; the result is untrained and returns its text exactly."""
+        """Sample all weights; the result is untrained and returns its text exactly."""
         for layer in self.layers:
             layer.reset_parameters(generator)  # type: ignore[operator]
 
@@ -90,7 +94,7 @@ class AbstractFusion(nn.Module):
             text: prompt embedding ``(b, t, text_dim)``, any number of tokens.
             style_tokens: ``(n, image_dim)`` or ``(b, n, image_dim)``.
             strength: how much of the fusion is added; 0 returns ``text`` itself.
-            generator: draws the dropout; given in training only, on the CPU.
+            generator: samples the dropout; given in training only, on the CPU.
 
         Raises:
             ACFunError: a width differs from the one AFun was built for.
@@ -114,4 +118,4 @@ class AbstractFusion(nn.Module):
 
 def _dropout_mask(attention: Tensor, dropout: float, generator: torch.Generator) -> Tensor:
     kept = torch.rand(attention.shape, generator=generator) >= dropout
-    return kept.to(attention.device, attention.dtype) / (1 - dropout)
+    return kept.to(attention.device, non_blocking=True).to(attention.dtype) / (1 - dropout)

@@ -71,13 +71,17 @@ class ConcreteFusion(nn.Module):
         self.down = nn.Linear(channels * (1 if statistics == "std" else 2), rank)
         self.scale = nn.Linear(rank, channels)
         self.shift = nn.Linear(rank, channels)
-        self._zero_scale_and_shift()
+        self.reset_parameters()
 
-    def reset_parameters(self, generator: torch.Generator) -> None:
-        """Draw the bottleneck anew (Xavier uniform) and set scale and shift to zero."""
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Sample the bottleneck (Xavier uniform) and set all else to zero: the identity.
+
+        Args:
+            generator: None takes torch's global one.
+        """
         nn.init.xavier_uniform_(self.down.weight, generator=generator)
-        nn.init.zeros_(self.down.bias)
-        self._zero_scale_and_shift()
+        for tensor in (self.down.bias, *self.scale.parameters(), *self.shift.parameters()):
+            nn.init.zeros_(tensor)
 
     def forward(self, x: Tensor, strength: float | Tensor = 1.0) -> Tensor:
         """Return ``x * (1 + strength * scale) + strength * shift``, in the dtype of ``x``.
@@ -101,11 +105,6 @@ class ConcreteFusion(nn.Module):
             gamma, beta = (1 + scale).to(x.dtype).view(shape), shift.to(x.dtype).view(shape)
             fused = torch.addcmul(beta, x, gamma)
         return fused if isinstance(strength, float | int) else _limited(x, fused, strength)
-
-    def _zero_scale_and_shift(self) -> None:
-        for layer in (self.scale, self.shift):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
 
 
 class FoldedFusion:
@@ -201,8 +200,11 @@ class PartStrengths:
     """How strongly the inserts of each part of the U-Net act; 1 is as trained, 0 is off."""
 
     encoder: float = 1.0
+    """Of the inserts in ``input_blocks``: strokes and colours."""
     middle: float = 1.0
+    """Of those in ``middle_block``."""
     decoder: float = 1.0
+    """Of those in ``output_blocks``: the structure of the face."""
 
     def of(self, block: str) -> float:
         """Return the strength for a canonical block name."""

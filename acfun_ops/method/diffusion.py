@@ -64,7 +64,7 @@ def sample_noise(shape: torch.Size, offset: float, generator: torch.Generator) -
         shape: of the noise.
         offset: standard deviation by which each channel mean strays further than that of white
             noise (offset noise; Guttenberg, 2023); 0 gives the white noise of the paper's eq. 1.
-        generator: draws it, on the CPU.
+        generator: samples it, on the CPU.
     """
     white = torch.randn(shape, generator=generator)
     if offset == 0:

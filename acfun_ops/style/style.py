@@ -23,48 +23,54 @@ METADATA_KEY = "acfun_style"
 
 @dataclass(frozen=True, kw_only=True)
 class StyleFacts:
-    """What is known of a style besides its weights.
-
-    format: version of the file's layout. family: "sd1", "sd2", "sdxl", or "custom" for another
-    context width. prompt, pseudo_word: what it was trained with. heads: AFun's attention heads.
-    insert_at, statistics: CFun's variant.
-    steps: optimiser steps done. seed, settings: how it was trained. style_hash: SHA-256 of the
-    style pictures as trained on. checkpoint: fingerprint of the base weights. run: names the
-    training run, and so its resume file. parent: digest of the style that the run started from,
-    empty if none. version: of this pack.
-    """
+    """What is known of a style besides its weights."""
 
     format: int
+    """Version of the file's layout."""
     family: str
+    """The base family: "sd1", "sd2", "sdxl", or "custom" for another context width."""
     prompt: str
+    """That it was trained with."""
     pseudo_word: str
+    """The word in prompts that stands for the style."""
     heads: int
+    """AFun's attention heads."""
     insert_at: InsertAt
+    """Where CFun sits."""
     statistics: Statistics
+    """What drives CFun."""
     steps: int
+    """Optimiser steps done."""
     seed: int
+    """Of the training."""
     settings: dict[str, float | int | str]
+    """The other options of the training, by name."""
     style_hash: str
+    """SHA-256 of the style pictures as trained on, hex."""
     checkpoint: str
+    """Fingerprint of the base weights, hex."""
     run: str
+    """Names the training run, and so its resume file."""
     parent: str
+    """Digest of the style that the run started from, empty if none."""
     version: str
+    """Of this pack."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """A trained style: everything needed to apply it. Tensors are float16, on the CPU.
-
-    abstract: AFun's state dict. vectors: the pseudo-word's token vector ``(d,)`` by text encoder.
-    style_tokens: CLIP image tokens ``(n, di)`` of the style pictures. concrete: CFun's state dicts
-    by canonical block name.
-    """
+    """A trained style: everything needed to apply it. Tensors are float16, on the CPU."""
 
     facts: StyleFacts
+    """What is known of it."""
     abstract: Mapping[str, Tensor] = field(repr=False)
+    """AFun's state dict."""
     vectors: Mapping[str, Tensor] = field(repr=False)
+    """The pseudo-word's token vector ``(d,)`` by text encoder."""
     style_tokens: Tensor = field(repr=False)
+    """CLIP image tokens ``(n, di)`` of the style pictures."""
     concrete: Mapping[str, Mapping[str, Tensor]] = field(repr=False)
+    """CFun's state dicts by canonical block name."""
 
     @property
     def context_width(self) -> int:

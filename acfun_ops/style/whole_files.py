@@ -26,16 +26,16 @@ _NO_FSYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 @dataclass(frozen=True, kw_only=True)
 class FileKind:
-    """One of our own kinds of safetensors files.
-
-    name: what the user calls it. key: of its JSON in the metadata. max_bytes: a larger file is
-    none. remedy: what to do with a damaged one, a sentence.
-    """
+    """One of our own kinds of safetensors files."""
 
     name: str
+    """What the user calls it."""
     key: str
+    """Of its JSON in the metadata."""
     max_bytes: int
+    """A larger file is none."""
     remedy: str
+    """What to do with a damaged one, a sentence."""
 
     def too_large(self, size: int) -> str | None:
         """Return what is said of a file of so many bytes, None if it may be as large."""

@@ -197,8 +197,11 @@ class _Run:
         old = style.facts
         self.facts, same_run = continued(self.pair.facts, style)
         if state is not None and same_run and (state.run, state.step) == (old.run, old.steps):
-            self.progress.restore(state, self.backbone.device)
-            return
+            try:
+                self.progress.restore(state, self.backbone.device)
+                return
+            except ACFunError as error:  # One of another version, say.
+                self.on_event(NoticeEvent(str(error)))
         self.model.trainables.load_style(style)
         text = "pictures, settings or checkpoint differ from its training, so"
         if same_run:

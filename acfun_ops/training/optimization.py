@@ -155,6 +155,10 @@ class Optimization:
                 for index, name in enumerate(self.names)
                 if f"{name}.step" in moments
             }
+            for name, parameter in zip(self.names, self.parameters, strict=True):
+                moment = moments.get(f"{name}.exp_avg", parameter)
+                if moment.shape != parameter.shape:
+                    raise ValueError(f"{name} has another shape")
             self.adamw.load_state_dict(saved)
             if scaler:
                 self.scaler.load_state_dict(dict(scaler))

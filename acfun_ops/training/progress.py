@@ -13,7 +13,7 @@ class Progress:
 
     Args:
         optimization: holds the weights and their moments.
-        generator: draws everything random in the run, on the CPU.
+        generator: samples everything random in the run, on the CPU.
     """
 
     def __init__(self, optimization: Optimization, generator: torch.Generator) -> None:
@@ -65,11 +65,11 @@ class Progress:
         Raises:
             ACFunError: it is another training's.
         """
-        self.optimization.restore(state.weights, state.moments, state.scaler)
         try:
             self.generator.set_state(state.generator)
         except RuntimeError as error:
             raise ACFunError(STATE_MISFIT) from error
+        self.optimization.restore(state.weights, state.moments, state.scaler)
         self.step, self.losses = state.step, state.losses.tolist()
         self.kept.update({name: tensor.to(device) for name, tensor in state.kept.items()})
         self.mark()

@@ -24,7 +24,7 @@ class StyledModel:
         pair: the pictures, encoded.
         config: of the training.
         dtype: what the U-Net computes in.
-        generator: draws the initial weights.
+        generator: samples the initial weights.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class StyledModel:
         """Return a clean latent ``(1, c, h, w)`` of the training prompt, drawn from noise.
 
         Args:
-            generator: draws the noise.
+            generator: samples the noise.
             steps: of the sampler.
             scale: of classifier-free guidance; 1 is off.
             on_step: see :func:`draw_latents`.

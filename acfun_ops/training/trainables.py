@@ -21,7 +21,7 @@ class Trainables(nn.Module):
         vectors: the pseudo-word's initial vector ``(d,)`` by text encoder.
         layers, heads, dropout: of AFun.
         rank, statistics: of CFun.
-        generator: draws the initial weights.
+        generator: samples the initial weights.
     """
 
     def __init__(
@@ -41,7 +41,9 @@ class Trainables(nn.Module):
         super().__init__()
         self.heads = heads
         self.blocks = tuple(widths)
-        with torch.random.fork_rng(devices=[]):  # torch's own layers draw from its global generator
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # torch's own layers sample from its global generator
             self.abstract = AbstractFusion(text_dim, image_dim, layers, heads, dropout)
             inserts = [ConcreteFusion(c, rank, statistics) for c in widths.values()]
         self.concrete = nn.ModuleList(inserts)

@@ -154,6 +154,32 @@ def test_a_pointer_elsewhere_is_no_docstring():
     assert not says_nothing("Decode to the CPU, see Backbone.")
 
 
+def undocumented_fields(tree):
+    """Return the fields of dataclasses that no docstring of their own follows, by dotted name."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        if not any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+            continue
+        for field, after in zip(node.body, [*node.body[1:], None], strict=True):
+            is_told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            if isinstance(field, ast.AnnAssign) and not is_told:
+                yield f"{node.name}.{field.target.id}"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_field_of_a_dataclass_has_a_line_of_its_own(module):
+    # A TrainConfig holds the help texts of its options.
+    found = set(undocumented_fields(tree_of(module)))
+    assert {name for name in found if not name.startswith("TrainConfig.")} == set()
+
+
+def test_field_walk_sees_what_lacks_a_line():
+    source = '@dataclass(frozen=True)\nclass A:\n    """Do."""\n    b: int\n'
+    source += '    c: int\n    """Told."""\n'
+    assert list(undocumented_fields(ast.parse(source))) == ["A.b"]
+
+
 def test_docstring_walk_sees_what_lacks_one():
     source = 'class A:\n    def b(self): pass\n    def _c(self): pass\ndef d():\n    """Do."""\n'
     assert dict(public_definitions(ast.parse(source))) == {"A": None, "A.b": None, "d": "Do."}

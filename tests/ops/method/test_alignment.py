@@ -119,6 +119,14 @@ def test_loss_equals_the_formula(alignment, prediction, sigma, masked, latents, 
     assert float(loss) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+def test_only_staged_pulls_colours_and_lets_the_noise_stray(alignment, latents):
+    style, face, imagery = latents
+    batch = alignment_batch(alignment, style, face, 1.1, STYLE_WEIGHT, FACE_WEIGHT, imagery)
+    is_staged = alignment == "staged"
+    assert (batch.noise_offset > 0) == (sum(batch.colour_weights) > 0) == is_staged
+
+
 def test_readings_differ(latents, generator):
     style, face, imagery = latents
     denoised = torch.randn(2, *SHAPE[1:], generator=generator, dtype=torch.float64)

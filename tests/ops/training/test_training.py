@@ -11,9 +11,12 @@ from tiny_training import Recorder, run, small_config, tiny_pictures, trained, t
 
 from acfun_ops.errors import ACFunError
 from acfun_ops.method.alignment import ALIGNMENTS
+from acfun_ops.method.diffusion import sample_sigma
 from acfun_ops.style.style import style_bytes
+from acfun_ops.training.encoded_pair import encode_pair
 from acfun_ops.training.events import NoticeEvent, PreviewEvent, SamplingEvent, StepEvent
 from acfun_ops.training.fit import IMAGERY_EVERY
+from acfun_ops.training.styled_model import StyledModel
 
 TWO_ENCODERS = ("l", "g")
 
@@ -287,6 +290,61 @@ def test_all_style_and_face_pictures_are_drawn_from():
     backbone.denoise, backbone.sigmas = spy, backbone.sigmas[:1]
     run(small_config(steps=20), backbone, tiny_pictures(styles=3))
     assert set(seen) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+def test_a_step_is_eq_1_and_4_to_the_letter_except_in_staged(alignment):
+    """The first step's loss, from what the model was asked and what it answered (no style yet)."""
+    backbone, seen = TinyBackbone(), []
+    style, face = (
+        backbone.encode_pictures(picture)
+        for picture in (tiny_pictures().style, tiny_pictures().face[:, 8:72])
+    )
+    denoise = backbone.denoise
+
+    def spy(noisy, sigma, context):
+        denoised = denoise(noisy, sigma, context)
+        if torch.is_grad_enabled():
+            seen.append((noisy, sigma, denoised.detach()))
+        return denoised
+
+    backbone.denoise = spy
+    config = small_config(steps=1, alignment=alignment, style_weight=0.7, face_weight=1.1)
+    loss = run(config, backbone).losses[0]
+    (noisy, sigma, denoised) = seen[0]
+    predicted = (noisy - denoised) / sigma
+
+    def error(row, target):  # Eq. 1: noise against its prediction.
+        return float((predicted[row] - (noisy[row] - target[0]) / sigma).square().mean())
+
+    if alignment == "paired":
+        expected = 0.7 * error(0, style) + 1.1 * error(1, face)
+        noise = (noisy - torch.cat([style, face])) / sigma
+    else:
+        shares = [(0.7 * error(row, style) + 1.1 * error(row, face)) / 2 for row in (0, 1)]
+        expected = sum(shares)
+        blend = (0.7 * style + 1.1 * face) / 1.8
+        noise = (noisy - blend) / sigma
+    assert (loss == pytest.approx(expected, rel=1e-3)) == (alignment != "staged")
+    if alignment in ("paired", "blend"):
+        generator = torch.Generator().manual_seed(config.seed)
+        drawn = white_noise_after_the_weights(config, backbone, generator)
+        assert torch.allclose(noise, drawn, atol=1e-4)
+
+
+def white_noise_after_the_weights(config, backbone, generator):
+    """What a run samples for its first noise if it is white and nothing else is sampled for it."""
+    StyledModel(
+        backbone,
+        encode_pair(backbone, tiny_pictures(), config, torch.float32),
+        config,
+        torch.float32,
+        generator,
+    )
+    sample_sigma(backbone.sigmas, 0, generator)
+    for _ in range(2):
+        torch.randint(1, (1,), generator=generator)
+    return torch.randn(2, 4, 8, 8, generator=generator)
 
 
 def test_imagery_is_drawn_anew_now_and_then():

@@ -161,6 +161,22 @@ def test_state_of_another_run_or_step_is_not_used(field):
     assert "training state is missing" in events.of(NoticeEvent)[0].text
 
 
+@pytest.mark.parametrize("part", ["weights", "moments", "generator"])
+def test_state_that_does_not_fit_is_done_without_and_said(part):
+    config, events = small_config(steps=9), Recorder()
+    first = cancelled(config, 6)
+    wrong = {
+        "weights": {"abstract.layers.0.old": torch.zeros(1)},
+        "moments": {name: torch.zeros(1) for name in first.state.moments},
+        "generator": torch.zeros(3, dtype=torch.uint8),
+    }[part]
+    state = replace(first.state, **{part: wrong})
+    last = run(config, on_event=events, resume=(first.style, state))
+    assert "does not fit this training" in events.of(NoticeEvent)[0].text
+    assert "the optimiser starts anew" in events.of(NoticeEvent)[1].text
+    assert style_bytes(last.style) == style_bytes(run(config, resume=(first.style, None)).style)
+
+
 @pytest.mark.parametrize(
     "change",
     ["pictures", "checkpoint", "seed", "prompt", "learning_rate"],
