@@ -8,7 +8,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def check_files(count: int, seed: int = 0) -> FilesResult:
 
 def as_table(result: FilesResult) -> dict[str, Any]:
     """Return a result as JSON can hold it."""
-    return asdict(result)
+    return vars(result)
 
 
 def _check_one(kind: Kind, content: bytes, folder: Path, result: FilesResult, what: str) -> None:
