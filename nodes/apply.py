@@ -137,7 +137,12 @@ class ApplyCFunAdapters(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Model.Output("styled_model", display_name="model", tooltip="For KSampler.")
+                io.Model.Output(
+                    "styled_model",
+                    display_name="model",
+                    tooltip="For KSampler. Checkpoints saved from it lack the style; model merges "
+                    "keep it from model1 only.",
+                )
             ],
             hidden=[io.Hidden.unique_id],
         )
