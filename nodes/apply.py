@@ -8,6 +8,7 @@ from torch import Tensor
 from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.images import check_mask
 from ..acfun_ops.method.concrete_fusion import PartStrengths
+from ..acfun_ops.prompts import has_pseudo_word
 from ..acfun_ops.style.style import Style
 from .adapters import AdapterWrapper, check_fits
 from .pseudo_word import tokenize
@@ -65,17 +66,32 @@ class ApplyAFunEmbedding(io.ComfyNode):
                 "The socket clip brings nothing: the checkpoint may be a U-Net alone. "
                 "Connect a CLIP."
             )
+        notice = _missing_word(text, style.facts.pseudo_word)
+        if notice:
+            tell(cls.hidden.unique_id, notice)
+        shown = ui.PreviewText(notice) if notice else None
         tokens = tokenize(clip, text, style.facts.pseudo_word, style.vectors)
         conditioning = clip.encode_from_tokens_scheduled(tokens)
         if strength == 0:
-            return io.NodeOutput(conditioning)
+            return io.NodeOutput(conditioning, ui=shown)
         fusion = style.abstract_fusion()
 
         def fused(embedding: Tensor) -> Tensor:
             device = embedding.device
             return fusion.to(device)(embedding, style.style_tokens.to(device), strength)
 
-        return io.NodeOutput([[fused(embedding), extra] for embedding, extra in conditioning])
+        fused_parts = [[fused(embedding), extra] for embedding, extra in conditioning]
+        return io.NodeOutput(fused_parts, ui=shown)
+
+
+def _missing_word(text: str, pseudo_word: str) -> str:
+    """Return what to say of a prompt without the style's word, "" if it has it."""
+    if has_pseudo_word(text, pseudo_word):
+        return ""
+    return (
+        f"The prompt does not hold this style's word {pseudo_word}, so it adds nothing. Write "
+        f"{pseudo_word}, exactly so and as a word of its own, where the style shall stand."
+    )
 
 
 class ApplyCFunAdapters(io.ComfyNode):
@@ -121,7 +137,12 @@ class ApplyCFunAdapters(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Model.Output("styled_model", display_name="model", tooltip="For KSampler.")
+                io.Model.Output(
+                    "styled_model",
+                    display_name="model",
+                    tooltip="For KSampler. Checkpoints saved from it lack the style; model merges "
+                    "keep it from model1 only.",
+                )
             ],
             hidden=[io.Hidden.unique_id],
         )

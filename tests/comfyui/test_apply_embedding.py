@@ -151,3 +151,20 @@ def test_the_sampler_draws_another_picture_under_a_fused_prompt(acfun, comfy):
     assert torch.equal(pictures[0], sample(model, encode(clip, text), negative)[-1])
     assert not torch.allclose(pictures[0], pictures[1], atol=1e-3)
     assert not torch.allclose(pictures[1], pictures[2], atol=1e-3)
+
+
+@pytest.mark.parametrize("text", ["in s* style", "in S * style", "in V* style", "GRASS*", ""])
+def test_a_prompt_without_the_style_word_is_said_on_the_node(acfun, comfy, text):
+    style, clip = acfun.style(), comfy.checkpoint("sd1")[1]
+    acfun.texts.clear()
+    acfun.embed(style, clip, text)
+    assert len(acfun.texts) == 1
+    assert "does not hold this style's word S*" in acfun.texts[0]
+
+
+@pytest.mark.parametrize("text", ["S*", "(in S*:1.2) style", "S*, red"])
+def test_a_prompt_with_the_style_word_says_nothing(acfun, comfy, text):
+    style, clip = acfun.style(), comfy.checkpoint("sd1")[1]
+    acfun.texts.clear()
+    acfun.embed(style, clip, text)
+    assert acfun.texts == []
