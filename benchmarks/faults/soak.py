@@ -13,7 +13,11 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 COMFYUI = Path(os.environ.get("COMFYUI_PATH", "~/comfy/ComfyUI")).expanduser()
-sys.path.append(str(ROOT / "tests" / "comfyui"))
+sys.path[:0] = [str(COMFYUI), str(ROOT / "tests" / "comfyui")]
+
+import comfy.cli_args  # noqa: E402
+
+comfy.cli_args.args.cpu = True  # The tiny models are written with ComfyUI's own layers.
 
 from comfy_graphs import PromptGraph, node, text_to_image  # noqa: E402
 from comfy_server import ComfyServer, History  # noqa: E402
