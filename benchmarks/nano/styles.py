@@ -22,11 +22,12 @@ HUES = ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink")
 
 @dataclass(frozen=True)
 class Named:
-    """A style with the words that a caption has for it."""
+    """A style with the words that a caption has for it: its family, its colours, its strokes."""
 
     style: Style
     words: str
     tones: str
+    strokes: str = ""
 
 
 def draw_style(random: np.random.Generator) -> Named:
@@ -36,7 +37,7 @@ def draw_style(random: np.random.Generator) -> Named:
         dull = random.random() < 0.25
         texture = TEXTURES[random.integers(len(TEXTURES))]
         style = Style(
-            palette=_palette(random, hue / len(HUES) + random.normal(0, 0.02), dull),
+            palette=draw_palette(random, hue / len(HUES) + random.normal(0, 0.02), dull),
             texture=texture,
             keep=float(random.uniform(0.1, 0.6)),
             period=float(random.uniform(4, 8)),
@@ -52,11 +53,11 @@ def draw_style(random: np.random.Generator) -> Named:
                 width=float(random.choice([1, random.uniform(0.88, 1.08)])),
             ),
         )
-        if not any(_alike(style, held.style) for held in HELD_OUT.values()):
+        if not any(alike(style, held.style) for held in HELD_OUT.values()):
             return Named(style, WORDS[texture], "gray" if dull else HUES[hue])
 
 
-def _palette(random: np.random.Generator, hue: float, dull: bool) -> tuple[Color, ...]:
+def draw_palette(random: np.random.Generator, hue: float, dull: bool) -> tuple[Color, ...]:
     """Return four colours from dark to light around a hue, the lights drifting away from it."""
     drift = random.normal(0, 0.10)
     strength = random.uniform(0.02, 0.15) if dull else random.uniform(0.45, 0.95)
@@ -69,7 +70,8 @@ def _palette(random: np.random.Generator, hue: float, dull: bool) -> tuple[Color
     return tuple(colors)
 
 
-def _alike(one: Style, other: Style) -> bool:
+def alike(one: Style, other: Style) -> bool:
+    """Tell whether two styles are of one family and much the same colours."""
     near = np.abs(np.array(one.palette[1]) - np.array(other.palette[1])).max() < 0.12
     light = np.abs(np.array(one.palette[-1]) - np.array(other.palette[-1])).max() < 0.2
     return one.texture == other.texture and bool(near and light)
