@@ -1,14 +1,14 @@
-"""``python -m acfun_ops``: train, generate, inspect, demo."""
+"""``python -m acfun_ops``: train, train-many, generate, inspect, demo."""
 
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
-from .command_options import new_parser
+from .cli.command_options import new_parser
 from .errors import ACFunError, is_out_of_memory
 
-_LIBRARIES = {"diffusers", "PIL", "tqdm"}
+_EXTRAS = {"diffusers": "headless", "PIL": "headless", "tqdm": "headless", "ray": "cluster"}
 _QUIET = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -24,16 +24,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = new_parser().parse_args(arguments)
     try:
-        command = importlib.import_module(f".{options.command}_command", __package__)
+        command = importlib.import_module(
+            f".cli.{options.command.replace('-', '_')}_command", __package__
+        )
         return int(command.run(options))
     except ACFunError as error:
         return _fail(str(error), 2)
     except KeyboardInterrupt:
         return _fail("Interrupted.", 130)
     except ModuleNotFoundError as error:
-        if error.name not in _LIBRARIES:
+        if error.name not in _EXTRAS:
             raise
-        return _fail(f'{error.name} is not installed. Run: pip install ".[headless]"', 2)
+        extra = _EXTRAS[error.name]
+        return _fail(f'{error.name} is not installed. Run: pip install ".[{extra}]"', 2)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise

@@ -21,4 +21,5 @@ def first_line(error: BaseException) -> str:
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error says that the GPU's or the machine's memory is used up."""
     text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError) or any(sign in text for sign in _MEMORY_SIGNS)
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or any(sign in text for sign in _MEMORY_SIGNS)

@@ -5,6 +5,7 @@ Pictures are ``(b, h, w, c)`` in [0, 1] everywhere outside a backbone.
 
 import hashlib
 import math
+from collections.abc import Sequence
 
 import torch
 from einops import rearrange, repeat
@@ -16,18 +17,42 @@ from .errors import ACFunError
 MIN_SIDE = 64
 MAX_ASPECT = 4.0
 
+Pictures = Tensor | Sequence[Tensor]
+"""One batch ``(b, h, w, c)``, or several of any sizes."""
 
-def check_pictures(pictures: Tensor, role: str) -> None:
+
+def single_pictures(pictures: Pictures) -> list[Tensor]:
+    """Return pictures, or masks, one by one in their order, each as a batch of 1."""
+    return [batch[i : i + 1] for batch in _batches(pictures) for i in range(len(batch))]
+
+
+def at_most(pictures: list[Tensor], limit: int) -> list[Tensor]:
+    """Return all pictures, or ``limit`` (2 or more) of them evenly spread from first to last."""
+    last = len(pictures) - 1
+    if last < limit:
+        return pictures
+    return [pictures[round(i * last / (limit - 1))] for i in range(limit)]
+
+
+def check_pictures(pictures: Pictures, role: str) -> None:
     """Refuse pictures that no conversion makes sensible.
 
     Args:
-        pictures: ``(b, h, w, c)``, c of 1 (grey), 2 (grey and alpha), 3 or 4 (alpha).
+        pictures: c of 1 (grey), 2 (grey and alpha), 3 or 4 (alpha).
         role: what the user calls them, for the message: "style_image".
 
     Raises:
         ACFunError: wrong layout, empty batch, NaN or infinite values, a side under
             ``MIN_SIDE`` pixels, or one side more than ``MAX_ASPECT`` times the other.
     """
+    batches = _batches(pictures)
+    if not batches:
+        raise ACFunError(f"{role} is an empty list: at least one picture is needed. Connect one.")
+    for number, batch in enumerate(batches, start=1):
+        _check_batch(batch, role if len(batches) == 1 else f"{role} {number} of {len(batches)}")
+
+
+def _check_batch(pictures: Tensor, role: str) -> None:
     if pictures.ndim != 4 or pictures.shape[-1] not in (1, 2, 3, 4):
         raise ACFunError(
             f"{role} must be pictures of shape (batch, height, width, channels) with 1 to 4 "
@@ -53,62 +78,118 @@ def check_pictures(pictures: Tensor, role: str) -> None:
         )
 
 
-def prepare_pictures(pictures: Tensor, side: int, role: str) -> Tensor:
+def check_mask(mask: Tensor, role: str) -> Tensor:
+    """Return a mask in one layout, and refuse what no conversion makes sensible.
+
+    Args:
+        mask: ``(h, w)``, ``(b, h, w)`` or ``(b, 1, h, w)``, any size.
+        role: what the user calls it, for the message: "face_mask".
+
+    Returns:
+        ``(b, 1, h, w)`` float32 on the CPU, clamped to [0, 1].
+
+    Raises:
+        ACFunError: wrong layout, empty batch, a side of zero, NaN or infinite values.
+    """
+    layout = tuple(mask.shape)
+    if mask.ndim not in (2, 3, 4) or (mask.ndim == 4 and mask.shape[1] != 1):
+        raise ACFunError(
+            f"{role} must be masks of shape (batch, height, width); found {layout}. Connect a MASK "
+            "output."
+        )
+    if mask.numel() == 0:
+        raise ACFunError(
+            f"{role} is empty: it has the shape {layout}, and at least one mask of one pixel is "
+            "needed. Connect another MASK or none."
+        )
+    if not torch.isfinite(mask).all():
+        raise ACFunError(
+            f"{role} holds NaN or infinite values; every value must be between 0 and 1. Check the "
+            "node that made it."
+        )
+    mask = mask.detach().to("cpu", torch.float32).clamp(0, 1)
+    return mask.reshape(-1, 1, *mask.shape[-2:])
+
+
+def prepare_pictures(pictures: Pictures, side: int, role: str) -> Tensor:
     """Return RGB squares ready for training.
 
     Grey becomes three equal channels, alpha is laid over white, values are clamped to [0, 1], the
-    largest centred square is cut out and resized (bicubic, antialiased).
+    largest centred square of each picture is cut out and resized (bicubic, antialiased).
 
     Args:
-        pictures: ``(b, h, w, c)``, see :func:`check_pictures`.
+        pictures: see :func:`check_pictures`; those of a list may differ in size and channels.
         side: side of the result in pixels.
         role: what the user calls them, for messages.
 
     Returns:
-        ``(b, side, side, 3)`` float32 on the CPU, in [0, 1].
+        ``(b, side, side, 3)`` float32 on the CPU, in [0, 1], in the order given.
 
     Raises:
         ACFunError: see :func:`check_pictures`.
     """
     check_pictures(pictures, role)
+    squares = []
+    for batch in _batches(pictures):
+        square = rearrange(centre_square(over_white(batch)), "b h w c -> b c h w")
+        if square.shape[-1] != side:
+            square = F.interpolate(square, size=(side, side), mode="bicubic", antialias=True)
+        squares.append(rearrange(square, "b c h w -> b h w c").clamp(0, 1).contiguous())
+    return torch.cat(squares)
+
+
+def over_white(pictures: Tensor) -> Tensor:
+    """Return a batch in RGB, float32 on the CPU, clamped to [0, 1], with alpha laid over white."""
     pictures = pictures.detach().to("cpu", torch.float32).clamp(0, 1)
     if pictures.shape[-1] in (2, 4):
         colour, alpha = pictures[..., :-1], pictures[..., -1:]
         pictures = colour * alpha + (1 - alpha)
     if pictures.shape[-1] == 1:
         pictures = repeat(pictures, "b h w 1 -> b h w c", c=3)
-    squares = rearrange(_centre_square(pictures), "b h w c -> b c h w")
-    if squares.shape[-1] != side:
-        squares = F.interpolate(squares, size=(side, side), mode="bicubic", antialias=True)
-    return rearrange(squares, "b c h w -> b h w c").clamp(0, 1).contiguous()
+    return pictures
 
 
-def prepare_mask(mask: Tensor, pictures: Tensor, side: int) -> Tensor:
-    """Return a face mask cropped and resized as its picture is, averaging 1.
+def prepare_mask(mask: Pictures, pictures: Pictures, side: int) -> Tensor:
+    """Return a face mask for each photo, cropped and resized as the photo is, averaging 1.
 
     Args:
-        mask: ``(h, w)`` or ``(b, h, w)`` in [0, 1], any size; 1 where the face counts. Stretched to
-            the picture's size first; b is 1 or the number of pictures.
-        pictures: the face photos as the user gave them, ``(b, h, w, c)``.
+        mask: see :func:`check_mask`, or several of these; 1 where the face counts. One for all
+            photos or one for each; stretched to its photo's size first.
+        pictures: the face photos as the user gave them.
         side: side of the result in latent pixels.
 
     Returns:
         ``(b, 1, side, side)`` float32, each mask with mean 1, so that the loss keeps its scale.
 
     Raises:
-        ACFunError: a mask of another layout or count, with NaN, or empty inside the crop.
+        ACFunError: see :func:`check_mask`; or another number of masks than of photos, or a mask
+            that is empty inside the crop.
     """
-    mask = mask.detach().to("cpu", torch.float32)
-    mask = mask[None] if mask.ndim == 2 else mask
-    if mask.ndim != 3 or mask.shape[0] not in (1, pictures.shape[0]) or min(mask.shape) == 0:
+    photos = single_pictures(pictures)
+    masks = single_pictures([_checked_mask(batch) for batch in _batches(mask)])
+    if len(masks) not in (1, len(photos)):
         raise ACFunError(
-            f"face_mask must hold one mask or one per face photo ({pictures.shape[0]}); found "
-            f"shape {tuple(mask.shape)}. Connect a MASK made from the face photo."
+            f"face_mask must hold one mask or one per face photo ({len(photos)}); found "
+            f"{len(masks)}. Connect a MASK made from the face photo."
         )
-    if not torch.isfinite(mask).all():
-        raise ACFunError("face_mask holds NaN or infinite values. Check the node that made it.")
-    stretched = F.interpolate(mask[:, None].clamp(0, 1), size=pictures.shape[1:3], mode="bilinear")
-    square = _centre_square(rearrange(stretched, "b 1 h w -> b h w 1"))
+    masks = masks * len(photos) if len(masks) == 1 else masks
+    pairs = zip(masks, photos, strict=True)
+    return torch.cat([_fitted_mask(one, photo, side) for one, photo in pairs])
+
+
+def _checked_mask(mask: Tensor) -> Tensor:
+    mask = check_mask(mask, "face_mask")
+    if tuple(mask.shape[2:]) == (64, 64) and not mask.any():
+        raise ACFunError(
+            "face_mask is empty: Load Image gives a black mask of 64 x 64 pixels for a picture "
+            "without transparency. Paint the face in the mask editor or disconnect the mask."
+        )
+    return mask
+
+
+def _fitted_mask(mask: Tensor, photo: Tensor, side: int) -> Tensor:
+    stretched = F.interpolate(mask, size=photo.shape[1:3], mode="bilinear")
+    square = centre_square(rearrange(stretched, "b 1 h w -> b h w 1"))
     small = F.interpolate(
         rearrange(square, "b h w 1 -> b 1 h w"), size=(side, side), mode="bilinear", antialias=True
     )
@@ -129,8 +210,13 @@ def picture_hash(pictures: Tensor) -> str:
     return digest.hexdigest()
 
 
-def _centre_square(pictures: Tensor) -> Tensor:
+def centre_square(pictures: Tensor) -> Tensor:
+    """Return the largest centred square of pictures ``(b, h, w, c)``."""
     height, width = pictures.shape[1:3]
     side = min(height, width)
     top, left = math.floor((height - side) / 2), math.floor((width - side) / 2)
     return pictures[:, top : top + side, left : left + side]
+
+
+def _batches(pictures: Pictures) -> Sequence[Tensor]:
+    return [pictures] if isinstance(pictures, Tensor) else pictures

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import statistics
 import sys
 import time
 from dataclasses import dataclass
@@ -45,16 +46,13 @@ def _import_pack() -> Any:
 
 
 _import_pack()
-from acfun_pack.acfun_ops.style_file import (  # noqa: E402
-    StyleFacts,
-    load_style,
-    save_style,
-    style_bytes,
-)
-from acfun_pack.acfun_ops.train_config import TrainConfig  # noqa: E402
-from acfun_pack.acfun_ops.trainables import Trainables  # noqa: E402
-from acfun_pack.acfun_ops.training import fit  # noqa: E402
-from acfun_pack.acfun_ops.training_events import StepEvent, TrainPictures  # noqa: E402
+from acfun_pack.acfun_ops.style.style import StyleFacts, style_bytes  # noqa: E402
+from acfun_pack.acfun_ops.style.style_file import load_style, save_style  # noqa: E402
+from acfun_pack.acfun_ops.training.config import TrainConfig  # noqa: E402
+from acfun_pack.acfun_ops.training.events import PreviewEvent, StepEvent, TrainPictures  # noqa: E402
+from acfun_pack.acfun_ops.training.fit import fit  # noqa: E402
+from acfun_pack.acfun_ops.training.previews import due_steps  # noqa: E402
+from acfun_pack.acfun_ops.training.trainables import Trainables  # noqa: E402
 from acfun_pack.nodes.apply import ApplyAFunEmbedding, ApplyCFunAdapters  # noqa: E402
 from acfun_pack.nodes.comfy_backbone import training_backbone  # noqa: E402
 
@@ -77,6 +75,12 @@ def write_full(folder: Path) -> Path:
     unet = tiny_models.SD1_UNET | full_size
     tiny_models.write_sd1_checkpoint(folder / "full.safetensors", unet=unet)
     return folder / "full.safetensors"
+
+
+def previews_share(preview: float, step: float) -> float:
+    """Return what the previews of a default training cost, as a share of its steps."""
+    config = TrainConfig()
+    return len(due_steps(config.preview_every, config.steps)) * preview / (config.steps * step)
 
 
 def load(checkpoint: Path) -> "Loaded":
@@ -170,6 +174,24 @@ class Loaded:
         """Return the mean time of a training step, the first two left out."""
         times = self.train(steps + 2)[1]
         return (times[-1] - times[1]) / steps
+
+    def preview_seconds(self) -> float:
+        """Return the median time of a preview."""
+        times: list[float] = []
+
+        def note(event: Any) -> bool:
+            if isinstance(event, StepEvent):
+                times.append(-time.perf_counter())
+            elif isinstance(event, PreviewEvent):
+                times[-1] += time.perf_counter()
+            return False
+
+        config = TrainConfig(prompt=PROMPT, steps=4, resolution=SIDE, preview_every=1)
+        with torch.inference_mode():
+            sockets = (self.model, self.clip, self.vae, self.vision)
+            with training_backbone(*sockets, None) as backbone:
+                fit(backbone, self.pictures, config, note)
+        return statistics.median(times)
 
     @torch.inference_mode()
     def forward_pair(self) -> None:

@@ -27,10 +27,11 @@ import torch
 RESULTS = Path(__file__).parent / "results" / "speed.json"
 ROUNDS = 5
 LIMITS = {
-    "training step / forward pass of the pair": 2.3,
+    "training step / forward pass of the pair": 2.15,
     "core Train LoRA step / our step": -2.5,
-    "sampling with both Apply nodes / plain": 1.03,
-    "applying a loaded style, ms": 50,
+    "sampling with both Apply nodes / plain": 1.02,
+    "applying a loaded style, ms": 20,
+    "previews / the rest of a training, default settings": 0.1,
     "memory that training adds, checkpointing on / off": 0.6,
     "style file of SD1.5, MB": 8,
     "style file of SDXL, MB": 20,
@@ -100,6 +101,9 @@ def training_figures(loaded: comfy_pack.Loaded) -> dict[str, float]:
         "training step / forward pass of the pair": step / statistics.median(forward),
         "core Train LoRA step / our step": core / step,
         "training step, s": step,
+        "previews / the rest of a training, default settings": comfy_pack.previews_share(
+            loaded.preview_seconds(), step
+        ),
     }
 
 

@@ -1,94 +1,181 @@
 """CFun on a ComfyUI model: a wrapper that hooks the inserts on for the length of one call."""
 
+import sys
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from types import MappingProxyType
 from typing import Any
 
-import comfy.utils
 import torch
+from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
-from torch.nn import functional as F
 
-from ..acfun_ops.concrete_fusion import ConcreteFusion, PartStrengths, attached
+from ..acfun_ops.backbones.backbone import family_of
 from ..acfun_ops.errors import ACFunError
-from ..acfun_ops.style_file import Style
-from .comfy_unet import FAMILIES, context_width, insert_modules, insert_points, unet_of
+from ..acfun_ops.method.concrete_fusion import BlockMask, FoldedFusion, PartStrengths, attached
+from ..acfun_ops.style.style import Style
+from .comfy_unet import context_width, insert_modules, insert_points, unet_of
+from .mask_view import add_view, cut, seen_places
+from .sockets import tell
+
+_KEY = "acfun"
+_COMPILE_KEY = "torch.compile"
+_KEPT_MASKS = 64  # Tiles times their sizes; each is a few kilobytes.
 
 
 class AdapterWrapper:
-    """An APPLY_MODEL wrapper; immutable but for copies of inserts and mask on the devices it met.
+    """A style's inserts on a MODEL; :meth:`put_on` adds what it wraps to a clone.
 
     Args:
         style: whose inserts act.
         strengths: per part of the U-Net.
-        start_percent, end_percent: the share of sampling in which they act, 0 to 1.
-        mask: ``(b, 1, h, w)`` in [0, 1], or None for everywhere.
+        percents: the shares of sampling at which they begin and stop to act, 0 to 1.
+        mask: ``(m, 1, h, w)`` in [0, 1] over the whole picture, or None for everywhere.
+        node_id: the node on which notices are shown.
     """
 
     def __init__(
         self,
         style: Style,
         strengths: PartStrengths,
-        start_percent: float,
-        end_percent: float,
+        percents: tuple[float, float],
         mask: Tensor | None,
+        node_id: str,
     ) -> None:
-        self.strengths = strengths
-        self.percents = (start_percent, end_percent)
-        self.mask = mask
+        self.percents = percents
         self.style = style
-        self.placed: dict[torch.device, dict[str, ConcreteFusion]] = {}
-        self.masks: dict[tuple[torch.Size, torch.device], Tensor] = {}
+        self.strengths = strengths
+        self.node_id = node_id
+        self.has_acted = False
+        with torch.inference_mode(False):  # so that a training may run through it, too
+            self.mask = None if mask is None else mask.clone()
+        self._placed: dict[torch.device, dict[str, FoldedFusion]] = {}
+        self._masks: dict[tuple[Any, ...], BlockMask] = {}
+        self._held = ExitStack()
+        self._told: set[str] = set()
 
-    def __call__(self, executor: Any, x: Tensor, t: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        """Run the model with the inserts attached, if this sigma ``t`` is in range."""
-        base = executor.class_obj
-        if not self._acts_at(t, base.model_sampling):
-            return executor(x, t, *args, **kwargs)
-        if x.device not in self.placed:
-            with torch.inference_mode(False):  # so that a training may run through them, too
-                inserts = self.style.inserts()
-            self.placed[x.device] = {name: i.to(x.device) for name, i in inserts.items()}
-        inserts = self.placed[x.device]
-        where = self.style.facts.insert_at
-        modules = insert_modules(base.diffusion_model, list(inserts), where)
-        mask = self._mask_for(x, *args, **kwargs)
-        with attached(inserts, modules, self.strengths, mask):
-            return executor(x, t, *args, **kwargs)
+    def put_on(self, model: Any) -> None:
+        """Add the wrappers to a MODEL, a clone of the caller's."""
+        model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, _KEY, self.apply)
+        model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, _KEY, self.sample)
+        model.add_callback_with_key(CallbacksMP.ON_CLEANUP, _KEY, self.release)
+        if self.mask is not None:
+            add_view(model)
 
-    def _mask_for(
+    def apply(
         self,
+        executor: Any,
         x: Tensor,
+        t: Tensor,
         c_concat: Any = None,
         c_crossattn: Any = None,
         control: Any = None,
         transformer_options: Mapping[str, Any] = MappingProxyType({}),
         **kwargs: Any,
-    ) -> Tensor | None:
+    ) -> Tensor:
+        """Run the model with the inserts attached, if the sigma ``t`` is in range."""
+        self.release()
+        base, arguments = executor.class_obj, (c_concat, c_crossattn, control, transformer_options)
+        if not self._acts_at(t[:1], base.model_sampling):
+            return executor(x, t, *arguments, **kwargs)
+        inserts, mask = self._inserts_on(x.device), self._mask_for(x, transformer_options)
+        where = self.style.facts.insert_at
+        modules = insert_modules(base.diffusion_model, list(inserts), where)
+        with ExitStack() as stack:
+            hooks = stack.enter_context(attached(inserts, modules, mask=mask))
+            with self._eager(base.diffusion_model, transformer_options):
+                output: Tensor = executor(x, t, *arguments, **kwargs)
+            self.has_acted = self.has_acted or any(hook.has_acted for hook in hooks)
+            if output.requires_grad:  # The backward pass may compute blocks again.
+                self._held = stack.pop_all()
+        return output
+
+    def sample(
+        self,
+        executor: Any,
+        noise: Tensor,
+        latent_image: Tensor,
+        sampler: Any,
+        sigmas: Tensor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Run a whole sampling, and say so if the inserts have not acted although due."""
+        self.has_acted = False
+        try:
+            output: Tensor = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+        finally:
+            self.release()
+        guider = executor.class_obj
+        sampling = guider.model_patcher.get_model_object("model_sampling")
+        if not self.has_acted and self._acts_at(sigmas[:-1], sampling):
+            tell(self.node_id, _never_acted(guider.model_options))
+        return output
+
+    def release(self, *_: Any) -> None:
+        """Take off what a call under autograd has left attached for its backward pass."""
+        self._held.close()
+
+    def _inserts_on(self, device: torch.device) -> dict[str, FoldedFusion]:
+        if device not in self._placed:
+            strengths = {block: self.strengths.of(block) for block in self.style.concrete}
+            with torch.inference_mode(False):
+                self._placed[device] = {
+                    block: FoldedFusion(insert, strengths[block]).to(device)
+                    for block, insert in self.style.inserts().items()
+                    if strengths[block] != 0
+                }
+        return self._placed[device]
+
+    def _mask_for(self, x: Tensor, options: Mapping[str, Any]) -> BlockMask | None:
         if self.mask is None:
             return None
-        size = (x.shape[-2:], x.device)
-        if size not in self.masks:
-            # Once to the latent's size; the blocks then have little left to shrink.
-            self.masks[size] = F.interpolate(
-                self.mask.to(x.device, torch.float32),
-                size=x.shape[-2:],
-                mode="bilinear",
-                antialias=True,
+        size, places = seen_places(x, options)
+        if places is None:
+            self._tell_once(
+                "Another node shows the U-Net a changed part of the picture, and nothing tells "
+                "which: the mask is stretched over each part. Disconnect the mask or bypass that "
+                "node (tiles, resizing)."
             )
-        # The batch holds all images once per condition, unless another pack has split it.
-        conditions = len(transformer_options.get("cond_or_uncond", [0]))
-        conditions = 1 if len(x) % conditions else conditions
-        images = len(x) // conditions
-        return comfy.utils.repeat_to_batch_size(self.masks[size], images).repeat(
-            conditions, 1, 1, 1
-        )
+            size, places = seen_places(x, {})
+        key = (x.device, size, places, x.shape[-2:])
+        if key not in self._masks:
+            if len(self._masks) >= _KEPT_MASKS:
+                self._masks.pop(next(iter(self._masks)))
+            with torch.inference_mode(False):
+                mask = self.mask.to(x.device, torch.float32)
+                self._masks[key] = BlockMask(cut(mask, size, places, x.shape[-2:]))
+        return self._masks[key]
 
-    def _acts_at(self, sigma: Tensor, sampling: Any) -> bool:
+    def _acts_at(self, sigmas: Tensor, sampling: Any) -> bool:
         if self.percents == (0.0, 1.0):
             return True
         start, end = (sampling.percent_to_sigma(percent) for percent in self.percents)
-        return end <= float(sigma[0]) <= start
+        return bool(((end <= sigmas) & (sigmas <= start)).any())
+
+    def _eager(self, unet: Any, options: Mapping[str, Any]) -> AbstractContextManager[Any]:
+        """Keep a compiled U-Net from running a graph that was made without the inserts."""
+        if "torch._dynamo" not in sys.modules:  # Nothing is compiled.
+            return nullcontext()
+        wrappers = options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {})
+        is_compiled = hasattr(unet, "_orig_mod") or unet._compiled_call_impl is not None
+        if is_compiled or _COMPILE_KEY in wrappers:
+            if not hasattr(torch.compiler, "set_stance"):
+                raise ACFunError(
+                    f"This model is compiled, and torch {torch.__version__} cannot switch that off "
+                    "for the calls with a style; torch 2.6 can. Bypass Torch Compile or update."
+                )
+            self._tell_once(
+                "This model is compiled; the steps in which the style acts run without compiling, "
+                "because a compiled U-Net does not see it."
+            )
+        stance = getattr(torch.compiler, "set_stance", nullcontext)
+        return stance("force_eager")
+
+    def _tell_once(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            tell(self.node_id, text)
 
 
 def check_fits(style: Style, model: Any) -> None:
@@ -100,7 +187,7 @@ def check_fits(style: Style, model: Any) -> None:
     unet = unet_of(model)
     points = insert_points(unet, style.facts.insert_at)
     widths = {block: point.channels for block, point in points.items()}
-    family = FAMILIES[context_width(unet)]
+    family = family_of(context_width(unet))
     if style.facts.family != family or style.block_widths != widths:
         raise ACFunError(
             f"The style was trained on {style.facts.family} ({len(style.concrete)} blocks); the "
@@ -108,3 +195,13 @@ def check_fits(style: Style, model: Any) -> None:
             f"Load a {style.facts.family} checkpoint like the one it was trained on, or train a "
             "new style on this one."
         )
+
+
+def _never_acted(model_options: Mapping[str, Any]) -> str:
+    other = model_options.get("model_function_wrapper")
+    module = getattr(other, "__module__", None)
+    culprit = f"The likely cause is {module}, which" if module else "Another node, as DeepCache,"
+    return (
+        "The style's adapters never acted in this sampling, so the picture lacks its strokes and "
+        f"colours. {culprit} seems to run the U-Net in a way of its own. Bypass that node."
+    )

@@ -2,18 +2,16 @@
 
 from typing import Any
 
-from comfy.patcher_extension import WrappersMP
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..acfun_ops.concrete_fusion import PartStrengths
 from ..acfun_ops.errors import ACFunError
-from ..acfun_ops.style_file import Style
+from ..acfun_ops.images import check_mask
+from ..acfun_ops.method.concrete_fusion import PartStrengths
+from ..acfun_ops.style.style import Style
 from .adapters import AdapterWrapper, check_fits
 from .pseudo_word import tokenize
-from .sockets import CATEGORY, StyleSocket
-
-_WRAPPER_KEY = "acfun"
+from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself, tell
 
 
 def _strength(name: str, tooltip: str) -> io.Float.Input:
@@ -32,6 +30,7 @@ class ApplyAFunEmbedding(io.ComfyNode):
             node_id="ACFunApplyEmbedding",
             display_name="Apply AFun Embedding",
             category=CATEGORY,
+            **SEARCH,
             description="Encodes a prompt as CLIP Text Encode does and fuses it with the abstract "
             "part of a style: deformation, layout, atmosphere.",
             inputs=[
@@ -54,9 +53,11 @@ class ApplyAFunEmbedding(io.ComfyNode):
                     tooltip="Connect it where CLIP Text Encode would go.",
                 )
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
+    @speaks_for_itself
     def execute(cls, style: Style, clip: Any, text: str, strength: float) -> io.NodeOutput:
         """Encode, then fuse every part of the conditioning."""
         if clip is None:
@@ -87,6 +88,7 @@ class ApplyCFunAdapters(io.ComfyNode):
             node_id="ACFunApplyAdapters",
             display_name="Apply CFun Adapters",
             category=CATEGORY,
+            **SEARCH,
             description="Puts the concrete part of a style on a model: strokes, colours, texture "
             "(encoder) and the structure of the face (decoder). Chain two for two styles.",
             inputs=[
@@ -121,9 +123,11 @@ class ApplyCFunAdapters(io.ComfyNode):
             outputs=[
                 io.Model.Output("styled_model", display_name="model", tooltip="For KSampler.")
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
+    @speaks_for_itself
     def execute(
         cls,
         model: Any,
@@ -150,8 +154,13 @@ class ApplyCFunAdapters(io.ComfyNode):
         ).scaled(strength)
         if not strengths.any():
             return io.NodeOutput(model)
-        area = None if mask is None else mask.reshape(-1, 1, *mask.shape[-2:]).clamp(0, 1)
-        wrapper = AdapterWrapper(style, strengths, start_percent, end_percent, area)
+        area = None if mask is None else check_mask(mask, "mask")
+        node_id = cls.hidden.unique_id
+        if area is not None and not area.any():
+            text = "The mask is all black: the style does not act. Paint white where it shall."
+            tell(node_id, text)
+            return io.NodeOutput(model, ui=ui.PreviewText(text))
         styled = model.clone()
-        styled.add_wrapper_with_key(WrappersMP.APPLY_MODEL, _WRAPPER_KEY, wrapper)
+        percents = (start_percent, end_percent)
+        AdapterWrapper(style, strengths, percents, area, node_id).put_on(styled)
         return io.NodeOutput(styled)

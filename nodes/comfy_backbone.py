@@ -13,19 +13,21 @@ import torch
 from comfy.ldm.modules.attention import attention_pytorch
 from torch import Tensor, nn
 
-from ..acfun_ops.backbone import Context, InsertPoint
-from ..acfun_ops.concrete_fusion import InsertAt
-from ..acfun_ops.diffusion import Prediction
-from ..acfun_ops.errors import ACFunError
+from ..acfun_ops.backbones.backbone import Context, InsertPoint, family_of
+from ..acfun_ops.errors import ACFunError, is_out_of_memory
+from ..acfun_ops.method.concrete_fusion import InsertAt
+from ..acfun_ops.method.diffusion import Prediction
 from .comfy_unet import (
-    FAMILIES,
     checkpointed_blocks,
+    checkpointed_layers,
     context_width,
     insert_points,
-    make_differentiable,
     unet_of,
 )
+from .latent_pictures import latent_picture
 from .pseudo_word import tokenize, word_ids
+from .training_sockets import check_sockets, is_patched, static_clone
+from .training_weights import Freeze, NormalTensors, make_differentiable, one_stream
 
 _NATIVE_SIDES = {"sd1": 512, "sd2": 512, "sdxl": 1024}
 _SD2_V_SIDE = 768
@@ -37,12 +39,16 @@ class ComfyBackbone:
     def __init__(self, model: Any, clip: Any, vae: Any, clip_vision: Any) -> None:
         self.patcher, self.clip, self.vae, self.clip_vision = model, clip, vae, clip_vision
         self.unet = unet_of(model)
-        self.family = FAMILIES[context_width(self.unet)]
+        self.family = family_of(context_width(self.unet))
         self.device = model.load_device
         self.prediction: Prediction = _prediction(model.get_model_object("model_sampling"))
         v_sd2 = self.family == "sd2" and self.prediction == "v"
-        self.native_side = _SD2_V_SIDE if v_sd2 else _NATIVE_SIDES[self.family]
-        self.is_running = False
+        self.native_side = _SD2_V_SIDE if v_sd2 else _NATIVE_SIDES.get(self.family, 512)
+        self.is_running = self.is_loaded = False
+        self.reserve = 0.0
+        self._freeze = Freeze([self.patcher.model, clip.cond_stage_model])
+        # Copying what a patch brings costs a little at every operation.
+        self._guard = NormalTensors if is_patched(model) else nullcontext
 
     @cached_property
     def fingerprint(self) -> str:
@@ -71,33 +77,39 @@ class ComfyBackbone:
         return self.patcher.get_model_object("model_sampling").sigmas.to(self.device)
 
     def load(self) -> None:
-        """Have ComfyUI load the U-Net and the text encoder and make them differentiable."""
-        comfy.model_management.load_models_gpu(
-            [self.patcher, self.clip.patcher], memory_required=1e20, force_full_load=True
-        )
+        """Have ComfyUI load U-Net and text encoder, if something has displaced them.
+
+        ``reserve`` bytes of the card stay free for the training. What does not fit beside them
+        stays in main memory, whence ComfyUI brings each weight where it is used; the text encoder
+        first, because it is needed in few steps.
+        """
+        if self.is_loaded:
+            return
+        load = comfy.model_management.load_models_gpu
+        load([self.patcher], memory_required=self.reserve)
+        load([self.patcher, self.clip.patcher], memory_required=self.reserve)
         if not self.is_running:
             self.patcher.pre_run()
             self.is_running = True
-        if self.patcher.model.model_lowvram:
-            raise ACFunError(
-                "ComfyUI keeps part of this model in main memory (--novram or --lowvram), where "
-                "training cannot reach it. Start ComfyUI without it, or use a smaller model."
-            )
-        make_differentiable(self.patcher.model)
-        make_differentiable(self.clip.cond_stage_model)
+        make_differentiable(self.patcher.model, self.device)
+        make_differentiable(self.clip.cond_stage_model, self.clip.patcher.load_device)
+        self._freeze.apply()
+        self.is_loaded = True
 
     def close(self) -> None:
-        """Tell ComfyUI that this use of the model is over."""
+        """Tell ComfyUI that this use of the model is over, and give it its flags back."""
+        self._freeze.restore()
         if self.is_running:
             self.patcher.cleanup()
             self.is_running = False
 
     def encode_pictures(self, pictures: Tensor) -> Tensor:
-        """See Backbone.
+        """Encode on the VAE's device, to float32 latents where ComfyUI keeps them.
 
         Raises:
             ACFunError: the VAE's latents do not fit the model.
         """
+        self.is_loaded = False  # The VAE may displace the U-Net.
         with torch.inference_mode():
             latents = self.vae.encode(pictures)
         channels = self.unet.in_channels
@@ -109,24 +121,27 @@ class ComfyBackbone:
         return self.patcher.model.process_latent_in(latents.clone()).float()
 
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """See Backbone. The U-Net is loaded again afterwards, should the VAE have displaced it."""
-        try:
-            with torch.inference_mode():
-                pictures = self.vae.decode(self.patcher.model.process_latent_out(latents))
-        finally:
-            self.load()
+        """Decode on the VAE's device, to the CPU; the U-Net is loaded again where it is needed."""
+        self.is_loaded = False
+        with torch.inference_mode():
+            pictures = self.vae.decode(self.patcher.model.process_latent_out(latents))
         return pictures.clone().float().clamp(0, 1).cpu()
 
+    def preview(self, latents: Tensor) -> Tensor:
+        """Return ComfyUI's own latent preview, as large as the picture; float32 on the CPU."""
+        picture = latent_picture(self.patcher.model.latent_format, latents)
+        return self.decode_latents(latents) if picture is None else picture
+
     def style_tokens(self, pictures: Tensor) -> Tensor:
-        """See Backbone."""
+        """Return float32 tokens where ComfyUI keeps them."""
+        self.is_loaded = False
         with torch.inference_mode():
             output = self.clip_vision.encode_image(pictures)
-        tokens = output["penultimate_hidden_states"]
-        self.load()
-        return tokens.clone().float()
+        return output["penultimate_hidden_states"].clone().float()
 
     def word_vectors(self, word: str) -> dict[str, Tensor]:
-        """See Backbone."""
+        """Return float32 vectors on the text encoder's device."""
+        self.load()
         vectors = {}
         for encoder, ids in word_ids(self.clip, word).items():
             if not ids:
@@ -139,14 +154,17 @@ class ComfyBackbone:
                     f"The connected clip has a text encoder '{encoder}' that no SD1.x, SD2.x or "
                     "SDXL model has. Connect the CLIP of the checkpoint."
                 )
-            table = text_model.transformer.get_input_embeddings().weight
-            vectors[encoder] = table[torch.tensor(ids, device=table.device)].float().mean(dim=0)
+            rows = torch.tensor(ids, device=self.clip.patcher.load_device)
+            # The table's own lookup, because an fp8 table cannot be indexed.
+            embedding = text_model.transformer.get_input_embeddings()
+            vectors[encoder] = embedding(rows, out_dtype=torch.float32).float().mean(dim=0)
         return vectors
 
     def encode_prompt(
         self, prompt: str, pseudo_word: str, vectors: Mapping[str, Tensor]
     ) -> Context:
-        """See Backbone. As ``CLIP.encode_from_tokens``, but without reloading the model."""
+        """Encode as ``CLIP.encode_from_tokens``, to ``device``, without loading the model anew."""
+        self.load()
         tokens = tokenize(self.clip, prompt, pseudo_word, vectors)
         encoder = self.clip.cond_stage_model
         encoder.reset_clip_options()
@@ -162,30 +180,47 @@ class ComfyBackbone:
         return Context(embedding.to(self.device), pooled)
 
     def insert_points(self, where: InsertAt) -> dict[str, InsertPoint]:
-        """See Backbone."""
+        """Return modules of the shared U-Net; who hooks onto them takes the hooks off again."""
         return insert_points(self.unet, where)
 
-    def denoise(self, noisy: Tensor, sigma: Tensor, context: Context) -> Tensor:
-        """See Backbone."""
-        batch, side = noisy.shape[0], 8 * noisy.shape[-1]
-        sigmas = sigma.expand(batch)
+    def denoise(self, noisy: Tensor, sigma: float, context: Context) -> Tensor:
+        """Denoise as KSampler would, through the wrappers and patches of earlier nodes.
+
+        SDXL is told the size that the style will be drawn at, not that of a smaller training.
+        """
+        self.load()
+        model, batch = self.patcher.model, noisy.shape[0]
+        side = max(self.native_side, 8 * noisy.shape[-1])
+        sigmas = noisy.new_full((batch,), sigma, dtype=torch.float32)
         conditions = {"c_crossattn": context.tokens.expand(batch, -1, -1)}
-        y = self.patcher.model.encode_adm(
+        y = model.encode_adm(
             pooled_output=context.pooled, width=side, height=side, device=self.device
         )
         if y is not None:
             conditions["y"] = y.to(self.device).expand(batch, -1)
-        return self.patcher.model.apply_model(
-            noisy, sigmas, transformer_options=self._transformer_options(sigmas), **conditions
-        )
+        conditions["transformer_options"] = self._transformer_options(sigmas)
+        wrapper = self.patcher.model_options.get("model_function_wrapper")
+        with self._guard():
+            if wrapper is None:
+                return model.apply_model(noisy, sigmas, **conditions)
+            call = {"input": noisy, "timestep": sigmas, "c": conditions}
+            return wrapper(model.apply_model, call | {"cond_or_uncond": [0] * batch})
 
     def autocast(self, dtype: torch.dtype) -> AbstractContextManager[None]:
-        """See Backbone. ComfyUI casts by itself to what :func:`training_backbone` has set."""
+        """Do nothing: ComfyUI casts by itself to what :func:`training_backbone` has set."""
         return nullcontext()
 
     def gradient_checkpointing(self) -> AbstractContextManager[None]:
-        """See Backbone."""
-        return checkpointed_blocks(self.unet)
+        """Recompute the blocks of the U-Net and the layers of the text encoder."""
+        stack = ExitStack()
+        stack.enter_context(checkpointed_blocks(self.unet, self._guard))
+        stack.enter_context(checkpointed_layers(self.clip.cond_stage_model))
+        return stack
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Tell whether memory ran out; ComfyUI then discards what the GPU has yet to report."""
+        known = getattr(comfy.model_management, "is_oom", is_out_of_memory)
+        return known(error) or is_out_of_memory(error)
 
     def _transformer_options(self, sigmas: Tensor) -> dict[str, Any]:
         # What KSampler passes: the wrappers and patches of earlier nodes act in training too.
@@ -217,11 +252,12 @@ def training_backbone(
     Raises:
         ACFunError: a socket brings nothing, or nothing that training can use.
     """
-    _check_sockets(model, clip, vae, clip_vision)
+    check_sockets(model, clip, vae, clip_vision)
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        patcher, clip = _static_clone(model), _static_clone(clip)
+        patcher, clip = static_clone(model), static_clone(clip)
+        stack.enter_context(one_stream(comfy.model_management))
         backbone = ComfyBackbone(patcher, clip, vae, clip_vision)
         if dtype is not None and dtype != backbone.compute_dtype:
             patcher.set_model_compute_dtype(dtype)
@@ -243,45 +279,16 @@ def _clones_for_norms(encoder: nn.Module) -> Iterator[None]:
         yield
 
 
-def _static_clone(loaded: Any) -> Any:
-    # Dynamic loading pages weights out between forward and backward; training needs them to stay.
-    patcher = getattr(loaded, "patcher", loaded)
-    if not getattr(patcher, "is_dynamic", lambda: False)():
-        return loaded.clone()
-    try:
-        static = loaded.clone(disable_dynamic=True)
-    except RuntimeError as error:
-        raise ACFunError(
-            "This model was loaded by a node that cannot keep its weights in place for training. "
-            "Load it with a stock loader, or start ComfyUI with --disable-dynamic-vram."
-        ) from error
-    if patcher is not loaded:
-        static.cond_stage_model = static.patcher.model  # CLIP.clone leaves the dynamic one there.
-    return static
-
-
-def _check_sockets(model: Any, clip: Any, vae: Any, clip_vision: Any) -> None:
-    sockets = {
-        "model": (model, "a checkpoint's MODEL"),
-        "clip": (clip, "a checkpoint's CLIP; this one may be a U-Net alone"),
-        "vae": (vae, "a checkpoint's VAE or a VAE Loader; this checkpoint may have none"),
-        "clip_vision": (clip_vision, "Load CLIP Vision with a ViT model such as CLIP ViT-L/14"),
-    }
-    for socket, (value, remedy) in sockets.items():
-        # A checkpoint without a VAE brings an empty one.
-        if value is None or getattr(value, "first_stage_model", value) is None:
-            raise ACFunError(f"The socket {socket} brings nothing. Connect {remedy}.")
-    unet_of(model)
-
-
 def _prediction(sampling: Any) -> Prediction:
-    kind = type(sampling).__bases__[-1]
-    if kind is comfy.model_sampling.EPS:
+    # Not the class: LCM, X0 and EDM derive from these two and predict something else.
+    formula, kinds = type(sampling).calculate_denoised, comfy.model_sampling
+    if formula is kinds.EPS.calculate_denoised:
         return "noise"
-    if kind is comfy.model_sampling.V_PREDICTION:
+    if formula is kinds.V_PREDICTION.calculate_denoised:
         return "v"
+    names = ", ".join(kind.__name__ for kind in type(sampling).__mro__[:3])
     raise ACFunError(
-        f"The model's sampling ({kind.__name__}) is neither noise (EPS) nor v prediction. Connect "
+        f"The model's sampling ({names}) is neither noise (EPS) nor v prediction. Connect "
         "an SD1.x, SD2.x or SDXL checkpoint, without a sampling patch."
     )
 

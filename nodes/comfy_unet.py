@@ -1,22 +1,20 @@
 """ComfyUI's U-Net under the canonical names of its blocks; the only file that knows its insides."""
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
-import torch
+from comfy.clip_model import CLIPLayer
 from comfy.ldm.modules.attention import SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..acfun_ops.backbone import InsertPoint
-from ..acfun_ops.concrete_fusion import InsertAt
+from ..acfun_ops.backbones.backbone import InsertPoint
 from ..acfun_ops.errors import ACFunError
-
-FAMILIES = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
+from ..acfun_ops.method.concrete_fusion import InsertAt
 
 _BLOCK = re.compile(r"(input_blocks\.\d+|middle_block|output_blocks\.\d+)\.\d+")
 _BRANCH_END = {"resblock": "out_layers", "attention": "proj_out"}
@@ -26,15 +24,14 @@ def unet_of(model: Any) -> UNetModel:
     """Return the U-Net of a ComfyUI MODEL.
 
     Raises:
-        ACFunError: the model has none (Flux, SD3, ...), or one of no known family.
+        ACFunError: the model has none (Flux, SD3, ...), or one for videos or without a prompt.
     """
     unet = model.get_model_object("diffusion_model")
-    known = isinstance(unet, UNetModel) and context_width(unet) in FAMILIES
-    if not known or unet.use_temporal_resblocks:
+    if not isinstance(unet, UNetModel) or unet.use_temporal_resblocks or not context_width(unet):
         raise ACFunError(
-            f"ACFun works on the ResBlocks of a U-Net; the connected model is "
-            f"{type(model.model).__name__} ({type(unet).__name__}). Connect a checkpoint of the "
-            "SD1.x, SD2.x or SDXL family."
+            f"ACFun works on the ResBlocks of a U-Net that draws pictures from a prompt; the "
+            f"connected model is {type(model.model).__name__} ({type(unet).__name__}). Connect a "
+            "checkpoint of the SD1.x, SD2.x or SDXL family."
         )
     return unet
 
@@ -68,32 +65,58 @@ def insert_modules(unet: nn.Module, blocks: list[str], where: InsertAt) -> dict[
 
 
 @contextmanager
-def checkpointed_blocks(unet: UNetModel) -> Iterator[None]:
-    """Recompute the U-Net's blocks in the backward pass for the length of a ``with`` block."""
+def checkpointed_blocks(
+    unet: UNetModel, guard: Callable[[], AbstractContextManager[Any]] = nullcontext
+) -> Iterator[None]:
+    """Recompute the U-Net's blocks in the backward pass for the length of a ``with`` block.
+
+    ``guard`` is active inside each block, in the forward pass and in the recomputation.
+    """
     with ExitStack() as restore:
         for block in (*unet.input_blocks, unet.middle_block, *unet.output_blocks):
             for layer in block:  # The U-Net calls a block's layers, never the block.
-                layer.forward = partial(_checkpointed, layer.forward)
+                for part in _parts(layer):
+                    part.forward = partial(_checkpointed, part.forward, guard)
+                    restore.callback(delattr, part, "forward")
+        yield
+
+
+@contextmanager
+def checkpointed_layers(encoders: nn.Module) -> Iterator[None]:
+    """Recompute the layers of CLIP text encoders in the backward pass likewise."""
+    with ExitStack() as restore:
+        for layer in encoders.modules():
+            if isinstance(layer, CLIPLayer):
+                layer.forward = partial(_checkpointed_layer, layer.forward)
                 restore.callback(delattr, layer, "forward")
         yield
 
 
-def _checkpointed(forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+def _parts(layer: nn.Module) -> Iterable[nn.Module]:
+    # One transformer block of a deep transformer needs less memory at a time than all ten.
+    if isinstance(layer, SpatialTransformer) and len(layer.transformer_blocks) > 1:
+        return layer.transformer_blocks
+    return [layer]
+
+
+def _checkpointed(
+    forward: Callable[..., Tensor],
+    guard: Callable[[], AbstractContextManager[Any]],
+    *args: Any,
+    **kwargs: Any,
+) -> Tensor:
+    def guarded(*args: Any, **kwargs: Any) -> Tensor:
+        with guard():
+            return forward(*args, **kwargs)
+
     # The U-Net goes on writing into transformer_options; the recomputation must see them as now.
     seen = [dict(arg) if isinstance(arg, dict) else arg for arg in args]
-    return checkpoint(forward, *seen, use_reentrant=False, preserve_rng_state=False, **kwargs)
+    named = {n: dict(arg) if isinstance(arg, dict) else arg for n, arg in kwargs.items()}
+    return checkpoint(guarded, *seen, use_reentrant=False, preserve_rng_state=False, **named)
 
 
-def make_differentiable(module: nn.Module) -> None:
-    """Replace inference tensors among a module's weights by equal normal ones, one at a time.
+def _checkpointed_layer(forward: Callable[..., Tensor], x: Tensor, *args: Any) -> Tensor:
+    def on_copy(x: Tensor) -> Tensor:
+        return forward(x.clone(), *args)  # A layer adds to its input in place.
 
-    ComfyUI loads weights in inference mode, and autograd refuses to save inference tensors.
-    Call it outside inference mode. The values do not change, so neither do pictures.
-    """
-    for part in module.modules():
-        for name, parameter in part._parameters.items():
-            if parameter is not None and parameter.is_inference():
-                part._parameters[name] = nn.Parameter(parameter.clone(), requires_grad=False)
-        for name, buffer in part._buffers.items():
-            if buffer is not None and torch.is_tensor(buffer) and buffer.is_inference():
-                part._buffers[name] = buffer.clone()
+    return checkpoint(on_copy, x, use_reentrant=False, preserve_rng_state=False)

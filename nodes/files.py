@@ -1,13 +1,17 @@
 """Save ACFun Style and Load ACFun Style."""
 
 import hashlib
+from typing import Any
 
 from comfy_api.latest import io, ui
 
 from ..acfun_ops.errors import ACFunError
-from ..acfun_ops.style_file import Style, load_style, save_style
-from .sockets import CATEGORY, StyleSocket, tell
-from .style_folder import new_style_path, style_names, style_path
+from ..acfun_ops.style.style import Style
+from ..acfun_ops.style.style_file import load_style, save_style
+from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself, tell
+from .style_folder import check_prefix, new_style_path, style_names, style_path
+
+_LINKED = object()  # What stands for an input that is not known before its link has run.
 
 
 class SaveACFunStyle(io.ComfyNode):
@@ -20,6 +24,7 @@ class SaveACFunStyle(io.ComfyNode):
             node_id="ACFunSaveStyle",
             display_name="Save ACFun Style",
             category=CATEGORY,
+            **SEARCH,
             description="Writes a style to models/acfun as one small safetensors file that can be "
             "shared. The face photo is not in it.",
             inputs=[
@@ -28,7 +33,7 @@ class SaveACFunStyle(io.ComfyNode):
                     "filename_prefix",
                     default="style",
                     tooltip="Start of the file's name; a number follows. Folders below "
-                    "models/acfun may be named: portraits/monet.",
+                    "models/acfun may be named: portraits/monet. %date:yyyy-MM-dd% is today.",
                 ),
             ],
             outputs=[
@@ -39,6 +44,17 @@ class SaveACFunStyle(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, filename_prefix: Any = _LINKED) -> bool | str:
+        """Refuse a name that nothing can be saved under before a training runs for it."""
+        try:
+            if filename_prefix is not _LINKED:
+                check_prefix(filename_prefix)
+        except ACFunError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    @speaks_for_itself
     def execute(cls, style: Style, filename_prefix: str) -> io.NodeOutput:
         """Save the style and show its path and size."""
         path = new_style_path(filename_prefix)
@@ -58,6 +74,7 @@ class LoadACFunStyle(io.ComfyNode):
             node_id="ACFunLoadStyle",
             display_name="Load ACFun Style",
             category=CATEGORY,
+            **SEARCH,
             description="Reads a style from models/acfun. Runs that were cancelled or failed are "
             "listed under training/.",
             inputs=[
@@ -76,23 +93,24 @@ class LoadACFunStyle(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, style_file: str | None = None) -> bool | str:
+    def validate_inputs(cls, style_file: Any = _LINKED) -> bool | str:
         """Say what is wrong with a name before anything runs."""
         try:
-            if isinstance(style_file, str):
+            if style_file is not _LINKED:
                 style_path(style_file)
         except ACFunError as error:
             return str(error)
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, style_file: str | None = None) -> str:
+    def fingerprint_inputs(cls, style_file: Any = _LINKED) -> str:
         """Read the file again when its content has changed on disk."""
-        if not isinstance(style_file, str):
-            return ""  # Linked: the link decides.
+        if style_file is _LINKED:
+            return ""  # The link decides.
         return hashlib.sha256(style_path(style_file).read_bytes()).hexdigest()
 
     @classmethod
+    @speaks_for_itself
     def execute(cls, style_file: str) -> io.NodeOutput:
         """Load the style."""
         style = load_style(style_path(style_file))

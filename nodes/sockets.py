@@ -1,21 +1,71 @@
-"""The socket type, the category and the messages that the nodes share."""
+"""The socket type, the category, the search words and the messages that the nodes share."""
 
+import functools
 import html
+import inspect
 import logging
+from collections.abc import Callable
+from typing import Any
 
 from comfy_api.latest import io
 from server import PromptServer
 
+from ..acfun_ops.errors import ACFunError
+
 CATEGORY = "ACFun"
+
+# ComfyUI 0.3.64 has no argument for them.
+SEARCH: dict[str, Any] = (
+    {
+        "search_aliases": [
+            "face style",
+            "stylize",
+            "portrait",
+            "caricature",
+            "one-shot",
+            "style transfer",
+        ]
+    }
+    if "search_aliases" in inspect.signature(io.Schema).parameters
+    else {}
+)
 
 StyleSocket = io.Custom("ACFUN_STYLE")
 
 log = logging.getLogger("ACFun")
 
+_shown_on: set[str] = set()  # Nodes that a text stands on.
+
 
 def tell(node_id: str, text: str) -> None:
     """Show a sentence on a node in the browser, and log it."""
     log.info(text)
+    show(node_id, text)
+
+
+def show(node_id: str, text: str) -> None:
+    """Show a text on a node in the browser; it replaces what stood there."""
     if PromptServer.instance.client_id is not None:
+        _shown_on.add(node_id)
         # Some versions of the page take this for HTML, and a style's prompt may come from anyone.
         PromptServer.instance.send_progress_text(html.escape(text, quote=False), node_id)
+
+
+def speaks_for_itself(execute: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a node's ``execute`` clear what its last run showed, and show its own error.
+
+    The page shows errors in a dialog that hides their text; on the node it is read.
+    """
+
+    @functools.wraps(execute)
+    def speaking(cls: Any, *args: Any, **inputs: Any) -> Any:
+        node_id = cls.hidden.unique_id
+        if node_id in _shown_on:
+            show(node_id, " ")  # The page passes over an empty text.
+        try:
+            return execute(cls, *args, **inputs)
+        except ACFunError as error:
+            show(node_id, str(error))
+            raise
+
+    return speaking

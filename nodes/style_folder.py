@@ -1,18 +1,20 @@
 """``models/acfun``: where styles are saved, listed and looked up."""
 
-from itertools import chain, count
+import json
+import re
+import time
+import unicodedata
 from pathlib import Path, PurePosixPath
 
 import folder_paths
 
 from ..acfun_ops.errors import ACFunError
-from ..acfun_ops.resume_file import TrainState, load_state, save_state
-from ..acfun_ops.style_file import Style, load_style, save_style
-from ..acfun_ops.training_events import TrainResult
-from .sockets import log
+from ..acfun_ops.style.whole_files import check_can_be_written
 
 FOLDER = "acfun"
-TRAINING = "training"
+_FILE = "style.safetensors"
+_DATE = re.compile(r"%date:([^%]*)%")
+_UNITS = re.compile(r"dd?|MM?|hh?|mm?|ss?|yyy?y?")
 
 
 def register_folder() -> None:
@@ -23,9 +25,24 @@ def register_folder() -> None:
     folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors"})
 
 
-def style_folder() -> Path:
-    """Return the folder that styles are saved to."""
-    return Path(folder_paths.get_folder_paths(FOLDER)[0])
+def style_folder(below: str = "") -> Path:
+    """Return the first folder of models/acfun that can be written, there or in a folder below.
+
+    Raises:
+        ACFunError: none can; the message gives each and the reason.
+    """
+    reasons = []
+    for folder in map(Path, folder_paths.get_folder_paths(FOLDER)):
+        try:
+            check_can_be_written(folder / below / _FILE)
+        except OSError as error:
+            reasons.append(f"{folder}: {error.strerror or error}")
+        else:
+            return folder
+    raise ACFunError(
+        f"No folder of models/{FOLDER} can be written ({'; '.join(reasons)}). Make one writable, "
+        f"or name another one under {FOLDER}: in extra_model_paths.yaml."
+    )
 
 
 def style_names() -> list[str]:
@@ -33,101 +50,105 @@ def style_names() -> list[str]:
     return list(folder_paths.get_filename_list(FOLDER))
 
 
-def style_path(name: str) -> Path:
-    """Return the path of a style by its listed name.
+def style_path(name: object) -> Path:
+    """Return the path of a style by its listed name, as this or another system writes it.
 
     Raises:
-        ACFunError: the name leads out of the folder, or there is no such file.
+        ACFunError: it is no name, leads out of the folder, or there is no such file.
     """
+    if not isinstance(name, str):
+        raise ACFunError(
+            f"style_file is {json.dumps(name, default=str)}; expected the name of a file below "
+            f"models/{FOLDER}. Choose one from the list."
+        )
     parts = PurePosixPath(name.replace("\\", "/"))
     if ".." in parts.parts or parts.is_absolute() or ":" in name:
         raise ACFunError(
             f"'{name}' leads out of the folder of styles; expected a file below models/{FOLDER}. "
             "Choose one from the list."
         )
-    found = folder_paths.get_full_path(FOLDER, name)
-    if found is None:
-        raise ACFunError(
-            f"There is no style '{name}' in models/{FOLDER}. Put the file there, press R to "
-            "refresh and choose it again."
-        )
-    return Path(found)
+    # Windows writes folders with a backslash, and macOS letters with their accents apart.
+    same = (other for other in style_names() if _spelling(other) == _spelling(name))
+    for spelling in (name, str(parts), *same):
+        found = folder_paths.get_full_path(FOLDER, spelling)
+        if found is not None:
+            return Path(found)
+    raise ACFunError(
+        f"There is no style '{name}' in models/{FOLDER}. Put the file there, press R to "
+        "refresh and choose it again."
+    )
+
+
+def check_prefix(prefix: str) -> None:
+    """Refuse a prefix that no style could be saved under; nothing is made.
+
+    Raises:
+        ACFunError: it is empty, leads out of the folder, or cannot be a name there.
+    """
+    _free_path(prefix)
 
 
 def new_style_path(prefix: str) -> Path:
     """Return a path for a new style, numbered like ComfyUI's pictures.
 
     Raises:
-        ACFunError: the prefix is empty or leads out of the folder.
+        ACFunError: see :func:`check_prefix`.
     """
-    parts = PurePosixPath(prefix.replace("\\", "/"))
-    leads_out = ".." in parts.parts or parts.is_absolute() or ":" in prefix
-    if leads_out or not parts.name.strip(" .") or "\0" in prefix:
-        raise ACFunError(
-            f"filename_prefix is '{prefix}'; expected a name, with folders below models/{FOLDER} "
-            "if wanted, such as 'portraits/monet'."
-        )
-    root = style_folder()
+    root, parts = _free_path(prefix)
     try:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(str(parts), str(root))
         while (path := Path(folder) / f"{name}_{counter:05}_.safetensors").exists():
             counter += 1
     except OSError as error:
-        raise ACFunError(
-            f"The folder for '{prefix}' in {root} could not be made: {error.strerror or error}. "
-            "Choose another prefix or make the folder writable."
-        ) from error
+        raise _cannot_be_made(prefix, root, error) from error
     return path
 
 
-def keep_training(result: TrainResult) -> str:
-    """Write a training's style, and what it needs to go on, to ``models/acfun/training``.
-
-    The names come from the run; a file of the same run that has more steps is left alone.
-
-    Returns:
-        A sentence that says where the style is, or why it could not be written: a full disk must
-        not cost a training that goes on, or whose style is still in the graph.
-    """
+def _free_path(prefix: str) -> tuple[Path, PurePosixPath]:
+    """Return the folder to save to, and a prefix below it that a style can be saved under."""
+    parts = PurePosixPath(_dated(prefix).replace("\\", "/"))
+    leads_out = ".." in parts.parts or parts.is_absolute() or ":" in str(parts)
+    if leads_out or not parts.name.strip(" .") or "\0" in prefix:
+        colon = " and without a colon" if ":" in str(parts) else ""
+        raise ACFunError(
+            f"filename_prefix is '{prefix}'; expected a name, with folders below models/{FOLDER} "
+            f"if wanted{colon}, such as 'portraits/monet' or '%date:yyyy-MM-dd%/monet'."
+        )
+    root = style_folder()
     try:
-        path = _training_path(result.style)
-        save_style(result.style, path)
-    except ACFunError as error:
-        log.warning("%s", error)
-        return str(error)
-    try:
-        if result.state is not None:
-            save_state(result.state, path.with_suffix(".resume"))
-    except ACFunError as error:
-        log.warning("%s", error)
-        return f"The style is kept at {path}, but not what it needs to go on exactly. {error}"
-    return f"The style is kept at {path}."
+        inside = root.resolve() in (root / parts).resolve().parents
+        check_can_be_written(root / parts.parent / f"{parts.name}_00001_.safetensors")
+    except (OSError, UnicodeError) as error:
+        raise _cannot_be_made(prefix, root, error) from error
+    if not inside:
+        raise ACFunError(
+            f"filename_prefix is '{prefix}', which leads out of {root} through a link; expected a "
+            "name in that folder. Choose another."
+        )
+    return root, parts
 
 
-def kept_state(style: Style) -> TrainState | None:
-    """Return the training state that belongs to a style, None if there is none of its step."""
-    for folder in folder_paths.get_folder_paths(FOLDER):
-        for path in sorted((Path(folder) / TRAINING).glob(f"{style.facts.run}*.resume")):
-            try:
-                state = load_state(path)
-            except ACFunError as error:
-                log.warning("%s", error)
-                continue
-            if (state.run, state.step) == (style.facts.run, style.facts.steps):
-                return state
-    return None
+def _dated(prefix: str) -> str:
+    """Put today's date in for ``%date:FORMAT%``, which the page does for stock nodes only."""
+    now = time.localtime()
+    numbers = {"d": now.tm_mday, "M": now.tm_mon, "h": now.tm_hour, "m": now.tm_min}
+    numbers["s"] = now.tm_sec
+    years = {"yy": f"{now.tm_year % 100:02}", "yyy": "yyy", "yyyy": f"{now.tm_year:04}"}
+
+    def unit(match: re.Match[str]) -> str:
+        text = match[0]
+        return years[text] if text in years else str(numbers[text[0]]).zfill(len(text))
+
+    return _DATE.sub(lambda match: _UNITS.sub(unit, match[1]), prefix)
 
 
-def _training_path(style: Style) -> Path:
-    folder, run = style_folder() / TRAINING, style.facts.run
-    names = chain([run], (f"{run}_{number}" for number in count(2)))
-    return next(
-        p for n in names if _steps_at(p := folder / f"{n}.safetensors") <= style.facts.steps
+def _spelling(name: str) -> str:
+    return unicodedata.normalize("NFC", name.replace("\\", "/"))
+
+
+def _cannot_be_made(prefix: str, root: Path, error: Exception) -> ACFunError:
+    reason = getattr(error, "strerror", None) or error
+    return ACFunError(
+        f"A style '{prefix}' in {root} could not be made: {reason}. Choose another prefix or make "
+        "the folder writable."
     )
-
-
-def _steps_at(path: Path) -> int:
-    try:
-        return load_style(path).facts.steps if path.exists() else 0
-    except ACFunError:
-        return 0

@@ -2,39 +2,34 @@
 
 from typing import Any
 
-import comfy.model_management
-import comfy.utils
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 from comfy_execution.graph import ExecutionBlocker
-from einops import rearrange
-from PIL import Image
 from torch import Tensor
 
+from ..acfun_ops.backbones.backbone import DTYPES
 from ..acfun_ops.errors import ACFunError
-from ..acfun_ops.style_file import Style
-from ..acfun_ops.train_config import (
+from ..acfun_ops.style.style import Style
+from ..acfun_ops.training.checkpoint import continued
+from ..acfun_ops.training.config import (
     ALIGNMENTS,
     CHECKPOINTINGS,
     PRECISIONS,
     TrainConfig,
     help_of,
 )
-from ..acfun_ops.training import fit
-from ..acfun_ops.training_events import (
-    Event,
-    PreviewEvent,
-    StepEvent,
-    TrainPictures,
-    TrainResult,
-)
+from ..acfun_ops.training.encoded_pair import prepare_pair
+from ..acfun_ops.training.events import TrainPictures, TrainResult
+from ..acfun_ops.training.fit import fit
+from ..acfun_ops.training.picture_notices import picture_notices
+from ..acfun_ops.training.presets import AS_SET, PRESETS, told_preset, with_preset
 from .comfy_backbone import training_backbone
-from .sockets import CATEGORY, StyleSocket, tell
-from .style_folder import keep_training, kept_state
+from .finished_training import finished_style
+from .kept_training import check_can_keep, kept_state
+from .memory_plan import plan_memory
+from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself
+from .training_report import TrainingReport
 
-KEEP_EVERY = 100
-_PREVIEW_SIDE = 512
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _DEFAULTS = {name: field.default for name, field in TrainConfig.__dataclass_fields__.items()}
 
 
@@ -46,7 +41,7 @@ def _option(kind: Any, name: str, advanced: bool = False, **kwargs: Any) -> io.I
 
 
 class TrainACFunStyle(io.ComfyNode):
-    """Trains a style on one style picture and one face photo."""
+    """Trains a style on style pictures and photos of a face."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -55,6 +50,7 @@ class TrainACFunStyle(io.ComfyNode):
             node_id="ACFunTrainStyle",
             display_name="Train ACFun Style",
             category=CATEGORY,
+            **SEARCH,
             description="Learns to draw the face of one photo in the style of one picture. "
             "Cancelling keeps what was learnt so far, under models/acfun/training.",
             inputs=[
@@ -66,13 +62,13 @@ class TrainACFunStyle(io.ComfyNode):
                 ),
                 io.Image.Input(
                     "style_image",
-                    tooltip="One picture in the style, or several of one style. The centred square "
-                    "is used; 64 pixels or more.",
+                    tooltip="One picture in the style, or several of one style as a batch or a "
+                    "list, of which 8 are used. The centred square is used; 64 pixels or more.",
                 ),
                 io.Image.Input(
                     "face_image",
-                    tooltip="One photo of the face, or several of one face. The centred square is "
-                    "used; 64 pixels or more.",
+                    tooltip="One photo of the face, or several of one face as a batch or a list. "
+                    "The centred square is used; 64 pixels or more.",
                 ),
                 _option(io.String, "prompt", multiline=True),
                 _option(io.Int, "steps", min=1, max=1_000_000),
@@ -93,13 +89,30 @@ class TrainACFunStyle(io.ComfyNode):
                     "face_mask",
                     optional=True,
                     tooltip="White where the face counts; weights the face term. As large as "
-                    "the photo.",
+                    "the photo. Load Image's MASK is white where a picture is transparent: for a "
+                    "cut-out face put InvertMask in between.",
                 ),
                 StyleSocket.Input(
                     "resume_from",
                     optional=True,
                     tooltip="A style to go on from, finished or cancelled. steps counts from its "
                     "start.",
+                ),
+                io.Combo.Input(
+                    "preset",
+                    options=list(PRESETS),
+                    default=AS_SET,
+                    optional=True,
+                    tooltip="Sets steps, learning_rate and both weights: quick look for a first "
+                    "idea, balanced for the defaults, the paper's settings for a long training. "
+                    "The node shows them.",
+                ),
+                io.Boolean.Input(
+                    "retrain",
+                    default=False,
+                    optional=True,
+                    tooltip="Train even if models/acfun holds the finished style of the same "
+                    "pictures, settings and models.",
                 ),
             ],
             outputs=[
@@ -110,87 +123,114 @@ class TrainACFunStyle(io.ComfyNode):
                 ),
             ],
             hidden=[io.Hidden.unique_id],
+            is_input_list=True,
         )
 
     @classmethod
+    @speaks_for_itself
     def execute(
         cls,
-        model: Any,
-        clip: Any,
-        vae: Any,
-        clip_vision: Any,
-        style_image: Tensor,
-        face_image: Tensor,
-        face_mask: Tensor | None = None,
-        resume_from: Style | None = None,
-        **options: Any,
+        style_image: list[Tensor],
+        face_image: list[Tensor],
+        face_mask: list[Tensor | None] | None = None,
+        **lists: list[Any],
     ) -> io.NodeOutput:
-        """Train, keep the result on disk however the run ends, and return it."""
-        config = TrainConfig(**options)
-        pictures = TrainPictures(style=style_image, face=face_image, face_mask=face_mask)
-        resume = None if resume_from is None else (resume_from, kept_state(resume_from))
-        reporter = _Reporter(cls.hidden.unique_id, config.steps)
-        dtype = _DTYPES.get(config.precision)
-        with training_backbone(model, clip, vae, clip_vision, dtype) as backbone:
-            try:
-                result = fit(backbone, pictures, config, reporter, resume)
-            except BaseException:
-                reporter.keep_last()
-                raise
-        _keep(result, reporter)
-        previews = torch.cat(reporter.previews) if reporter.previews else ExecutionBlocker(None)
-        # A resumed style with nothing left to train may come without losses: nothing to plot.
-        loss = {"loss": result.losses} if result.losses else ExecutionBlocker(None)
-        return io.NodeOutput(result.style, loss, previews)
+        """Make one style of all that the sockets bring; a list is one batch."""
+        pictures = TrainPictures(
+            style=_connected("style_image", style_image),
+            face=_connected("face_image", face_image),
+            face_mask=[mask for mask in face_mask or [] if mask is not None] or None,
+        )
+        inputs = {name: _single(name, values) for name, values in lists.items()}
+        models = [inputs.pop(name) for name in ("model", "clip", "vae", "clip_vision")]
+        resume, retrain = inputs.pop("resume_from", None), inputs.pop("retrain", False)
+        preset = inputs.pop("preset", AS_SET)
+        config = with_preset(TrainConfig(**inputs), preset)
+        check_can_keep()
+        with TrainingReport(cls.hidden.unique_id, config.steps) as report:
+            if preset != AS_SET:
+                report.notice(told_preset(preset))
+            report.doing("Loading the models.")
+            return _train(models, pictures, config, report, resume, retrain)
 
 
-class _Reporter:
-    """Shows a training's events in ComfyUI and turns its Cancel into a stop."""
-
-    def __init__(self, node_id: str, steps: int) -> None:
-        self.node_id = node_id
-        self.bar = comfy.utils.ProgressBar(steps)
-        self.previews: list[Tensor] = []
-        self.last: StepEvent | None = None
-        self.interrupt: comfy.model_management.InterruptProcessingException | None = None
-
-    def __call__(self, event: Event) -> bool:
+def _train(
+    models: list[Any],
+    pictures: TrainPictures,
+    config: TrainConfig,
+    report: TrainingReport,
+    resume: Style | None,
+    retrain: bool,
+) -> io.NodeOutput:
+    """Train unless it was done before, and keep the result on disk however the run ends."""
+    dtype = DTYPES.get(config.precision)
+    with training_backbone(*models, dtype) as backbone:
+        config, plan = plan_memory(backbone, config)
+        pair = prepare_pair(backbone, pictures, config, dtype or backbone.compute_dtype)
+        report.show_pair(pair)
+        for text in picture_notices(pictures):
+            report.notice(text)
+        facts = pair.facts if resume is None else continued(pair.facts, resume)[0]
+        if not retrain and (found := finished_style(facts, config.steps)):
+            return _finished_before(*found, report)
+        if plan:
+            report.notice(plan)
+        report.doing("Encoding the pictures and the prompt.")
+        going_on = None if resume is None else (resume, kept_state(resume))
         try:
-            if isinstance(event, StepEvent):
-                self.last = event
-                comfy.model_management.throw_exception_if_processing_interrupted()
-                self.bar.update_absolute(event.step, event.total)
-                if event.step % KEEP_EVERY == 0 and event.step < event.total:
-                    keep_training(event.snapshot())
-            elif isinstance(event, PreviewEvent):
-                self.previews.append(event.picture)
-                self.bar.update_absolute(
-                    event.step, None, ("JPEG", _pil(event.picture), _PREVIEW_SIDE)
-                )
-            else:
-                tell(self.node_id, event.text)
-        except comfy.model_management.InterruptProcessingException as interrupt:
-            self.interrupt = interrupt
-            return True
-        return False
-
-    def keep_last(self) -> None:
-        """Keep what was learnt before a training failed or was cancelled within a step."""
-        if self.last is not None:
-            result = self.last.snapshot()
-            tell(self.node_id, f"{result.message} {keep_training(result)}")
+            result = fit(backbone, pictures, config, report, going_on)
+        except BaseException:
+            report.keep_last()
+            raise
+    _keep(result, report)
+    return _output(result.style, result.losses, report)
 
 
-def _keep(result: TrainResult, reporter: _Reporter) -> None:
+def _finished_before(name: str, style: Style, report: TrainingReport) -> io.NodeOutput:
+    state = kept_state(style)
+    report.end(
+        f"Took {name} ({style.facts.steps} steps), trained before on the same pictures, settings "
+        "and models. Turn on retrain to train anew, for previews or losses."
+    )
+    return _output(style, [] if state is None else state.losses.tolist(), report)
+
+
+def _keep(result: TrainResult, report: TrainingReport) -> None:
     """Write the result, say where it is, and raise what ended the run, if anything did."""
-    message = f"{result.message} {keep_training(result)}"
-    tell(reporter.node_id, message)
-    if reporter.interrupt is not None:
-        raise reporter.interrupt
+    if report.interrupt is not None and report.last is None:
+        raise report.interrupt
+    message = report.keep(result)
+    report.end(message)
+    if report.interrupt is not None:
+        raise report.interrupt
     if result.outcome != "finished":
         raise ACFunError(message)
 
 
-def _pil(picture: Tensor) -> Image.Image:
-    levels = (rearrange(picture, "1 h w c -> h w c") * 255).round().to(torch.uint8)
-    return Image.fromarray(levels.numpy())
+def _output(style: Style, losses: list[float], report: TrainingReport) -> io.NodeOutput:
+    # Nothing to plot or to show blocks what is connected there, silently.
+    previews = torch.cat(report.previews) if report.previews else ExecutionBlocker(None)
+    loss = {"loss": losses} if losses else ExecutionBlocker(None)
+    shown = ui.PreviewText(report.text).as_dict() | {"acfun": (True,)}  # Read by web/acfun.js.
+    return io.NodeOutput(style, loss, previews, ui=shown)
+
+
+def _connected(socket: str, pictures: list[Tensor | None]) -> list[Tensor]:
+    found = [batch for batch in pictures if batch is not None]
+    if not found:
+        raise ACFunError(f"The socket {socket} brings nothing. Connect an IMAGE output.")
+    return found
+
+
+def _single(socket: str, values: list[Any]) -> Any:
+    """Return the one value of an input; a list of equal ones is taken for one."""
+    if not values:
+        raise ACFunError(f"The socket {socket} brings an empty list. Connect one {socket}.")
+    first = values[0]
+    plain = isinstance(first, str | float | int)
+    if any(value != first if plain else value is not first for value in values):
+        raise ACFunError(
+            f"The socket {socket} brings a list of {len(values)} that differ, and all pictures "
+            f"together train one style. Connect one {socket}."
+        )
+    return first

@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from acfun_ops.diffusers_backbone import DiffusersBackbone, load_pipeline
-from acfun_ops.drawing import draw_latent
+from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone, load_pipeline
+from acfun_ops.drawing.drawing import Guidance, draw_latents
+from acfun_ops.method.diffusion import noise_at, sampling_sigmas
 
 from .captions import describe
 from .drawings import SEED, draw_set, training_drawings
@@ -86,7 +87,9 @@ def draw(
     shape = (count, backbone.unet.config.in_channels, *[backbone.unet.config.sample_size] * 2)
     noise = torch.randn(shape, generator=generator)
     styled, plain = (backbone.encode_prompt(text, "S*", {}) for text in (prompt, ""))
-    latents = draw_latent(backbone, torch.float32, noise, steps, styled, plain, guidance)
+    sigmas = sampling_sigmas(backbone.sigmas, steps)
+    prompts = Guidance(styled, plain, guidance)
+    latents = draw_latents(backbone, noise_at(sigmas[0], noise), sigmas, prompts)
     return backbone.decode_latents(latents)
 
 

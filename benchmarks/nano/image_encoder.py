@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from acfun_ops.vision_encoding import CLIP_MEAN, CLIP_STD
+from acfun_ops.backbones.vision_encoding import CLIP_MEAN, CLIP_STD
 
 WIDTH = 96
 BATCH = 128

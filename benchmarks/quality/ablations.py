@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from acfun_ops.concrete_fusion import PartStrengths
-from acfun_ops.train_config import TrainConfig
+from acfun_ops.method.concrete_fusion import PartStrengths
+from acfun_ops.training.config import TrainConfig
 
 from .bench import Expectation, Row, Section
 from .lora_peer import DreamBoothLora

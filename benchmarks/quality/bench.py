@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from acfun_ops.diffusers_backbone import DiffusersBackbone
+from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 
 from .pairs import Drawn, Method, Pair, Sampling
 

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from acfun_ops.diffusers_backbone import DiffusersBackbone
+from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from benchmarks.nano.held_out import held_out_pair
 
 from .ablations import OURS, Setting, ablation_row, our_row

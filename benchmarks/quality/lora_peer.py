@@ -9,8 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from acfun_ops.backbone import Context
-from acfun_ops.diffusers_backbone import DiffusersBackbone
+from acfun_ops.backbones.backbone import Context
+from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.errors import ACFunError
 
 from .pairs import STYLE_WORD, Pair, Sampling

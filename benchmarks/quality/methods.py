@@ -11,21 +11,22 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from acfun_ops import alignment, diffusion, training
-from acfun_ops.backbone import Context, InsertPoint
-from acfun_ops.concrete_fusion import (
+from acfun_ops.backbones.backbone import Context, InsertPoint
+from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
+from acfun_ops.method import alignment
+from acfun_ops.method.concrete_fusion import (
     FULL_STRENGTH,
     InsertAt,
     PartStrengths,
     attached,
     part_of,
 )
-from acfun_ops.diffusers_backbone import DiffusersBackbone
 from acfun_ops.prompts import has_pseudo_word
-from acfun_ops.style_file import load_style, save_style
-from acfun_ops.train_config import TrainConfig
-from acfun_ops.training import fit
-from acfun_ops.training_events import TrainPictures
+from acfun_ops.style.style_file import load_style, save_style
+from acfun_ops.training import fit as training
+from acfun_ops.training.config import TrainConfig
+from acfun_ops.training.events import TrainPictures
+from acfun_ops.training.fit import fit
 
 from .pairs import STYLE_WORD, Pair, Sampling
 from .sampling import draw_from_noise
@@ -129,8 +130,8 @@ def undone(variant: Variant) -> Iterator[None]:
             alone. The others change nothing here.
     """
     changes = {
-        "independent levels": (training, "draw_sigma", _independent_sigma),
-        "white noise": (diffusion, "NOISE_OFFSET", 0.0),
+        "independent levels": (training, "sample_sigma", _independent_sigma),
+        "white noise": (alignment, "NOISE_OFFSET", 0.0),
         "no colour pull": (alignment, "COLOUR_PULL", 0.0),
     }
     if variant not in changes:
@@ -140,8 +141,8 @@ def undone(variant: Variant) -> Iterator[None]:
         yield
 
 
-def _independent_sigma(sigmas: Tensor, step: int, generator: torch.Generator) -> Tensor:
-    return sigmas[int(torch.randint(len(sigmas), (), generator=generator))]
+def _independent_sigma(sigmas: Tensor, step: int, generator: torch.Generator) -> float:
+    return float(sigmas[int(torch.randint(len(sigmas), (), generator=generator))])
 
 
 class PartialBackbone:
@@ -204,9 +205,12 @@ class PartialBackbone:
             self._plain = context.tokens
         return context
 
-    def denoise(self, noisy: Tensor, sigma: Tensor, context: Context) -> Tensor:
+    def denoise(self, noisy: Tensor, sigma: float, context: Context) -> Tensor:
         """See Backbone."""
-        is_fused = self._prompt is not None and context.tokens is not self._plain
-        if self._variant == "no residual" and is_fused:
-            context = Context(context.tokens - self._prompt, context.pooled)
+        if self._variant == "no residual" and self._prompt is not None:
+            bare = context.tokens - self._prompt
+            if self._plain is not None:  # Guidance denoises the empty prompt in the same batch.
+                is_plain = (context.tokens == self._plain).flatten(1).all(dim=1)
+                bare = torch.where(is_plain[:, None, None], context.tokens, bare)
+            context = Context(bare, context.pooled)
         return self._backbone.denoise(noisy, sigma, context)

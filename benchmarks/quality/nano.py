@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acfun_ops.diffusers_backbone import load_pipeline
-from acfun_ops.train_config import TrainConfig
+from acfun_ops.backbones.diffusers_backbone import load_pipeline
+from acfun_ops.training.config import TrainConfig
 from benchmarks.nano.captions import describe
 from benchmarks.nano.held_out import HeldOutPair, held_out_pairs
 from benchmarks.nano.labels import attributes_of

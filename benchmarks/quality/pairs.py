@@ -7,7 +7,7 @@ from typing import ClassVar, Protocol, TypeVar
 
 from torch import Tensor
 
-from acfun_ops.diffusers_backbone import DiffusersBackbone
+from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.errors import ACFunError
 from acfun_ops.images import picture_hash
 from acfun_ops.prompts import has_pseudo_word

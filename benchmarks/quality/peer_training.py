@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from acfun_ops.backbone import Backbone, Context
-from acfun_ops.diffusers_backbone import DiffusersBackbone
-from acfun_ops.diffusion import add_noise, draw_sigma, prediction_weight
+from acfun_ops.backbones.backbone import Backbone, Context
+from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.errors import ACFunError
-from acfun_ops.style_file import write_whole
+from acfun_ops.method.diffusion import add_noise, prediction_weight, sample_sigma
+from acfun_ops.style.whole_files import write_whole
 
 from .pairs import STYLE_WORD
 
@@ -35,7 +35,7 @@ class Lesson:
 
 def noise_loss(backbone: Backbone, lesson: Lesson, step: int, generator: torch.Generator) -> Tensor:
     """Return the squared error of the model's own prediction at a step's noise level, a scalar."""
-    sigma = draw_sigma(backbone.sigmas, step, generator)
+    sigma = sample_sigma(backbone.sigmas.cpu(), step, generator)
     noise = torch.randn(lesson.latent.shape, generator=generator).to(backbone.device)
     with backbone.autocast(backbone.compute_dtype):
         denoised = backbone.denoise(add_noise(lesson.latent, noise, sigma), sigma, lesson.encode())

@@ -7,11 +7,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from acfun_ops.abstract_fusion import AbstractFusion
-from acfun_ops.alignment import restyle
-from acfun_ops.backbone import Context
-from acfun_ops.diffusers_backbone import DiffusersBackbone
+from acfun_ops.backbones.backbone import Context
+from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.images import prepare_pictures
+from acfun_ops.method.abstract_fusion import AbstractFusion
+from acfun_ops.method.alignment import restyle
 
 from .pairs import STYLE_WORD, LearnsNothing, Pair, Sampling
 from .peer_training import (

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from acfun_ops.diffusers_backbone import load_pipeline
+from acfun_ops.backbones.diffusers_backbone import load_pipeline
+from acfun_ops.cli.picture_files import read_picture
 from acfun_ops.errors import ACFunError
 from acfun_ops.images import prepare_pictures
-from acfun_ops.picture_files import read_picture
-from acfun_ops.train_config import TrainConfig
+from acfun_ops.training.config import TrainConfig
 
 from .ablations import OURS, PAPER, PAPER_STEPS, PEERS, papers_config
 from .bench import Bench, Figure, Row, Section

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from acfun_ops.picture_files import read_picture, write_picture
-from acfun_ops.style_file import write_whole
+from acfun_ops.cli.picture_files import read_picture, write_picture
+from acfun_ops.style.whole_files import write_whole
 
 from .bench import Bench, Row, description
 from .pairs import Drawn

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from acfun_ops.backbone import Backbone, Context
-from acfun_ops.diffusion import add_noise, sample_euler, sampling_sigmas
-from acfun_ops.drawing import draw_latent, guided_denoiser
+from acfun_ops.backbones.backbone import Backbone, Context
+from acfun_ops.drawing.drawing import Guidance, draw_latents
 from acfun_ops.images import prepare_pictures
+from acfun_ops.method.diffusion import add_noise, noise_at, sampling_sigmas
 
 from .pairs import STYLE_WORD, Sampling
 
@@ -22,16 +22,11 @@ def draw_from_noise(
     backbone: Backbone, context: Context, noise: Tensor, sampling: Sampling
 ) -> Tensor:
     """Return pictures ``(n, s, s, 3)`` drawn from noise ``(n, c, h, w)``."""
-    latents = draw_latent(
-        backbone,
-        backbone.compute_dtype,
-        noise,
-        sampling.steps,
-        context,
-        _plain(backbone, sampling),
-        sampling.guidance,
+    sigmas = sampling_sigmas(backbone.sigmas, sampling.steps)
+    guidance = Guidance(context, _plain(backbone, sampling), sampling.guidance)
+    return backbone.decode_latents(
+        draw_latents(backbone, noise_at(sigmas[0], noise), sigmas, guidance)
     )
-    return backbone.decode_latents(latents)
 
 
 @torch.no_grad()
@@ -58,17 +53,14 @@ def redraw(
     """
     done = max(1, round(strength * sampling.steps))
     sigmas = sampling_sigmas(backbone.sigmas, sampling.steps)[-done - 1 :]
-    dtype, plain = backbone.compute_dtype, _plain(backbone, sampling)
-    denoise = guided_denoiser(backbone, dtype, context, plain, sampling.guidance)
     noise = noise.to(backbone.device)
     start = add_noise(latent, noise, sigmas[0])
     if inverted:
-        with backbone.autocast(dtype):
+        with backbone.autocast(backbone.compute_dtype):
             clean = backbone.denoise(start, sigmas[0], context).float()
         start = add_noise(latent, (start - clean) / sigmas[0], sigmas[0])
-    # The sampler scales what it starts from as noise; here it is a noisy picture already.
-    unscaled = start / torch.sqrt(1 + sigmas[0] ** 2)
-    return backbone.decode_latents(sample_euler(denoise, unscaled, sigmas))
+    guidance = Guidance(context, _plain(backbone, sampling), sampling.guidance)
+    return backbone.decode_latents(draw_latents(backbone, start, sigmas, guidance))
 
 
 def _plain(backbone: Backbone, sampling: Sampling) -> Context | None:

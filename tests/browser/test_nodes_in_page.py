@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from acfun_ops.train_config import TrainConfig
+from acfun_ops.training.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 PACK_NAME = "acfun"
@@ -43,8 +43,9 @@ def test_fresh_training_node_has_the_defaults(comfy_page):
     widgets = comfy_page.widgets()
     assert "control_after_generate" not in widgets  # It would retrain on every queue.
     defaults = {field: spec.default for field, spec in TrainConfig.__dataclass_fields__.items()}
+    defaults |= {"preset": "as set below", "retrain": False}
     assert widgets == {name: defaults[name] for name in widgets}
-    assert len(widgets) == 12
+    assert len(widgets) == 14
 
 
 def test_page_in_chinese_shows_the_translation(page_server, chromium):
@@ -63,3 +64,20 @@ def test_page_in_chinese_shows_the_translation(page_server, chromium):
     finally:
         page_server.request("/settings", {"Comfy.Locale": "en"})
         page.close()
+
+
+EXECUTED = """(output) => {
+    const detail = { node: String(app.graph._nodes[0].id), output };
+    window.comfyAPI.api.api.dispatchEvent(new CustomEvent('executed', { detail }));
+}"""
+
+
+def test_a_run_from_the_cache_shows_what_the_training_said(comfy_page):
+    comfy_page.place("ACFunTrainStyle")
+    before = comfy_page.widgets()
+    comfy_page.page.evaluate(EXECUTED, {"text": ["Trained <2> steps."], "acfun": [True]})
+    shown = {k: v for k, v in comfy_page.widgets().items() if k not in before}
+    assert list(shown.values()) == ["Trained &lt;2&gt; steps."]
+    comfy_page.page.evaluate(EXECUTED, {"text": ["of another pack"]})
+    assert {k: v for k, v in comfy_page.widgets().items() if k not in before} == shown
+    assert comfy_page.problems() == []

@@ -134,7 +134,9 @@ class ComfyServer(ComfyProcess):
 
     def add_input(self, name: str, image: np.ndarray) -> str:
         """Save an (h, w, 3) uint8 image where LoadImage finds it; return its name."""
-        Image.fromarray(image).save(self.input_dir / name)
+        path = self.input_dir / name
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(image).save(path)
         return name
 
     def _running_listener(self) -> MessageListener:

@@ -23,7 +23,7 @@ import torch
 from comfy_graphs import PromptGraph, node, text_to_image
 from PIL import Image, ImageDraw
 
-from acfun_ops.train_config import TrainConfig
+from acfun_ops.training.config import TrainConfig
 
 if TYPE_CHECKING:
     from comfy_server import ComfyServer

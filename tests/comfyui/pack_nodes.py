@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -19,24 +20,29 @@ from server import PromptServer
 from torch import Tensor
 
 NODE_ID = "node"
+DOING = re.compile(r"Loading |Encoding |step \d")
 Weights = dict[str, Tensor]
 
 
 class PackNodes:
     """Calls the nodes with their defaults for what is not given, in inference mode.
 
-    `texts` holds what the nodes have shown on themselves. Trained styles are kept for the session.
+    `texts` holds each sentence that the nodes have shown on themselves, once a run, without what
+    they were doing. Trained styles are kept for the session.
     """
 
     def __init__(self, pack: ModuleType, comfy: ComfyLibrary) -> None:
-        import acfun_pack.acfun_ops.style_file as style_file
+        import acfun_pack.acfun_ops.style.style as style_module
+        import acfun_pack.acfun_ops.style.style_file as style_file
         import acfun_pack.nodes.style_folder as style_folder
         from acfun_pack.acfun_ops.errors import ACFunError
 
         self.error = ACFunError
         self.style_file = style_file
+        self.style_module = style_module
         self.folder = style_folder
         self.texts: list[str] = []
+        self._shown: list[str] = []
         self.style = cache(self._train_style)
         extension = asyncio.run(pack.comfy_entrypoint())
         nodes = asyncio.run(extension.get_node_list())
@@ -44,7 +50,7 @@ class PackNodes:
         self._comfy = comfy
         # The nodes show their texts through the server, which does not run in this process.
         PromptServer.instance = SimpleNamespace(
-            client_id="test", send_progress_text=lambda text, node_id: self.texts.append(text)
+            client_id="test", send_progress_text=lambda text, node_id: self._hear(text)
         )
 
     def run(self, node_id: str, **inputs: Any) -> tuple[Any, ...]:
@@ -54,8 +60,17 @@ class PackNodes:
         values = {i.id: i.default for i in schema.inputs if getattr(i, "default", None) is not None}
         clone = node.PREPARE_CLASS_CLONE({"hidden_inputs": {io.Hidden.unique_id: NODE_ID}})
         with torch.inference_mode():
-            output = make_locked_method_func(node, "execute", clone)(**values | inputs)
+            given = values | inputs
+            if node.INPUT_IS_LIST:
+                given = {k: v if isinstance(v, list) else [v] for k, v in given.items()}
+            output = make_locked_method_func(node, "execute", clone)(**given)
         return output.args
+
+    def _hear(self, text: str) -> None:
+        lines = text.strip().split("\n")
+        new = [line for line in lines if line and line not in self._shown]
+        self.texts += [line for line in new if not DOING.match(line)]
+        self._shown = lines
 
     def train(self, checkpoint: str = "sd1", **inputs: Any) -> tuple[Any, Any, Any]:
         """Train on a tiny checkpoint; return style, losses and previews."""
@@ -80,6 +95,7 @@ class PackNodes:
             "resolution": 64,
             "preview_every": 0,
             "rank": 8,
+            "retrain": True,
         }
 
     def embed(self, style: Any, clip: Any, text: str, strength: float = 1.0) -> Any:
@@ -94,12 +110,12 @@ class PackNodes:
     def kept_style(self) -> tuple[Any, Path]:
         """Load the style that the last text says was kept; return it and its path."""
         folder = self.folder.style_folder() / "training"
-        path = next(path for path in folder.iterdir() if f"{path}." in self.texts[-1])
+        path = next(path for path in folder.iterdir() if f"/{path.name} (" in self.texts[-1])
         return self.run("ACFunLoadStyle", style_file=f"training/{path.name}")[0], path
 
     def bytes_of(self, style: Any) -> bytes:
         """Return a style's file."""
-        return self.style_file.style_bytes(style)
+        return self.style_module.style_bytes(style)
 
     def _train_style(self, checkpoint: str = "sd1", seed: int = 0) -> Any:
         """Return a style whose every part has been trained, strongly."""

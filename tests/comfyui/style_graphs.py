@@ -24,6 +24,7 @@ TRAINING = {
     "alignment": "staged",
     "precision": "auto",
     "gradient_checkpointing": "auto",
+    "retrain": True,
 }
 ADAPTERS = {
     "strength": 1.0,

@@ -162,9 +162,9 @@ PICTURES = {
 def test_a_useless_picture_is_refused_before_training(acfun, role, case):
     pictures, reason = PICTURES[case]
     acfun.texts.clear()
-    with pytest.raises(acfun.error, match=reason.format(role)):
+    with pytest.raises(acfun.error, match=reason.format(role)) as error:
         acfun.train(**{role: pictures})
-    assert acfun.texts == []
+    assert acfun.texts == [str(error.value)]
 
 
 def test_alpha_grey_and_large_pictures_are_converted(acfun):
@@ -184,7 +184,10 @@ def test_alpha_grey_and_large_pictures_are_converted(acfun):
 @pytest.mark.parametrize(
     ("mask", "reason"),
     [
-        (torch.zeros(1, 64, 64), r"face_mask is empty .*Paint the face or disconnect"),
+        (
+            torch.zeros(1, 64, 64),
+            r"face_mask is empty: Load Image gives a black mask .*Paint the face .*or disconnect",
+        ),
         (torch.ones(2, 64, 64), r"face_mask must hold one mask or one per face photo \(1\)"),
         (torch.full((1, 64, 64), float("nan")), "face_mask holds NaN"),
     ],

@@ -24,8 +24,9 @@ def test_cancelled_and_resumed_equals_never_cancelled(request, models_dir, acfun
     history = server.wait(prompt_id)
     assert failure_text(history) == "Interrupted in node train (ACFunTrainStyle)."
     assert "execution_error" not in dict(history["status"]["messages"])  # What opens a dialog.
-    (text,) = server.messages(history).texts("train")
-    path = next(p for p in (server.styles_dir / "training").iterdir() if f"{p}." in text)
+    text = server.messages(history).texts("train")[-1]
+    kept = (server.styles_dir / "training").iterdir()
+    path = next(p for p in kept if f"training/{p.name} (press R" in text)
     steps, cancelled = acfun.style_file.load_style(path).facts.steps, path.read_bytes()
     assert 1 <= steps < MANY_STEPS
     assert f"after step {steps} of {MANY_STEPS}" in text
@@ -35,7 +36,7 @@ def test_cancelled_and_resumed_equals_never_cancelled(request, models_dir, acfun
     graph["load"] = node("ACFunLoadStyle", style_file=f"training/{path.name}")
     graph["train"]["inputs"]["resume_from"] = ["load", 0]
     resumed = server.run(graph)
-    assert server.messages(resumed).texts("train")[0].startswith(f"Trained {steps + 2} steps.")
+    assert server.messages(resumed).texts("train")[-1].startswith(f"Trained {steps + 2} steps.")
     del graph["load"], graph["train"]["inputs"]["resume_from"]
     whole = server.run(graph)
     assert "train" in server.executed_nodes(whole)
@@ -122,20 +123,37 @@ def test_a_damaged_training_state_is_named_and_done_without(acfun, cancelled, ca
     assert "its training state is missing" in acfun.texts[0]
 
 
-def test_a_finished_style_takes_more_steps(acfun):
+def test_a_finished_style_takes_more_steps_from_its_weights_and_says_so(acfun):
     style, _, _ = acfun.train(seed=25, steps=2)
+    assert not acfun.kept_style()[1].with_suffix(".resume").exists()
+    acfun.texts.clear()
     more, losses, _ = acfun.train(seed=25, steps=3, resume_from=style)
-    assert (more.facts.steps, len(losses)) == (3, 3)
-    assert acfun.bytes_of(more) == acfun.bytes_of(acfun.train(seed=25, steps=3)[0])
+    assert (more.facts.steps, len(losses)) == (3, 1)
+    assert "so the optimiser starts anew and steps count from 2" in acfun.texts[0]
 
 
 def test_a_style_with_all_its_steps_comes_back_as_it_was(acfun):
-    style, losses, _ = acfun.train(seed=28, steps=2)
+    style, _, _ = acfun.train(seed=28, steps=2)
     acfun.texts.clear()
-    same, same_losses, _ = acfun.train(seed=28, steps=2, resume_from=style)
-    assert acfun.texts[0] == "resume_from already has 2 steps: raise steps above that to go on."
+    inputs = acfun.train_inputs() | {"seed": 28, "resume_from": style}
+    same, losses, _ = acfun.run("ACFunTrainStyle", **inputs)
+    assert "resume_from already has 2 steps: raise steps above that to go on." in acfun.texts
     assert acfun.bytes_of(same) == acfun.bytes_of(style)
-    assert same_losses == losses
+    assert not isinstance(losses, dict)  # Nothing to plot.
+
+
+def test_old_training_states_are_pruned_and_the_node_says_so(acfun, cancelled, monkeypatch):
+    from acfun_pack.nodes import kept_training
+
+    prune = kept_training.prune_states
+    monkeypatch.setattr(kept_training, "prune_states", lambda *a, **k: prune(*a, **k, limit=1))
+    _, path = cancelled(seed=45)
+    states = list(path.parent.glob("*.resume"))
+    assert states == [path.with_suffix(".resume")]
+    _, other = cancelled(seed=46)
+    assert list(path.parent.glob("*.resume")) == [other.with_suffix(".resume")]
+    assert acfun.texts[-1].endswith("1 old .resume files were deleted to save space.")
+    assert path.exists()
 
 
 def test_a_shorter_training_does_not_overwrite_a_longer_one(acfun):

@@ -65,7 +65,7 @@ def test_the_oldest_comfyui_shows_progress_previews_and_losses(old_server, model
     messages = old_server.messages(history)
     assert messages.progress("train")[-1] == (2, 2)
     assert len(messages.previews()) == 1
-    assert messages.texts("train")[0].startswith("Trained 2 steps. The style is kept at ")
+    assert messages.texts("train")[-1].startswith("Trained 2 steps. It is kept as training/")
     assert len(old_server.images(history, "previews")) == 1
 
 

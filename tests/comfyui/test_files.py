@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 import pickle
+import time
 from pathlib import Path
 
 import folder_paths
 import pytest
 from comfy_graphs import node
+from comfy_server import PromptFailedError
 from pack_nodes import with_facts
 from safetensors.torch import load, save
-from style_graphs import saved_style, styled_graph
+from style_graphs import saved_style, styled_graph, training_graph
 
 
 @pytest.fixture
@@ -157,9 +161,12 @@ def test_a_file_of_absurd_size_is_not_read(acfun, folder, content):
 
 
 def test_a_training_state_is_no_style(acfun, folder):
-    acfun.train(seed=40)
-    (state,) = folder.glob("training/*.resume")
-    assert acfun.folder.style_names() == [f"training/{state.stem}.safetensors"]
+    from acfun_pack.acfun_ops.training.checkpoint import STATE_FILE
+
+    state = folder / "training" / "0123456789abcdef.resume"
+    state.parent.mkdir()
+    state.write_bytes(save({}, {STATE_FILE.key: "{}"}))
+    assert acfun.folder.style_names() == []
     with pytest.raises(acfun.error, match="not made by this pack"):
         load_file(acfun, f"training/{state.name}")
 
@@ -195,6 +202,61 @@ def test_a_folder_from_extra_model_paths_is_used(acfun, folder, tmp_path):
     assert files_below(other) == ["monet_00001_.safetensors"]
     assert files_below(folder) == []
     load_file(acfun, "monet_00001_.safetensors")
+
+
+@pytest.mark.parametrize(
+    "name", ["portraits\\m\u00e9.safetensors", "portraits/me\u0301.safetensors"]
+)
+def test_a_name_of_another_system_finds_its_file(acfun, folder, content, name):
+    (folder / "portraits").mkdir()
+    (folder / "portraits" / "m\u00e9.safetensors").write_bytes(content)
+    node = acfun.nodes["ACFunLoadStyle"]
+    assert node.validate_inputs(name) is True
+    assert node.fingerprint_inputs(name) == hashlib.sha256(content).hexdigest()
+    assert acfun.bytes_of(load_file(acfun, name)) == content
+
+
+@pytest.mark.parametrize("value", [None, 5, {"a": 1}])
+def test_a_style_file_that_is_no_name_gets_a_sentence(acfun, folder, value):
+    refused = acfun.nodes["ACFunLoadStyle"].validate_inputs(value)
+    assert refused == (
+        f"style_file is {json.dumps(value)}; expected the name of a file below models/acfun. "
+        "Choose one from the list."
+    )
+    with pytest.raises(acfun.error, match="style_file is"):
+        load_file(acfun, value)
+    assert acfun.nodes["ACFunLoadStyle"].validate_inputs() is True
+
+
+def test_dates_are_put_in_as_the_page_does(acfun, folder, monkeypatch):
+    moment = time.struct_time((2026, 3, 9, 17, 4, 5, 0, 68, 0))
+    monkeypatch.setattr(time, "localtime", lambda *seconds: moment)
+    save_as(acfun, "%date:yyyy-MM-dd%/monet %date:yy.M.d hh-mm-s%")
+    assert files_below(folder) == ["2026-03-09/monet 26.3.9 17-04-5_00001_.safetensors"]
+    for prefix in ("%date:hh:mm%", "a:b", "%date:yyyy"):
+        with pytest.raises(acfun.error, match="without a colon"):
+            save_as(acfun, prefix)
+
+
+@pytest.mark.parametrize("prefix", ["画" * 78, "Ж" * 118, "x" * 236])
+def test_long_names_of_any_script_are_saved_and_longer_ones_refused(acfun, folder, prefix):
+    save_as(acfun, prefix)
+    assert files_below(folder) == [f"{prefix}_00001_.safetensors"]
+    with pytest.raises(acfun.error, match="could not be made: File name too long"):
+        save_as(acfun, f"{prefix}{prefix[0]}")
+
+
+def test_the_first_folder_that_can_be_written_is_used(acfun, folder, tmp_path):
+    (tmp_path / "file").write_text("stands for a path that cannot be written")
+    closed = tmp_path / "file" / "acfun"
+    folder_paths.folder_names_and_paths["acfun"] = ([str(closed), str(folder)], {".safetensors"})
+    acfun.train(seed=48)
+    save_as(acfun, "monet")
+    assert len(files_below(folder)) == 2
+    folder_paths.folder_names_and_paths["acfun"] = ([str(closed)], {".safetensors"})
+    with pytest.raises(acfun.error, match=r"No folder of models/acfun can be written .*file.acfun"):
+        acfun.train(model=None)  # Refused before anything is looked at.
+    assert "No folder" in acfun.nodes["ACFunSaveStyle"].validate_inputs("monet")
 
 
 @pytest.fixture
@@ -239,5 +301,14 @@ def test_the_server_refuses_names_and_damaged_files(server, models_dir, server_s
 def test_the_server_says_why_it_cannot_save(server, server_style):
     (server.styles_dir / "blocked").write_text("a file where a folder should be")
     error = server.run_failing(save_graph(server_style, "blocked/style"))
-    assert "The folder for 'blocked/style'" in error
+    assert "A style 'blocked/style' in" in error
     assert "could not be made: Not a directory" in error
+
+
+def test_a_bad_name_is_refused_before_a_training_runs_in_the_same_graph(server, models_dir):
+    (server.styles_dir / "file").write_text("a file where a folder should be")
+    graph = training_graph(server, models_dir, seed=47)
+    for prefix in ("a:b", "file/b", "画" * 80, ""):
+        graph["save_style"]["inputs"]["filename_prefix"] = prefix
+        with pytest.raises(PromptFailedError, match="Custom validation failed for node"):
+            server.queue(graph)

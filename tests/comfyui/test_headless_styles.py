@@ -9,14 +9,14 @@ from models_dir import TINY_MODELS, TinyModel
 from pack_nodes import picture
 from stock_nodes import encode, equal_conditioning
 
-from acfun_ops.applied_style import Drawing, draw_picture
-from acfun_ops.concrete_fusion import attached
-from acfun_ops.diffusers_backbone import load_pipeline
-from acfun_ops.diffusers_unet import insert_points
-from acfun_ops.style_file import load_style, save_style
-from acfun_ops.train_config import TrainConfig
-from acfun_ops.training import fit
-from acfun_ops.training_events import TrainPictures
+from acfun_ops.backbones.diffusers_backbone import load_pipeline
+from acfun_ops.backbones.diffusers_unet import insert_points
+from acfun_ops.drawing.applied_style import Drawing, draw_picture
+from acfun_ops.method.concrete_fusion import attached
+from acfun_ops.style.style_file import load_style, save_style
+from acfun_ops.training.config import TrainConfig
+from acfun_ops.training.events import TrainPictures
+from acfun_ops.training.fit import fit
 
 PROMPT = "A painting of a woman in S* style, by the sea"
 SIGMA = 2.0

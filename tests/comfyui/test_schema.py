@@ -28,7 +28,12 @@ NODES = {
             "precision": "auto",
             "gradient_checkpointing": "auto",
         },
-        {"face_mask": "MASK", "resume_from": "ACFUN_STYLE"},
+        {
+            "face_mask": "MASK",
+            "resume_from": "ACFUN_STYLE",
+            "preset": "as set below",
+            "retrain": False,
+        },
         {"style": "ACFUN_STYLE", "loss": "LOSS_MAP", "previews": "IMAGE"},
     ),
     "ACFunApplyEmbedding": (
@@ -134,12 +139,18 @@ def test_every_node_input_and_output_explains_itself(described):
         assert all(len(tooltip) > 5 for tooltip in info["output_tooltips"]), name
 
 
+def test_search_finds_every_node_by_what_people_look_for(server):
+    for name, info in server.object_info().items():
+        if info["category"] == "ACFun":
+            assert {"face style", "stylize", "style transfer"} <= set(info["search_aliases"]), name
+
+
 def test_only_save_is_an_output_node(described):
     assert [name for name, info in described.items() if info["output_node"]] == ["ACFunSaveStyle"]
 
 
 def test_the_training_options_default_to_what_the_method_defaults_to(acfun):
-    from acfun_pack.acfun_ops.train_config import TrainConfig
+    from acfun_pack.acfun_ops.training.config import TrainConfig
 
     for name, value in NODES["ACFunTrainStyle"][1].items():
         if not isinstance(value, str) or not value.isupper():

@@ -16,9 +16,9 @@ PROMPT = "A painting of a person in S* style"
 
 @pytest.fixture(autouse=True)
 def quick_previews(acfun, monkeypatch):
-    from acfun_pack.acfun_ops import training
+    from acfun_pack.acfun_ops.training import previews
 
-    monkeypatch.setattr(training, "PREVIEW_STEPS", 2)
+    monkeypatch.setattr(previews, "PREVIEW_STEPS", 2)
 
 
 @pytest.fixture(scope="module")
@@ -222,11 +222,11 @@ def test_precision_is_what_the_unet_computes_in(acfun, models, precision, dtype)
     assert style.facts.settings["precision"] == dtype
 
 
-def test_previews_come_every_so_many_steps_and_at_the_end(acfun):
+def test_previews_come_early_every_so_many_steps_and_at_the_end(acfun):
     style, losses, previews = acfun.train(steps=3, preview_every=2)
-    assert previews.shape == (2, 64, 64, 3)
+    assert previews.shape == (3, 64, 64, 3)
     assert 0 <= previews.min() < previews.max() <= 1
-    assert not torch.equal(previews[0], previews[1])
+    assert not torch.equal(previews[0], previews[2])
     without, same_losses, blocked = acfun.train(steps=3, preview_every=0)
     assert isinstance(blocked, ExecutionBlocker)
     assert blocked.message is None  # Blocks what follows, silently.
@@ -275,7 +275,9 @@ def test_the_first_step_sees_what_ksampler_would_pass(acfun, comfy, checkpoint):
     for row in trained[0]["context"]:
         assert torch.allclose(row, sampled[0]["context"][0], atol=1e-3)
     assert (trained[0]["y"] is None) == (checkpoint != "sdxl")
-    if checkpoint == "sdxl":
+    if checkpoint == "sdxl":  # Told the size that the style will be drawn at, not 64.
+        pooled = positive[0][1]["pooled_output"]
+        y = model.model.encode_adm(pooled_output=pooled, width=1024, height=1024, device="cpu")
         for row in trained[0]["y"]:
-            assert torch.allclose(row, sampled[0]["y"][0], atol=1e-3)
+            assert torch.allclose(row, y[0], atol=1e-3)
     assert trained[0]["sigma"].unique().numel() == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
 
 import numpy as np
 import pytest
@@ -25,14 +25,17 @@ def test_progress_previews_losses_and_the_place_of_the_style_are_shown(server, g
     assert progress[-1] == (3, 3)
     assert {total for _, total in progress} == {3}
     assert [done for done, _ in progress] == sorted(done for done, _ in progress)
-    assert len(messages.previews()) == 2
+    assert len(messages.previews()) == 3
     pictures = server.images(history, "previews")
-    assert [picture.shape for picture in pictures] == [(64, 64, 3)] * 2
-    assert not np.array_equal(pictures[0], pictures[1])
+    assert [picture.shape for picture in pictures] == [(64, 64, 3)] * 3
+    assert not np.array_equal(pictures[0], pictures[2])
     assert server.images(history, "plot")[0].std() > 1
-    (text,) = messages.texts("train")
-    kept = Path(text.removeprefix("Trained 3 steps. The style is kept at ").removesuffix("."))
-    assert kept.parent == server.styles_dir / "training"
+    texts = messages.texts("train")
+    assert "Loading the models." in texts
+    assert any(re.fullmatch(r"step \d of 3, loss \d\.\d{4}.*", text) for text in texts)
+    assert history["outputs"]["train"]["text"] == [texts[-1]]
+    name = re.fullmatch(r"Trained 3 steps\. It is kept as (.*) \(press R to list it\)\.", texts[-1])
+    kept = server.styles_dir / name[1]
     path = saved_style(history)
     assert path.parent == server.styles_dir
     assert path.read_bytes() == kept.read_bytes()
@@ -140,3 +143,50 @@ def test_a_crash_of_a_later_node_leaves_the_style_on_disk(server, models_dir, gr
     assert "ACFunApplyAdapters" in error
     kept = set((server.styles_dir / "training").iterdir()) - before
     assert sorted(path.suffix for path in kept) == [".resume", ".safetensors"]
+
+
+def several_pictures(server, folder):
+    for number, (height, width) in enumerate(((64, 64), (80, 64), (64, 96))):
+        pixels = np.random.default_rng(number).integers(
+            0, 256, (height // 8, width // 8, 3), np.uint8
+        )
+        server.add_input(f"{folder}/{number}.png", pixels.repeat(8, axis=0).repeat(8, axis=1))
+
+
+@pytest.mark.parametrize("fixture", ["server"])
+def test_a_list_of_pictures_trains_one_style(request, models_dir, fixture):
+    server = request.getfixturevalue(fixture)
+    several_pictures(server, "ds")
+    graph = training_graph(server, models_dir, seed=15)
+    graph["several"] = node("LoadImageDataSetFromFolder", folder="ds")
+    graph["train"]["inputs"]["style_image"] = ["several", 0]
+    history = server.run(graph)
+    texts = server.messages(history).texts("train")
+    assert len([text for text in texts if "Trained 2 steps." in text]) == 1
+    assert "style pictures: 3 and face photos: 1" in texts[-1]
+    assert "style_image (2 of 3) is cut to the centred square" in texts[-1]
+    assert len(history["outputs"]["save_style"]["text"]) == 1
+
+
+def test_a_finished_style_is_taken_after_a_restart_unless_retrain_is_on(server, graph):
+    graph["train"]["inputs"] |= {"seed": 16, "retrain": False}
+    first = saved_style(server.run(graph)).read_bytes()
+    server.forget()
+    again = server.run(graph)
+    text = server.messages(again).texts("train")[-1]
+    assert "trained before on the same pictures, settings and models" in text
+    assert again["outputs"]["train"]["text"] == [text]
+    assert saved_style(again).read_bytes() == first
+    graph["train"]["inputs"]["retrain"] = True
+    assert "Trained 2 steps." in server.messages(server.run(graph)).texts("train")[-1]
+
+
+def test_an_error_stands_on_the_node_and_goes_with_the_next_run(server, graph):
+    graph["train"]["inputs"] |= {"seed": 17, "prompt": "no style word"}
+    prompt_id = server.queue(graph)
+    failed = server.messages(server.wait(prompt_id)).texts("train")
+    assert "does not name the style" in failed[-1]
+    graph["train"]["inputs"]["prompt"] = TRAINING["prompt"]
+    texts = server.messages(server.run(graph)).texts("train")
+    assert texts[0].strip() == ""
+    assert all("does not name" not in text for text in texts)

@@ -103,7 +103,7 @@ def test_a_full_disk_does_not_cost_a_finished_training(acfun, monkeypatch):
 
 
 def test_the_weights_are_kept_every_so_many_steps(acfun, model, monkeypatch):
-    from acfun_pack.nodes import train
+    from acfun_pack.acfun_ops.training import reporting
 
     seen = []
 
@@ -114,6 +114,6 @@ def test_the_weights_are_kept_every_so_many_steps(acfun, model, monkeypatch):
 
     for path in acfun.folder.style_folder().glob("training/*"):
         path.unlink()
-    monkeypatch.setattr(train, "KEEP_EVERY", 2)
+    monkeypatch.setattr(reporting, "KEEP_EVERY", 2)
     acfun.train(model=faulty(model, look, calls=(3, 4)), seed=37, steps=4)
     assert seen == [2, 2]

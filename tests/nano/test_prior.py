@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from acfun_ops.diffusers_backbone import load_pipeline
+from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from benchmarks.nano import gate
 from benchmarks.nano.reader import load_reader
 

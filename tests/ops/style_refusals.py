@@ -7,7 +7,8 @@ import torch
 from tiny_styles import sample_style
 
 from acfun_ops.errors import ACFunError
-from acfun_ops.style_file import Style, StyleFacts, load_style, style_bytes
+from acfun_ops.style.style import Style, StyleFacts, style_bytes
+from acfun_ops.style.style_file import load_style
 
 NAME = "my style.safetensors"
 WHOLE = style_bytes(sample_style())

@@ -114,10 +114,12 @@ def test_unusable_pictures_are_refused_by_name(pictures, message):
 PHOTO = torch.zeros(2, 96, 64, 3)
 
 
-@pytest.mark.parametrize("shape", [(96, 64), (1, 96, 64), (2, 96, 64), (10, 7), (2, 300, 100)])
+@pytest.mark.parametrize(
+    "shape", [(96, 64), (1, 96, 64), (2, 96, 64), (10, 7), (2, 300, 100), (2, 1, 9, 9)]
+)
 def test_mask_of_any_size_has_mean_one(shape, generator):
     mask = prepare_mask(torch.rand(shape, generator=generator), PHOTO, 8)
-    assert mask.shape == (2 if len(shape) == 3 and shape[0] == 2 else 1, 1, 8, 8)
+    assert mask.shape == (2, 1, 8, 8)
     assert torch.allclose(mask.mean(dim=(1, 2, 3)), torch.ones(len(mask)))
     assert mask.min() >= 0
 
@@ -148,11 +150,11 @@ def outside_crop():
         (torch.zeros(96, 64), "empty inside the centred square"),
         (torch.stack([torch.ones(96, 64), torch.zeros(96, 64)]), "empty inside"),
         (outside_crop(), "Paint the face or disconnect the mask"),
-        (torch.ones(3, 96, 64), r"one per face photo \(2\); found shape \(3, 96, 64\)"),
-        (torch.ones(1, 1, 96, 64), r"found shape \(1, 1, 96, 64\)"),
-        (torch.ones(64), r"found shape \(64,\)"),
-        (torch.ones(0, 96, 64), r"found shape \(0, 96, 64\)"),
-        (torch.ones(2, 0, 64), r"found shape \(2, 0, 64\)"),
+        (torch.ones(3, 96, 64), r"one per face photo \(2\); found 3"),
+        (torch.ones(1, 2, 96, 64), r"\(batch, height, width\); found \(1, 2, 96, 64\)"),
+        (torch.ones(64), r"found \(64,\)"),
+        (torch.ones(0, 96, 64), r"is empty: it has the shape \(0, 96, 64\)"),
+        (torch.ones(2, 0, 64), r"is empty: it has the shape \(2, 0, 64\)"),
         (torch.full((96, 64), float("nan")), "NaN or infinite values"),
     ],
 )

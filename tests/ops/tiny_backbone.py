@@ -16,10 +16,10 @@ from tiny_unet import ATTENTIONS, RESBLOCKS, TinyUNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from acfun_ops.backbone import Context, InsertPoint
-from acfun_ops.concrete_fusion import InsertAt
-from acfun_ops.diffusion import Prediction
-from acfun_ops.errors import ACFunError
+from acfun_ops.backbones.backbone import Context, InsertPoint
+from acfun_ops.errors import ACFunError, is_out_of_memory
+from acfun_ops.method.concrete_fusion import InsertAt
+from acfun_ops.method.diffusion import Prediction
 
 TOKENS, WIDTH, IMAGE_WIDTH, VOCABULARY = 8, 16, 24, 64
 SIDE = 64
@@ -32,13 +32,15 @@ class Faults:
     memory_at: from this call on memory runs out in the U-Net, unless it is checkpointed.
     memory_in_backward: it then runs out half-way through the backward pass instead. nan_at: this
     call returns NaN. bad_gradient_at: this call's gradient is infinite, its result is not.
-    memory_in_previews: it runs out in any call without gradients.
+    bad_gradient_from: as all from this one on are, 0 is none. memory_in_previews: memory runs out
+    in any call without gradients.
     """
 
     memory_at: int | None = None
     memory_in_backward: bool = False
     nan_at: int | None = None
     bad_gradient_at: int | None = None
+    bad_gradient_from: int = 0
     memory_in_previews: bool = False
 
 
@@ -138,10 +140,13 @@ class TinyBackbone:
         widths = RESBLOCKS if resblocks else ATTENTIONS
         return {name: InsertPoint(modules[name], widths[name]) for name in modules}
 
-    def denoise(self, noisy: Tensor, sigma: Tensor, context: Context) -> Tensor:
+    def preview(self, latents: Tensor) -> Tensor:
+        return self.decode_latents(latents)
+
+    def denoise(self, noisy: Tensor, sigma: float, context: Context) -> Tensor:
         self._fail_for_memory()
-        scale = 1 / torch.sqrt(1 + sigma**2)
-        predicted = self.unet(noisy * scale, sigma.log(), context.tokens, context.pooled).float()
+        scale, level = 1 / math.sqrt(1 + sigma**2), torch.tensor(sigma).log()
+        predicted = self.unet(noisy * scale, level, context.tokens, context.pooled).float()
         if self.prediction == "noise":
             # Untrained, this U-Net would never learn what any trained one does: to hand noise on.
             return self._poisoned(noisy - sigma * (predicted + noisy * scale))
@@ -157,6 +162,9 @@ class TinyBackbone:
             yield
         finally:
             self.unet.checkpointed = False
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return is_out_of_memory(error)
 
     def _fail_for_memory(self) -> None:
         faults = self.faults
@@ -175,7 +183,8 @@ class TinyBackbone:
     def _poisoned(self, denoised: Tensor) -> Tensor:
         if not torch.is_grad_enabled():
             return denoised
-        if self.calls == self.faults.bad_gradient_at:
+        start = self.faults.bad_gradient_from
+        if self.calls == self.faults.bad_gradient_at or 0 < start <= self.calls:
             denoised.register_hook(lambda gradient: gradient * math.inf)
         return denoised * math.nan if self.calls == self.faults.nan_at else denoised
 

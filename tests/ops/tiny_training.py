@@ -8,11 +8,11 @@ import torch
 from tiny_backbone import TinyBackbone
 from torch import Tensor
 
-from acfun_ops.resume_file import TrainState
-from acfun_ops.style_file import Style, style_bytes
-from acfun_ops.train_config import TrainConfig
-from acfun_ops.training import fit
-from acfun_ops.training_events import Event, StepEvent, TrainPictures, TrainResult
+from acfun_ops.style.style import Style, style_bytes
+from acfun_ops.training.checkpoint import TrainState
+from acfun_ops.training.config import TrainConfig
+from acfun_ops.training.events import Event, SamplingEvent, StepEvent, TrainPictures, TrainResult
+from acfun_ops.training.fit import fit
 
 SMALL: dict[str, Any] = {
     "steps": 6,
@@ -26,14 +26,15 @@ SMALL: dict[str, Any] = {
 
 
 class Recorder:
-    """Keeps every event; asks to stop at a step or at the first event of a kind."""
+    """Keeps all events but sampling steps; asks to stop at a step or at the first of a kind."""
 
     def __init__(self, stop_at: int | None = None, stop_on: type | None = None) -> None:
         self.events: list[Event] = []
         self.stop_at, self.stop_on = stop_at, stop_on
 
     def __call__(self, event: Event) -> bool:
-        self.events.append(event)
+        if not isinstance(event, SamplingEvent):
+            self.events.append(event)
         if self.stop_on is not None:
             return isinstance(event, self.stop_on)
         return isinstance(event, StepEvent) and event.step == self.stop_at

@@ -21,7 +21,7 @@ def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def backbone(pipeline_folder: Path):
-    from acfun_ops.diffusers_backbone import load_pipeline
+    from acfun_ops.backbones.diffusers_backbone import load_pipeline
 
     return load_pipeline(pipeline_folder)
 

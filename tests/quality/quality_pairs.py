@@ -9,7 +9,7 @@ import torch
 from tiny_backbone import TinyBackbone
 from torch import Tensor
 
-from acfun_ops.style_file import write_whole
+from acfun_ops.style.whole_files import write_whole
 from benchmarks.quality.bench import Bench, Figure
 from benchmarks.quality.pairs import Drawn, Pair, Sampling
 

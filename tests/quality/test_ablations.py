@@ -2,7 +2,7 @@
 
 import pytest
 
-from acfun_ops.train_config import TrainConfig
+from acfun_ops.training.config import TrainConfig
 from benchmarks.quality.ablations import (
     LENGTHS,
     OURS,

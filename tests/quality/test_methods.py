@@ -7,13 +7,13 @@ import pytest
 import torch
 from quality_pairs import drawn_pair
 
-from acfun_ops import training
-from acfun_ops.backbone import Context
-from acfun_ops.concrete_fusion import PartStrengths, part_of
-from acfun_ops.diffusion import sampling_sigmas
+from acfun_ops.backbones.backbone import Context
 from acfun_ops.errors import ACFunError
-from acfun_ops.style_file import load_style
-from acfun_ops.train_config import TrainConfig
+from acfun_ops.method.concrete_fusion import PartStrengths, part_of
+from acfun_ops.method.diffusion import sampling_sigmas
+from acfun_ops.style.style_file import load_style
+from acfun_ops.training import fit as training
+from acfun_ops.training.config import TrainConfig
 from benchmarks.quality import lora_peer, peers
 from benchmarks.quality.lora_peer import DreamBoothLora
 from benchmarks.quality.methods import Acfun, PartialBackbone, undone
@@ -195,7 +195,7 @@ def test_independent_levels_are_drawn_from_the_whole_schedule():
     generator = torch.Generator().manual_seed(0)
     schedule = torch.arange(10.0)
     with undone("independent levels"):
-        drawn = [float(training.draw_sigma(schedule, 0, generator)) for _ in range(300)]
+        drawn = [float(training.sample_sigma(schedule, 0, generator)) for _ in range(300)]
     assert set(drawn) == set(schedule.tolist())
 
 

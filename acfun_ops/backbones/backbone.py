@@ -1,0 +1,121 @@
+"""What training needs of a diffusion model; each framework brings its own Backbone."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from ..method.concrete_fusion import InsertAt
+from ..method.diffusion import Prediction
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_FAMILIES = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
+
+
+def family_of(context_width: int) -> str:
+    """Return the family of a U-Net by the width of the prompt embeddings that it takes."""
+    return _FAMILIES.get(context_width, "custom")
+
+
+@dataclass(frozen=True)
+class InsertPoint:
+    """A block that an insert can hang on."""
+
+    module: nn.Module
+    """Its output is the block's residual branch."""
+    channels: int
+    """c of that output."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """An encoded prompt, or one for each latent of a batch."""
+
+    tokens: Tensor
+    """``(1, t, d)`` or ``(b, t, d)``, the U-Net's cross-attention context."""
+    pooled: Tensor | None = None
+    """``(1, p)`` or ``(b, p)`` for SDXL."""
+
+
+class Backbone(Protocol):
+    """A frozen text-to-image model with a U-Net; none of its weights ever requires a gradient."""
+
+    @property
+    def family(self) -> str:
+        """The base family: "sd1", "sd2", "sdxl", or "custom" for another context width."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the checkpoint, hex; equal for the same weights."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the U-Net computes."""
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """What the U-Net computes in when precision is "auto"."""
+
+    @property
+    def prediction(self) -> Prediction:
+        """What the U-Net predicts."""
+
+    @property
+    def sigmas(self) -> Tensor:
+        """The rising noise schedule ``(t,)``, float32, on ``device``."""
+
+    @property
+    def native_side(self) -> int:
+        """The picture side in pixels that the model was made for."""
+
+    def encode_pictures(self, pictures: Tensor) -> Tensor:
+        """Encode RGB squares ``(b, s, s, 3)`` in [0, 1] to U-Net latents ``(b, c, h, w)``."""
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Decode U-Net latents ``(b, c, h, w)`` to pictures ``(b, s, s, 3)`` in [0, 1]."""
+
+    def preview(self, latents: Tensor) -> Tensor:
+        """Return a quick look at U-Net latents ``(1, c, h, w)``: ``(1, s, s, 3)`` in [0, 1], CPU.
+
+        It may be coarser than :meth:`decode_latents` and must not displace the U-Net for long.
+        """
+
+    def style_tokens(self, pictures: Tensor) -> Tensor:
+        """Return CLIP image patch tokens (penultimate layer) ``(b, n, di)`` of RGB squares."""
+
+    def word_vectors(self, word: str) -> dict[str, Tensor]:
+        """Return a word's mean token embedding ``(d,)`` in each text encoder, by encoder name.
+
+        Raises:
+            ACFunError: the word has no tokens.
+        """
+
+    def encode_prompt(
+        self, prompt: str, pseudo_word: str, vectors: Mapping[str, Tensor]
+    ) -> Context:
+        """Encode a prompt, differentiably in the pseudo-word's vectors, wherever it stands."""
+
+    def insert_points(self, where: InsertAt) -> dict[str, InsertPoint]:
+        """Return the blocks for inserts by canonical LDM name (``input_blocks.1.0``)."""
+
+    def denoise(self, noisy: Tensor, sigma: float, context: Context) -> Tensor:
+        """Return clean latents for ``noisy = latent + sigma * noise``, ``(b, c, h, w)``, float32.
+
+        A context's batch of one serves the whole batch. Differentiable in the context and in
+        whatever is hooked onto the insert points.
+        """
+
+    def autocast(self, dtype: torch.dtype) -> AbstractContextManager[None]:
+        """While active, the U-Net computes in ``dtype``."""
+
+    def gradient_checkpointing(self) -> AbstractContextManager[None]:
+        """While active, U-Net blocks are recomputed in the backward pass to save memory."""
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Tell whether an error means that memory ran out, so that work can go on after it.
+
+        Where the framework reports such errors late, what is still pending is discarded.
+        """

@@ -1,0 +1,295 @@
+"""The Backbone on a local diffusers pipeline of the SD1.x, SD2.x or SDXL family."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import (
+    AutoencoderDC,
+    AutoencoderKL,
+    AutoencoderTiny,
+    DDPMScheduler,
+    UNet2DConditionModel,
+)
+from einops import rearrange
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from ..errors import ACFunError, first_line, is_out_of_memory
+from ..method.concrete_fusion import InsertAt
+from ..method.diffusion import Prediction
+from ..prompts import has_pseudo_word
+from .backbone import Context, InsertPoint, family_of
+from .diffusers_unet import check_unet, check_widths, checkpointed_blocks, insert_points
+from .pipeline_folder import PipelineParts, check_folder, read_json, weights_variant
+from .prompt_encoding import text_encoders
+from .vision_encoding import VisionEncoder, load_vision_encoder
+
+VAES = {kind.__name__: kind for kind in (AutoencoderKL, AutoencoderTiny, AutoencoderDC)}
+# A schedule rescaled to end in pure noise ends in sigma 4096 instead, as diffusers has it.
+_LEAST_ALPHA = 2.0**-24
+
+
+class DiffusersBackbone:
+    """A Backbone on the parts of a loaded diffusers pipeline, which it freezes.
+
+    Args:
+        pipeline: a StableDiffusionPipeline or StableDiffusionXLPipeline on its device, or
+            PipelineParts.
+        vision: sees the style picture.
+
+    Raises:
+        ACFunError: the parts are not those of the SD1.x, SD2.x or SDXL family.
+    """
+
+    def __init__(self, pipeline: Any, vision: VisionEncoder) -> None:
+        check_unet(pipeline.unet)
+        self.unet, self.vae, self.vision = pipeline.unet, pipeline.vae, vision
+        self.texts = text_encoders(pipeline)
+        width = self.unet.config.cross_attention_dim
+        self.family = family_of(width)
+        self.prediction: Prediction = _prediction(pipeline.scheduler)
+        text_width = sum(text.model.config.hidden_size for text in self.texts.values())
+        check_widths(self.unet, text_width, self.vae.config.latent_channels)
+        self.device: torch.device = self.unet.device
+        kept = pipeline.scheduler.alphas_cumprod.double().clamp(min=_LEAST_ALPHA)
+        sigmas = ((1 - kept) / kept).sqrt().float()
+        self.sigmas = sigmas.to(self.device)
+        self._log_sigmas = sigmas.log().cpu()
+        for network in self._networks():
+            network.requires_grad_(False).eval()
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of a sample of all weights; ComfyUI's names of them give another hash."""
+        digest = hashlib.sha256()
+        for network in self._networks():
+            for name, weight in network.named_parameters():
+                sample = weight.detach().flatten()[:64].float().cpu()
+                digest.update(name.encode() + sample.numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def compute_dtype(self) -> torch.dtype:
+        """The dtype of the U-Net's weights."""
+        dtype: torch.dtype = self.unet.dtype
+        return dtype
+
+    @property
+    def native_side(self) -> int:
+        """The side in pixels of the latents that the U-Net was made for."""
+        return int(self.unet.config.sample_size) * self.latent_scale
+
+    @property
+    def latent_scale(self) -> int:
+        """Pixels per latent pixel, along a side."""
+        if isinstance(self.vae, AutoencoderDC):
+            return int(self.vae.spatial_compression_ratio)
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @torch.no_grad()
+    def encode_pictures(self, pictures: Tensor) -> Tensor:
+        """Encode in the VAE's dtype, to float32 latents on ``device``: the mode, no noise."""
+        pixels = rearrange(pictures, "b h w c -> b c h w").to(self.device, self.vae.dtype)
+        latents = _latents_of(self.vae.encode(pixels * 2 - 1)).float()
+        return (latents - self._shift) * float(self.vae.config.scaling_factor)
+
+    @torch.no_grad()
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Decode in the VAE's dtype, to float32 pictures on the CPU."""
+        scaled = latents / self.vae.config.scaling_factor + self._shift
+        pixels = self.vae.decode(scaled.to(self.vae.dtype)).sample
+        pictures: Tensor = rearrange(pixels.float(), "b c h w -> b h w c") / 2 + 0.5
+        return pictures.clamp(0, 1).cpu()
+
+    def preview(self, latents: Tensor) -> Tensor:
+        """Return what :meth:`decode_latents` does: here the VAE stays where it is."""
+        return self.decode_latents(latents)
+
+    @property
+    def _shift(self) -> float:
+        return getattr(self.vae.config, "shift_factor", None) or 0.0
+
+    def style_tokens(self, pictures: Tensor) -> Tensor:
+        """Return float32 tokens on the vision model's device."""
+        return self.vision.tokens(pictures)
+
+    def word_vectors(self, word: str) -> dict[str, Tensor]:
+        """Return float32 vectors on each text encoder's device."""
+        return {name: text.vector(word) for name, text in self.texts.items()}
+
+    def encode_prompt(
+        self, prompt: str, pseudo_word: str, vectors: Mapping[str, Tensor]
+    ) -> Context:
+        """Encode to float32. Without vectors the pseudo-word is a word like any other."""
+        if vectors and has_pseudo_word(prompt, pseudo_word) and vectors.keys() != self.texts.keys():
+            raise ACFunError(
+                f"The style was trained with the text encoders {', '.join(sorted(vectors))}; this "
+                f"pipeline has {', '.join(sorted(self.texts))}. Use a pipeline of the family it "
+                "was trained on."
+            )
+        encoded = [
+            text.encode(prompt, pseudo_word, vectors.get(name)) for name, text in self.texts.items()
+        ]
+        length = min(embedding.shape[1] for embedding, _ in encoded)
+        tokens = torch.cat([embedding[:, :length] for embedding, _ in encoded], dim=-1)
+        return Context(tokens, encoded[-1][1] if len(encoded) > 1 else None)
+
+    def insert_points(self, where: InsertAt) -> dict[str, InsertPoint]:
+        """Return modules of the U-Net itself, under the LDM names that diffusers does not use."""
+        return insert_points(self.unet, where)
+
+    def denoise(self, noisy: Tensor, sigma: float, context: Context) -> Tensor:
+        """Denoise in ``compute_dtype``, to float32, at the schedule's nearest time."""
+        batch, dtype = noisy.shape[0], self.compute_dtype
+        scale = math.sqrt(1 + sigma**2)
+        time = int((self._log_sigmas - math.log(sigma)).abs().argmin())
+        output: Tensor = self.unet(
+            (noisy / scale).to(dtype),
+            noisy.new_full((batch,), time, dtype=torch.long),
+            encoder_hidden_states=context.tokens.to(dtype).expand(batch, -1, -1),
+            added_cond_kwargs=self._size_conditions(noisy, context),
+        ).sample.float()
+        if self.prediction == "noise":
+            return noisy - sigma * output
+        return noisy / scale**2 - output * sigma / scale
+
+    def _size_conditions(self, noisy: Tensor, context: Context) -> dict[str, Tensor] | None:
+        """Return what SDXL is told besides the prompt: pooled prompt, sizes and no crop.
+
+        A smaller training is told the model's own size, at which the style will be drawn.
+        """
+        if context.pooled is None:
+            return None
+        sides = [side * self.latent_scale for side in noisy.shape[-2:]]
+        scale = max(1.0, self.native_side / min(sides))
+        height, width = (round(scale * side) for side in sides)
+        sizes = noisy.new_tensor([[height, width, 0, 0, height, width]], dtype=self.compute_dtype)
+        pooled = context.pooled.to(self.compute_dtype).expand(len(noisy), -1)
+        return {"text_embeds": pooled, "time_ids": sizes.expand(len(noisy), -1)}
+
+    def autocast(self, dtype: torch.dtype) -> AbstractContextManager[None]:
+        """Use torch's autocast, for a float32 U-Net only.
+
+        Raises:
+            ACFunError: the U-Net's weights are of another half precision.
+        """
+        if dtype == self.compute_dtype:
+            return nullcontext()
+        if self.compute_dtype != torch.float32:
+            raise ACFunError(
+                f"precision asks for {dtype}, but the pipeline was loaded in {self.compute_dtype}. "
+                "Load it in float32 or set precision to auto."
+            )
+        return torch.autocast(self.device.type, dtype)
+
+    def gradient_checkpointing(self) -> AbstractContextManager[None]:
+        """Swap the ``forward`` of the U-Net's down, middle and up blocks meanwhile."""
+        return checkpointed_blocks(self.unet)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Tell whether an error says that the GPU's or the machine's memory is used up."""
+        return is_out_of_memory(error)
+
+    def _networks(self) -> list[Any]:
+        return [self.unet, self.vae, self.vision.model, *(t.model for t in self.texts.values())]
+
+
+def load_pipeline(
+    folder: Path,
+    image_encoder: Path | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> DiffusersBackbone:
+    """Load a Backbone from a local diffusers folder; nothing is downloaded or unpickled.
+
+    Args:
+        folder: a StableDiffusionPipeline or StableDiffusionXLPipeline saved as safetensors.
+        image_encoder: the folder of a CLIP vision model, where the pipeline has none.
+        device: where all of it computes.
+        dtype: of the weights. A VAE that needs float32 (SDXL's) gets it.
+
+    Raises:
+        ACFunError: the folder is no such pipeline; the message says what is missing.
+    """
+    check_folder(folder)
+    vision = load_vision_encoder(folder, image_encoder)
+    try:
+        parts = _load_parts(folder, dtype)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ACFunError(
+            f"{folder} could not be read as a pipeline: {first_line(error)}. "
+            "Download or save it again, with safetensors."
+        ) from error
+    for network in (parts.unet, parts.vae):
+        network.to(device)
+    for network in (parts.text_encoder, parts.text_encoder_2, vision.model):
+        if network is not None:
+            network.to(device, dtype)
+    return DiffusersBackbone(parts, vision)
+
+
+def _load_parts(folder: Path, dtype: torch.dtype) -> PipelineParts:
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
+    vae = read_json(folder / "vae" / "config.json")
+    overflows = vae.get("force_upcast", True)
+    vae_kind = VAES.get(vae.get("_class_name"), AutoencoderKL)
+    vae_dtype = torch.float32 if overflows and dtype == torch.float16 else dtype
+    has_second = (folder / "text_encoder_2").is_dir()
+    return PipelineParts(
+        unet=_diffusers_part(UNet2DConditionModel, folder / "unet", dtype),
+        vae=_diffusers_part(vae_kind, folder / "vae", vae_dtype),
+        scheduler=DDPMScheduler.from_config(scheduler),
+        tokenizer=_tokenizer(folder / "tokenizer"),
+        text_encoder=_loaded(CLIPTextModel, folder / "text_encoder"),
+        tokenizer_2=_tokenizer(folder / "tokenizer_2") if has_second else None,
+        text_encoder_2=(
+            _loaded(CLIPTextModelWithProjection, folder / "text_encoder_2") if has_second else None
+        ),
+    )
+
+
+def _latents_of(encoded: Any) -> Tensor:
+    """Return the latents in what a VAE's ``encode`` returns; each class names them otherwise."""
+    if hasattr(encoded, "latent_dist"):
+        latents: Tensor = encoded.latent_dist.mode()
+    elif hasattr(encoded, "latents"):
+        latents = encoded.latents
+    else:
+        latents = encoded.latent
+    return latents
+
+
+def _diffusers_part(kind: Any, part: Path, dtype: torch.dtype) -> Any:
+    return _loaded(kind, part, torch_dtype=dtype, low_cpu_mem_usage=False)
+
+
+def _loaded(kind: Any, part: Path, **options: Any) -> Any:
+    return kind.from_pretrained(
+        part,
+        local_files_only=True,
+        use_safetensors=True,
+        variant=weights_variant(part),
+        **options,
+    )
+
+
+def _tokenizer(part: Path) -> Any:
+    return CLIPTokenizer.from_pretrained(part, local_files_only=True)
+
+
+def _prediction(scheduler: Any) -> Prediction:
+    kinds: dict[str, Prediction] = {"epsilon": "noise", "v_prediction": "v"}
+    kind = scheduler.config.prediction_type
+    if kind not in kinds:
+        raise ACFunError(
+            f"The pipeline's scheduler predicts '{kind}'; expected epsilon or v_prediction. Use an "
+            "SD1.x, SD2.x or SDXL pipeline."
+        )
+    return kinds[kind]

@@ -1,0 +1,100 @@
+"""The files of a diffusers pipeline on disk: what must be there before anything is loaded."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ACFunError, first_line
+
+WANTED = "a diffusers folder of an SD1.x, SD2.x or SDXL pipeline"
+_WEIGHTS = ("unet", "vae", "text_encoder")
+_VARIANT = re.compile(r"\.([^.]+?)(?:-\d+-of-\d+)?\.safetensors$")
+_SETTINGS = ("tokenizer", "scheduler")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineParts:
+    """The parts of a diffusers pipeline that are used here, by diffusers' names for them."""
+
+    unet: Any
+    """A UNet2DConditionModel."""
+    vae: Any
+    """An AutoencoderKL, AutoencoderTiny or AutoencoderDC."""
+    scheduler: Any
+    """Knows the noise schedule and what is predicted."""
+    tokenizer: Any
+    """A CLIPTokenizer."""
+    text_encoder: Any
+    """A CLIPTextModel."""
+    tokenizer_2: Any = None
+    """A CLIPTokenizer; SDXL's second."""
+    text_encoder_2: Any = None
+    """A CLIPTextModelWithProjection; SDXL's second."""
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse what is no diffusers pipeline with a U-Net, in safetensors.
+
+    Raises:
+        ACFunError: the message says what is missing.
+    """
+    if folder.is_file():
+        raise ACFunError(
+            f"{folder} is a file; expected {WANTED}. Convert it to a diffusers folder first, or "
+            "use it in ComfyUI, which reads checkpoints of one file."
+        )
+    if not (folder / "model_index.json").is_file():
+        found = "has no model_index.json" if folder.is_dir() else "does not exist"
+        raise ACFunError(f"{folder} {found}; expected {WANTED}. Give the folder of one.")
+    pipeline = read_json(folder / "model_index.json").get("_class_name", "pipeline")
+    if not (folder / "unet").is_dir():
+        raise ACFunError(
+            f"ACFun works on the ResBlocks of a U-Net; {folder} holds a {pipeline} without one. "
+            f"Give {WANTED}."
+        )
+    for part in (*_WEIGHTS, *_SETTINGS):
+        if not (folder / part).is_dir():
+            raise ACFunError(
+                f"{folder} holds a {pipeline} without {part}; expected {WANTED}. Give the folder "
+                "of a whole one, and no refiner."
+            )
+    for part in _WEIGHTS:
+        if not list((folder / part).glob("*.safetensors")):
+            raise ACFunError(
+                f"{folder / part} holds no .safetensors file; other kinds of weights can run code "
+                "when they are read. Get the pipeline in safetensors."
+            )
+    kind = read_json(folder / "unet" / "config.json").get("_class_name")
+    if kind != "UNet2DConditionModel":
+        raise ACFunError(
+            f"ACFun works on the ResBlocks of a U-Net; {folder / 'unet'} holds a {kind}. Give "
+            f"{WANTED}."
+        )
+
+
+def weights_variant(part: Path) -> str | None:
+    """Return the variant, such as "fp16", of a part that has no plain weights, else None."""
+    found = [_VARIANT.search(path.name) for path in part.glob("*.safetensors")]
+    variants = sorted({match[1] for match in found if match is not None})
+    if not variants or None in found:
+        return None
+    return "fp16" if "fp16" in variants else variants[0]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON table.
+
+    Raises:
+        ACFunError: the file is missing, no JSON or no table.
+    """
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ACFunError(
+            f"{path} could not be read as JSON: {first_line(error)}. Get the pipeline again."
+        ) from error
+    if not isinstance(table, dict):
+        raise ACFunError(f"{path} holds no table of settings. Get the pipeline again.")
+    return table

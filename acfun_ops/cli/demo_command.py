@@ -1,0 +1,111 @@
+"""The command ``demo``: a style trained on a bundled pair with the toy prior, on one sheet."""
+
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from ..backbones.backbone import Backbone
+from ..backbones.diffusers_backbone import load_pipeline
+from ..drawing.applied_style import Drawing, draw_picture
+from ..errors import ACFunError
+from ..images import prepare_pictures
+from ..method.concrete_fusion import PartStrengths
+from ..style.style import Style
+from ..style.style_file import load_style
+from ..training.config import TrainConfig
+from ..training.events import TrainPictures
+from .contact_sheet import SheetRow, contact_sheet
+from .picture_files import read_picture, to_image, write_image
+from .saved_training import check_style_path, train_and_save
+from .terminal import Progress, say
+
+PROMPT = "a painting of a woman with long gray hair and glasses in S* style"
+OTHER_PROMPTS = (
+    "a painting of a woman with long gray hair and glasses wearing a hat in S* style",
+    "a painting of a man with beard in S* style",
+)
+TRAINING = TrainConfig(prompt=PROMPT, learning_rate=3e-3, preview_every=0)
+SEEDS = (1, 2, 3)
+DRAWING = Drawing(prompt=PROMPT, steps=20, guidance=2.0)
+SHEET_SIDE = 192
+
+_OFF = PartStrengths(encoder=0, middle=0, decoder=0)
+# Column name: strength of AFun, and of CFun by part of the U-Net.
+COLUMNS = {
+    "abstract only": (1.0, _OFF),
+    "encoder only": (0.0, replace(_OFF, encoder=1.0)),
+    "decoder only": (0.0, replace(_OFF, decoder=1.0)),
+    "full": (1.0, PartStrengths()),
+}
+TOY = (
+    "The demo's model is a toy of 64 pixels, made for trying and testing; it knows drawn faces and "
+    "nothing else. For pictures, use ComfyUI with an SD checkpoint, or train --model with a "
+    "Stable Diffusion pipeline."
+)
+
+
+def run(options: Namespace) -> int:
+    """Make the demo with the prior and the pair of this repository; return the exit code.
+
+    Raises:
+        ACFunError: they are missing, or the folder cannot be written.
+    """
+    return make_demo(Path(__file__).resolve().parents[2] / "benchmarks" / "nano", options.out)
+
+
+def make_demo(nano: Path, out: Path) -> int:
+    """Train on the demo's pair, save the style, and draw the contact sheet.
+
+    Args:
+        nano: holds ``prior``, a diffusers pipeline, and ``demo`` with style.png and face.png.
+        out: gets style.safetensors and contact_sheet.png.
+
+    Returns:
+        The exit code, see :func:`train_and_save`.
+
+    Raises:
+        ACFunError: something is missing, or the folder cannot be written.
+    """
+    files = [nano / "prior", nano / "demo" / "style.png", nano / "demo" / "face.png"]
+    missing = [str(path) for path in files if not path.exists()]
+    if missing:
+        raise ACFunError(
+            f"The demo's model and pictures are not here ({missing[0]}): the demo needs a clone of "
+            "the repository. Clone it and run the command in its folder."
+        )
+    say(TOY)
+    path = out / "style.safetensors"
+    check_style_path(path)
+    style_picture, face_picture = read_picture(files[1]), read_picture(files[2])
+    backbone = load_pipeline(files[0])
+    pictures = TrainPictures(style=style_picture, face=face_picture)
+    code = train_and_save(backbone, pictures, TRAINING, path)
+    if code != 0:
+        return code
+    side = backbone.native_side
+    pair = [
+        to_image(prepare_pictures(style_picture, side, "style.png")),
+        to_image(prepare_pictures(face_picture, side, "face.png")),
+    ]
+    rows = _rows(backbone, load_style(path), pair)
+    sheet = contact_sheet(["style", "face", *COLUMNS], rows, SHEET_SIDE)
+    write_image(sheet, out / "contact_sheet.png")
+    say(f"The contact sheet is at {out / 'contact_sheet.png'}.")
+    say(f"Look into the style with: python -m acfun_ops inspect {path}")
+    return 0
+
+
+def _rows(backbone: Backbone, style: Style, pair: list[Image.Image]) -> list[SheetRow]:
+    wanted = [(f"seed {seed}", replace(DRAWING, seed=seed)) for seed in SEEDS]
+    wanted += [(prompt, replace(DRAWING, prompt=prompt, seed=SEEDS[0])) for prompt in OTHER_PROMPTS]
+    rows = []
+    with Progress("drawing", len(wanted) * len(COLUMNS) * DRAWING.steps) as progress:
+        for label, base in wanted:
+            pictures = list(pair)
+            for strength, strengths in COLUMNS.values():
+                drawing = replace(base, strength=strength, strengths=strengths)
+                pictures.append(to_image(draw_picture(backbone, drawing, style, progress.step)))
+            rows.append(SheetRow(label, pictures))
+    return rows

@@ -1,0 +1,72 @@
+"""The command ``inspect``: what is in a style file."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from ..method.concrete_fusion import part_of
+from ..style.style import Style
+from ..style.style_file import load_style
+
+
+def run(options: Namespace) -> int:
+    """Write facts, sizes and norms of a style to standard output; return the exit code.
+
+    Raises:
+        ACFunError: the style cannot be read.
+    """
+    style = load_style(options.file)
+    size = options.file.stat().st_size
+    sys.stdout.write("\n".join([f"{options.file} ({size / 1e6:.2f} MB)", *described(style), ""]))
+    return 0
+
+
+def described(style: Style) -> Iterator[str]:
+    """Yield the lines that describe a style.
+
+    The norms of an insert are those of its last layers, which are zero before training.
+    """
+    facts = style.facts
+    yield f"  family        {facts.family}, embeddings {style.context_width} wide"
+    yield f"  prompt        {facts.prompt}"
+    yield f"  pseudo-word   {facts.pseudo_word}, vectors for {', '.join(sorted(style.vectors))}"
+    yield f"  trained       {facts.steps} steps, seed {facts.seed}, version {facts.version}"
+    for name, value in sorted(facts.settings.items()):
+        yield f"    {name:<24}{value}"
+    for name in ("style_hash", "checkpoint", "run", "parent"):
+        yield f"  {name:<14}{getattr(facts, name) or '-'}"
+    yield f"  style tokens  {style.style_tokens.shape[0]} x {style.style_tokens.shape[1]}"
+    yield f"AFun: {facts.heads} heads, {_count(style.abstract):,} weights"
+    for layer in sorted({name.split(".")[1] for name in style.abstract}, key=int):
+        norm = _norm(style.abstract[f"layers.{layer}.out.weight"])
+        yield f"  layer {layer}  output norm {norm:.4f}"
+    for name, vector in sorted(style.vectors.items()):
+        yield f"  vector {name}  {len(vector)} wide, norm {_norm(vector):.4f}"
+    weights = sum(_count(state) for state in style.concrete.values())
+    yield f"CFun: {facts.statistics} at {facts.insert_at}, {weights:,} weights"
+    yield f"  {'block':<20}{'part':<10}{'channels':>8}{'rank':>6}{'scale':>12}{'shift':>12}"
+    for block in sorted(style.concrete, key=_place):
+        state = style.concrete[block]
+        channels, rank = state["scale.weight"].shape
+        norms = [_norm(state[f"{n}.weight"], state[f"{n}.bias"]) for n in ("scale", "shift")]
+        yield (
+            f"  {block:<20}{part_of(block):<10}{channels:>8}{rank:>6}{norms[0]:>12.4f}"
+            f"{norms[1]:>12.4f}"
+        )
+
+
+def _place(block: str) -> tuple[int, list[int]]:
+    part, *numbers = block.split(".")
+    order = ("input_blocks", "middle_block", "output_blocks")
+    return order.index(part), [int(number) for number in numbers]
+
+
+def _count(tensors: Mapping[str, Tensor]) -> int:
+    return sum(tensor.numel() for tensor in tensors.values())
+
+
+def _norm(*tensors: Tensor) -> float:
+    return float(torch.cat([tensor.float().flatten() for tensor in tensors]).norm())

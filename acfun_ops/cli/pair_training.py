@@ -1,0 +1,112 @@
+"""Training one pair of a list: what it goes on from, and how it ended."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from ..backbones.backbone import Backbone
+from ..backbones.diffusers_backbone import load_pipeline
+from ..errors import ACFunError, is_out_of_memory
+from ..style.style import Style
+from ..training.checkpoint import TrainState
+from ..training.config import Precision
+from ..training.encoded_pair import prepare_pair
+from .device_choice import chosen_device, chosen_dtype
+from .pair_list import Pair
+from .saved_training import load_resumed, train_to_file
+
+Outcome = Literal["finished", "done before", "stopped", "failed"]
+
+_REPLACED = "Trained anew: the style that was there is of other pictures, settings or model."
+_NO_MEMORY = (
+    "Out of memory before the first step. Use a smaller resolution, or fewer trainings at once."
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the model comes from, and where it computes."""
+
+    model: Path
+    image_encoder: Path | None
+    device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a pair's training ended: steps in all, seconds of this part, a note for the user."""
+
+    outcome: Outcome
+    steps: int = 0
+    seconds: float = 0.0
+    note: str = ""
+
+
+def train_pair(source: Source, pair: Pair) -> Ending:
+    """Train a pair, from its own last style if there is one, and save it.
+
+    A mistake or a lack of memory is an ending and not an error: the other pairs go on.
+    """
+    started = time.monotonic()
+    try:
+        backbone = _loaded(source, pair.config.precision)
+        resume = _standing(backbone, source, pair)
+        note = _REPLACED if resume is None and pair.out.exists() else ""
+        result = train_to_file(backbone, pair.pictures(), pair.config, pair.out, resume)
+    except ACFunError as error:
+        return Ending(outcome="failed", note=str(error))
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return Ending(outcome="failed", note=_NO_MEMORY)
+    stopped: Outcome = "stopped" if result.outcome == "cancelled" else "failed"
+    finished = result.outcome == "finished"
+    return Ending(
+        outcome="finished" if finished else stopped,
+        steps=result.style.facts.steps,
+        seconds=time.monotonic() - started,
+        note=note if finished else result.message,
+    )
+
+
+def are_done(source: Source, pairs: Sequence[Pair]) -> list[bool]:
+    """Tell of each pair whether a style of its run with all its steps is there already.
+
+    Only the model can tell, because its weights are part of a run.
+    """
+    return [_is_done(source, pair) for pair in pairs]
+
+
+def _is_done(source: Source, pair: Pair) -> bool:
+    try:
+        found = _standing(_loaded(source, pair.config.precision), source, pair)
+    except ACFunError:
+        return False  # The training itself will say what is wrong.
+    return found is not None and found[0].facts.steps >= pair.config.steps
+
+
+def _standing(
+    backbone: Backbone, source: Source, pair: Pair
+) -> tuple[Style, TrainState | None] | None:
+    """Return the style of an earlier part of a pair's run, with its state; None if none is there.
+
+    Raises:
+        ACFunError: what is there cannot be read.
+    """
+    if not pair.out.exists():
+        return None
+    found = load_resumed(pair.out)
+    dtype = chosen_dtype(pair.config.precision, chosen_device(source.device))
+    run = prepare_pair(backbone, pair.pictures(), pair.config, dtype).facts.run
+    return found if found[0].facts.run == run else None
+
+
+@lru_cache(maxsize=1)
+def _loaded(source: Source, precision: Precision) -> Backbone:
+    """Return the model, kept for the next pair of this process."""
+    device = chosen_device(source.device)
+    dtype = chosen_dtype(precision, device)
+    return load_pipeline(source.model, source.image_encoder, device, dtype)

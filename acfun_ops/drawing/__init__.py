@@ -1,0 +1,1 @@
+"""Pictures drawn from noise with a trained style."""

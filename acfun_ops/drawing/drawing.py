@@ -1,0 +1,78 @@
+"""Drawing latents with a Backbone: the one sampler, with guidance and a callback at each step."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..backbones.backbone import Backbone, Context
+from ..method.diffusion import sample_euler
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """The prompts of a drawing, and how far from one to the other it goes."""
+
+    prompt: Context
+    """What is wanted."""
+    plain: Context | None = None
+    """What classifier-free guidance leads away from; None for no guidance."""
+    scale: float = 1.0
+    """Of the guidance: 0 draws ``plain``, 1 draws ``prompt``, more goes beyond it."""
+
+
+class StoppedError(Exception):
+    """A drawing was stopped from outside; nothing has been drawn."""
+
+
+@torch.no_grad()
+def draw_latents(
+    backbone: Backbone,
+    noisy: Tensor,
+    sigmas: Sequence[float],
+    guidance: Guidance,
+    dtype: torch.dtype | None = None,
+    on_step: Callable[[], bool | None] = lambda: None,
+) -> Tensor:
+    """Return clean latents ``(b, c, h, w)``, drawn with whatever is hooked onto the U-Net.
+
+    Args:
+        backbone: the model; it sees both prompts of the guidance as one batch.
+        noisy: ``(b, c, h, w)``, what to start from, at the first sigma.
+        sigmas: falling, ending in 0.
+        guidance: the prompts.
+        dtype: what the U-Net computes in, None for the backbone's own.
+        on_step: is called after each step; True stops.
+
+    Raises:
+        StoppedError: ``on_step`` asked for it.
+    """
+    prompt, plain, scale = guidance.prompt, guidance.plain, guidance.scale
+    context = prompt if plain is None else _one_batch(prompt, plain, len(noisy))
+
+    def denoise(noisy: Tensor, sigma: float) -> Tensor:
+        pair = noisy if plain is None else torch.cat([noisy, noisy])
+        denoised = backbone.denoise(pair, sigma, context).float()
+        if on_step():
+            raise StoppedError
+        if plain is None:
+            return denoised
+        guided, unguided = denoised.chunk(2)
+        return unguided + scale * (guided - unguided)
+
+    with backbone.autocast(dtype or backbone.compute_dtype):
+        return sample_euler(denoise, noisy.to(backbone.device), sigmas)
+
+
+def _one_batch(prompt: Context, plain: Context, count: int) -> Context:
+    """Return both as one context: ``count`` times the one, then as often the other."""
+    # Attention over repeated tokens is attention over the tokens.
+    length = math.lcm(prompt.tokens.shape[1], plain.tokens.shape[1])
+    tokens = [c.tokens.repeat(1, length // c.tokens.shape[1], 1) for c in (prompt, plain)]
+    pooled = [c.pooled for c in (prompt, plain) if c.pooled is not None]
+    return Context(
+        torch.cat(tokens).repeat_interleave(count, dim=0),
+        torch.cat(pooled).repeat_interleave(count, dim=0) if pooled else None,
+    )

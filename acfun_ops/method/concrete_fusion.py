@@ -1,0 +1,296 @@
+"""CFun, the concrete part of a style: inserts on U-Net blocks driven by feature statistics."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from copy import copy
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import ACFunError
+
+Statistics = Literal["std", "mean_std"]
+InsertAt = Literal["resblock", "attention"]
+Part = Literal["encoder", "middle", "decoder"]
+
+_PARTS: dict[str, Part] = {
+    "input_blocks": "encoder",
+    "middle_block": "middle",
+    "output_blocks": "decoder",
+}
+
+
+def part_of(block: str) -> Part:
+    """Return the part of the U-Net that a canonical block name (``input_blocks.1.0``) is in.
+
+    Raises:
+        ACFunError: the name is none of a U-Net's.
+    """
+    part = _PARTS.get(block.split(".", 1)[0])
+    if part is None:
+        raise ACFunError(
+            f"'{block}' is no U-Net block name; expected one that starts with "
+            f"{', '.join(_PARTS)}. The style file is damaged or foreign."
+        )
+    return part
+
+
+def channel_statistics(x: Tensor, statistics: Statistics) -> Tensor:
+    """Return the statistics over space that drive an insert (ACFun sec. 3.3), in float32.
+
+    Args:
+        x: features ``(b, c, h, w)`` or ``(b, c, n)``.
+        statistics: "std" gives ``(b, c)``; "mean_std", the paper's ablation, ``(b, 2c)``.
+    """
+    x = x if x.dtype == torch.float32 else x.float()
+    space = tuple(range(2, x.ndim))
+    std = torch.sqrt(torch.var(x, dim=space, correction=0) + 1e-6)
+    return std if statistics == "std" else torch.cat([x.mean(dim=space), std], dim=1)
+
+
+class ConcreteFusion(nn.Module):
+    """CFun(x) = gamma(sigma(x)) * x + beta(sigma(x)) (ACFun sec. 3.3).
+
+    ``gamma = 1 + scale`` and ``beta = shift`` come from one bottleneck over the standard deviation
+    of each channel. Both last layers start at zero: an untrained insert returns its input exactly.
+
+    Args:
+        channels: c of the features.
+        rank: width of the bottleneck.
+        statistics: what drives it; "mean_std" is the paper's ablation.
+    """
+
+    def __init__(self, channels: int, rank: int = 32, statistics: Statistics = "std") -> None:
+        super().__init__()
+        self.channels = channels
+        self.statistics: Statistics = statistics
+        self.down = nn.Linear(channels * (1 if statistics == "std" else 2), rank)
+        self.scale = nn.Linear(rank, channels)
+        self.shift = nn.Linear(rank, channels)
+        self._zero_scale_and_shift()
+
+    def reset_parameters(self, generator: torch.Generator) -> None:
+        """Draw the bottleneck anew (Xavier uniform) and set scale and shift to zero."""
+        nn.init.xavier_uniform_(self.down.weight, generator=generator)
+        nn.init.zeros_(self.down.bias)
+        self._zero_scale_and_shift()
+
+    def forward(self, x: Tensor, strength: float | Tensor = 1.0) -> Tensor:
+        """Return ``x * (1 + strength * scale) + strength * shift``, in the dtype of ``x``.
+
+        Args:
+            x: features ``(b, c, h, w)`` or ``(b, c, n)``.
+            strength: a number, or a map that broadcasts against ``x``; 0 returns ``x`` itself.
+
+        Raises:
+            ACFunError: ``x`` has another number of channels than the insert.
+        """
+        if isinstance(strength, float | int) and strength == 0:
+            return x
+        _check_channels(x, self.channels)
+        with torch.autocast(x.device.type, enabled=False):
+            hidden = F.silu(self.down(channel_statistics(x, self.statistics)))
+            scale, shift = self.scale(hidden), self.shift(hidden)
+            if isinstance(strength, float | int) and strength != 1:
+                scale, shift = strength * scale, strength * shift
+            shape = (*scale.shape, *[1] * (x.ndim - 2))
+            gamma, beta = (1 + scale).to(x.dtype).view(shape), shift.to(x.dtype).view(shape)
+            fused = torch.addcmul(beta, x, gamma)
+        return fused if isinstance(strength, float | int) else _limited(x, fused, strength)
+
+    def _zero_scale_and_shift(self) -> None:
+        for layer in (self.scale, self.shift):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+
+class FoldedFusion:
+    """An insert at one strength, for drawing: the same function in about half the operations.
+
+    ``strength`` and the 1 of ``gamma = 1 + scale`` are folded into one projection that gives gamma
+    and beta together. It holds copies of the weights, float32, on their device, and never changes.
+
+    Args:
+        insert: whose function it is; may be changed or moved afterwards.
+        strength: of the whole insert.
+    """
+
+    def __init__(self, insert: ConcreteFusion, strength: float = 1.0) -> None:
+        self.channels = insert.channels
+        self.statistics = insert.statistics
+        with torch.no_grad():
+            ones = torch.ones_like(insert.scale.bias)
+            weight = torch.cat([insert.scale.weight, insert.shift.weight])
+            self.down = insert.down.weight.float().t().contiguous()
+            self.down_bias = insert.down.bias.float().clone()
+            self.out = (strength * weight.float()).t().contiguous()
+            biases = [ones + strength * insert.scale.bias, strength * insert.shift.bias]
+            self.out_bias = torch.cat(biases).float()
+
+    def to(self, device: torch.device) -> "FoldedFusion":
+        """Return the same function with its weights on ``device``."""
+        moved = copy(self)
+        for name in ("down", "down_bias", "out", "out_bias"):
+            setattr(moved, name, getattr(self, name).to(device))
+        return moved
+
+    def __call__(self, x: Tensor, strength: float | Tensor = 1.0) -> Tensor:
+        """Return what the insert returns for ``x`` ``(b, c, h, w)`` or ``(b, c, n)``.
+
+        Args:
+            x: features; the result has their dtype.
+            strength: 1, or a map in [0, 1] that broadcasts against ``x``.
+
+        Raises:
+            ACFunError: ``x`` has another number of channels than the insert.
+        """
+        _check_channels(x, self.channels)
+        with torch.autocast(x.device.type, enabled=False):
+            statistics = channel_statistics(x, self.statistics)
+            hidden = F.silu(torch.addmm(self.down_bias, statistics, self.down))
+            both = torch.addmm(self.out_bias, hidden, self.out)
+            both = both if both.dtype == x.dtype else both.to(x.dtype)
+            shape = (x.shape[0], 2, self.channels, *[1] * (x.ndim - 2))
+            gamma, beta = both.view(shape).unbind(dim=1)
+            fused = torch.addcmul(beta, x, gamma)
+        return fused if isinstance(strength, float | int) else _limited(x, fused, strength)
+
+
+def _limited(x: Tensor, fused: Tensor, strength: Tensor) -> Tensor:
+    # lerp returns x itself, bit for bit, where the map is 0.
+    return torch.lerp(x, fused, strength.to(x.dtype).expand_as(x))
+
+
+def _check_channels(x: Tensor, channels: int) -> None:
+    if x.shape[1] != channels:
+        raise ACFunError(
+            f"This style's insert is {channels} channels wide, the block {x.shape[1]}. "
+            "Apply the style to the model family it was trained on."
+        )
+
+
+class BlockMask:
+    """Where inserts act, at the size of any block; each size is made once.
+
+    Args:
+        mask: ``(b, 1, h, w)`` in [0, 1], one for each sample that the U-Net sees.
+    """
+
+    def __init__(self, mask: Tensor) -> None:
+        self.mask = mask.float()
+        self._sizes: dict[tuple[Any, ...], Tensor] = {}
+
+    def at(self, size: Sequence[int], device: torch.device, strength: float = 1.0) -> Tensor:
+        """Return ``strength`` times the mask at ``size`` (h, w), each value the mean of its area.
+
+        Averaging, unlike interpolation, carries nothing over the edge of what was painted.
+        """
+        key = (*size, device, strength)
+        if key not in self._sizes:
+            mask = F.interpolate(self.mask.to(device), size=tuple(size), mode="area")
+            self._sizes[key] = strength * mask
+        return self._sizes[key]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartStrengths:
+    """How strongly the inserts of each part of the U-Net act; 1 is as trained, 0 is off."""
+
+    encoder: float = 1.0
+    middle: float = 1.0
+    decoder: float = 1.0
+
+    def of(self, block: str) -> float:
+        """Return the strength for a canonical block name."""
+        strength: float = getattr(self, part_of(block))
+        return strength
+
+    def scaled(self, strength: float) -> "PartStrengths":
+        """Return all three multiplied by ``strength``."""
+        return PartStrengths(
+            encoder=self.encoder * strength,
+            middle=self.middle * strength,
+            decoder=self.decoder * strength,
+        )
+
+    def any(self) -> bool:
+        """Tell whether any part acts at all."""
+        return any((self.encoder, self.middle, self.decoder))
+
+
+FULL_STRENGTH = PartStrengths()
+
+
+@contextmanager
+def attached(
+    inserts: Mapping[str, ConcreteFusion | FoldedFusion],
+    modules: Mapping[str, nn.Module],
+    strengths: PartStrengths = FULL_STRENGTH,
+    mask: Tensor | BlockMask | None = None,
+) -> Iterator[list["InsertHook"]]:
+    """Hook inserts onto a U-Net's blocks for the length of a ``with`` block, errors included.
+
+    Args:
+        inserts: canonical block name to insert; a folded one has its strength already.
+        modules: canonical block name to the module whose output the insert changes; it may return
+            ``(b, c, h, w)`` features or ``(b, n, c)`` tokens.
+        strengths: per part of the U-Net.
+        mask: ``(b, 1, h, w)`` in [0, 1], brought to the size of each block; limits the effect in
+            space. Give a :class:`BlockMask` to use it for several calls.
+
+    Yields:
+        The hooks, each of which knows whether it has acted.
+
+    Raises:
+        ACFunError: an insert's block is missing from ``modules``.
+    """
+    missing = sorted(inserts.keys() - modules.keys())
+    if missing:
+        raise ACFunError(
+            f"The style has inserts for {len(inserts)} blocks, but the model lacks {missing[0]} "
+            f"({len(missing)} missing). Apply the style to the model family it was trained on."
+        )
+    mask = BlockMask(mask) if isinstance(mask, Tensor) else mask
+    hooks = {
+        block: InsertHook(insert, strengths.of(block), mask)
+        for block, insert in inserts.items()
+        if strengths.of(block) != 0
+    }
+    with ExitStack() as handles:
+        for block, hook in hooks.items():
+            handles.callback(modules[block].register_forward_hook(hook).remove)
+        yield list(hooks.values())
+
+
+class InsertHook:
+    """A forward hook that passes a module's output through one insert."""
+
+    def __init__(
+        self, insert: ConcreteFusion | FoldedFusion, strength: float, mask: BlockMask | None
+    ) -> None:
+        self.insert = insert
+        self.strength = strength
+        self.mask = mask
+        self.has_acted = False
+
+    def __call__(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        """See register_forward_hook: the result takes the place of ``output``."""
+        self.has_acted = True
+        if output.ndim == 3:
+            if self.mask is not None:
+                raise ACFunError(
+                    "This style sits in attention blocks, where a mask cannot act; it needs "
+                    "inserts in ResBlocks. Disconnect the mask or use ResBlock inserts."
+                )
+            channels_first = rearrange(output, "b n c -> b c n")
+            fused: Tensor = self.insert(channels_first, self.strength)
+            return rearrange(fused, "b c n -> b n c")
+        strength: float | Tensor = self.strength
+        if self.mask is not None:
+            strength = self.mask.at(output.shape[-2:], output.device, self.strength)
+        changed: Tensor = self.insert(output, strength)
+        return changed

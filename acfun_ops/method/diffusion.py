@@ -1,0 +1,108 @@
+"""Noise levels, weights and a small sampler, all told by sigma.
+
+Latents are in the U-Net's own scale and noise is added as ``latent + sigma * noise`` (the
+variance-exploding form that ComfyUI and k-diffusion use): ``alpha_t = 1 / sqrt(1 + sigma^2)``.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Prediction = Literal["noise", "v"]
+"""What the checkpoint's U-Net predicts: the noise, or v (Salimans and Ho, 2022)."""
+
+GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
+
+
+def add_noise(latent: Tensor, noise: Tensor, sigma: float) -> Tensor:
+    """Return ``latent + sigma * noise`` for ``(b, c, h, w)`` latents."""
+    return latent + sigma * noise
+
+
+def prediction_weight(sigma: float, prediction: Prediction) -> float:
+    """Return w_t, which turns a squared error of clean latents into one of predictions.
+
+    For noise it is the signal-to-noise ratio 1 / sigma^2 (ACFun sec. 3.4, eq. 4); for v it is one
+    more, because v is predicted with the error of the clean latent times sqrt(1 + 1 / sigma^2).
+    """
+    snr = 1 / sigma**2
+    return snr if prediction == "noise" else snr + 1
+
+
+def noise_level(sigma: float) -> float:
+    """Return u in [0, 1], 0 clean and 1 pure noise: the time of a cosine schedule at this sigma.
+
+    It does not depend on a checkpoint's own schedule, so a threshold on it means the same for all.
+    """
+    return math.atan(sigma) * (2 / math.pi)
+
+
+def sample_sigma(sigmas: Tensor, step: int, generator: torch.Generator) -> float:
+    """Return the sigma of a training step from a checkpoint's ``(t,)`` schedule.
+
+    Uniform over the schedule in the long run. Successive steps go round it from its middle by the
+    golden ratio, so that any few of them cover it evenly (a low-discrepancy sequence, as in Kingma
+    et al., 2021, Variational Diffusion Models): a short training sees every noise level.
+
+    Args:
+        sigmas: the schedule, on the CPU, where reading one waits for nothing.
+        step: counts from 0.
+        generator: moves the sigma by up to 1 / 32 of the schedule.
+    """
+    jitter = float(torch.rand((), generator=generator, dtype=torch.float64)) / 32
+    return float(sigmas[int((0.5 + step * GOLDEN_RATIO + jitter) % 1 * len(sigmas))])
+
+
+def sample_noise(shape: torch.Size, offset: float, generator: torch.Generator) -> Tensor:
+    """Return noise ``(b, c, h, w)``, white but for its channel means.
+
+    Args:
+        shape: of the noise.
+        offset: standard deviation by which each channel mean strays further than that of white
+            noise (offset noise; Guttenberg, 2023); 0 gives the white noise of the paper's eq. 1.
+        generator: draws it, on the CPU.
+    """
+    white = torch.randn(shape, generator=generator)
+    if offset == 0:
+        return white
+    return white + offset * torch.randn(*shape[:2], 1, 1, generator=generator)
+
+
+def sampling_sigmas(sigmas: Tensor, steps: int) -> list[float]:
+    """Return ``steps + 1`` falling sigmas, evenly spaced in time and ending in 0.
+
+    Args:
+        sigmas: a checkpoint's rising ``(t,)`` schedule.
+        steps: number of sampling steps, 1 or more.
+    """
+    times = torch.linspace(len(sigmas) - 1, 0, steps + 1)[:-1].round().long()
+    return [*sigmas.cpu()[times].tolist(), 0.0]
+
+
+def noise_at(sigma: float, noise: Tensor) -> Tensor:
+    """Return what sampling from ``(b, c, h, w)`` standard normal noise starts from at sigma."""
+    return noise * math.sqrt(1 + sigma**2)
+
+
+@torch.no_grad()
+def sample_euler(
+    denoise: Callable[[Tensor, float], Tensor], noisy: Tensor, sigmas: Sequence[float]
+) -> Tensor:
+    """Make latents clean in Euler steps (Karras et al., 2022, algorithm 2, no churn).
+
+    Args:
+        denoise: maps noisy latents ``(b, c, h, w)`` and a sigma to clean latents.
+        noisy: ``(b, c, h, w)`` at the first sigma, see :func:`noise_at`.
+        sigmas: falling, ending in 0, see :func:`sampling_sigmas`.
+
+    Returns:
+        Clean latents ``(b, c, h, w)``.
+    """
+    for sigma, next_sigma in pairwise(sigmas):
+        slope = (noisy - denoise(noisy, sigma)) / sigma
+        noisy = noisy + slope * (next_sigma - sigma)
+    return noisy

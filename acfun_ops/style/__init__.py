@@ -1,0 +1,1 @@
+"""A trained style, its facts and its safetensors form."""

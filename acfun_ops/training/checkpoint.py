@@ -1,0 +1,106 @@
+"""The full state of a training run, in a file of its own beside the style.
+
+A style holds half-precision weights and no optimiser; with this file a run goes on as if it had
+never stopped, to the same bytes. It is safetensors like the style and is only ever our own.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from safetensors.torch import save
+from torch import Tensor
+
+from ..style.style import Style, StyleFacts
+from ..style.whole_files import FileKind, read_safetensors, write_whole
+
+STATE_FILE = FileKind(
+    name="ACFun training state",
+    key="acfun_training",
+    max_bytes=4096 * 2**20,
+    remedy="Delete it; training then goes on from the style's weights alone.",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainState:
+    """Where a training run stands."""
+
+    run: str
+    """Names the run; equal for the same pictures, settings and checkpoint."""
+    step: int
+    """Optimiser steps done."""
+    weights: dict[str, Tensor]
+    """Float32 trainables by name."""
+    moments: dict[str, Tensor]
+    """AdamW's state: ``<parameter>.exp_avg``, ``.exp_avg_sq`` and ``.step``."""
+    generator: Tensor
+    """State of the random generator, uint8."""
+    losses: Tensor
+    """``(step,)``, float64."""
+    scaler: dict[str, float]
+    """The fp16 loss scale and growth count; empty in other precisions."""
+    kept: dict[str, Tensor]
+    """What lasts longer than a step: the encoded prompt, and I_i of the reading ``imagery``."""
+
+
+def run_of(*parts: str) -> str:
+    """Return the name of a run that is made of these parts, 16 hex digits."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def continued(new: StyleFacts, style: Style) -> tuple[StyleFacts, bool]:
+    """Return the facts of a run that goes on from a style, and whether it is the style's own run.
+
+    Args:
+        new: the facts of the run as if it started afresh.
+        style: what it goes on from. A run of another name becomes a child of this style.
+    """
+    old = style.facts
+    is_same = old.run == (run_of(new.run, old.parent) if old.parent else new.run)
+    parent = old.parent if is_same else style.digest
+    return replace(new, run=run_of(new.run, parent) if parent else new.run, parent=parent), is_same
+
+
+def save_state(state: TrainState, path: Path) -> None:
+    """Write a training state in one go.
+
+    Raises:
+        ACFunError: the folder cannot be written or the disk is full.
+    """
+    tensors = {f"weights.{name}": tensor for name, tensor in state.weights.items()}
+    tensors |= {f"moments.{name}": tensor for name, tensor in state.moments.items()}
+    tensors |= {"generator": state.generator, "losses": state.losses}
+    tensors |= {f"kept.{name}": tensor for name, tensor in state.kept.items()}
+    facts = {"run": state.run, "step": state.step, "scaler": state.scaler}
+    metadata = {STATE_FILE.key: json.dumps(facts, sort_keys=True)}
+    whole = save({name: t.cpu().contiguous() for name, t in tensors.items()}, metadata)
+    write_whole(whole, path, "training state")
+
+
+def load_state(path: Path) -> TrainState:
+    """Read a training state.
+
+    Raises:
+        ACFunError: the file is missing, damaged or foreign.
+    """
+    tensors, facts = read_safetensors(path, STATE_FILE)
+    run, step, scaler = facts.get("run"), facts.get("step"), facts.get("scaler")
+    good = isinstance(run, str) and isinstance(step, int) and isinstance(scaler, dict)
+    if not good or not {"generator", "losses"} <= tensors.keys():
+        raise STATE_FILE.damaged(path, "parts are missing")
+
+    def under(prefix: str) -> dict[str, Tensor]:
+        return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+    return TrainState(
+        run=str(run),
+        step=int(step or 0),
+        weights=under("weights."),
+        moments=under("moments."),
+        generator=tensors["generator"],
+        losses=tensors["losses"],
+        scaler=dict(scaler or {}),
+        kept=under("kept."),
+    )

@@ -1,0 +1,132 @@
+"""The options of a training run, checked once."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from ..errors import ACFunError
+from ..method.alignment import ALIGNMENTS, Alignment
+from ..method.concrete_fusion import InsertAt, Statistics
+from ..prompts import has_pseudo_word
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Checkpointing = Literal["auto", "on", "off"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+CHECKPOINTINGS: tuple[Checkpointing, ...] = get_args(Checkpointing)
+
+
+def _option(default: Any, help: str, low: float = -math.inf, high: float = math.inf) -> Any:
+    return field(default=default, metadata={"help": help, "low": low, "high": high})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How to train a style. Each field's metadata holds its help text and its range.
+
+    Raises:
+        ACFunError: a value is out of range, or the prompt lacks the pseudo-word.
+    """
+
+    prompt: str = _option(
+        "A painting of a person in S* style",
+        "What both pictures show, with S* where the style is named. Describe the face in a few "
+        "words: 'A painting of a woman with glasses in S* style'. A bare 'S*' lets the style leak.",
+    )
+    steps: int = _option(
+        150, "Optimiser steps in all, 1 or more; resumed steps count.", 1, 1_000_000
+    )
+    learning_rate: float = _option(
+        5e-4,
+        "Step size of AdamW, above 0 and up to 1. The default was chosen on the small drawn prior. "
+        "Halve it if the loss is not finite.",
+        0,
+        1,
+    )
+    style_weight: float = _option(
+        0.8,
+        "Pull towards the style picture, 0 to 10. Raise it for more style: the face takes on as "
+        "much of it as style_weight comes to face_weight.",
+        0,
+        10,
+    )
+    face_weight: float = _option(
+        1.0, "Pull towards the face photo, 0 to 10. Raise it for a closer likeness.", 0, 10
+    )
+    seed: int = _option(
+        0,
+        "Seeds weights, noise and dropout: same inputs and seed give the same style.",
+        0,
+        2**64 - 1,
+    )
+    resolution: int = _option(
+        0, "Side of the training squares in pixels; 0 takes the model's own (512, 768 or 1024).", 0
+    )
+    preview_every: int = _option(
+        50, "Draw a preview picture every so many steps; 0 turns previews off.", 0
+    )
+    rank: int = _option(
+        32, "Width of each CFun bottleneck, 1 to 512. Larger learns more and saves larger.", 1, 512
+    )
+    alignment: Alignment = _option(
+        "staged",
+        "How the loss aligns face and style: staged by noise level (best so far), paired, "
+        "imagery (the paper's text taken literally, slower) or blend.",
+    )
+    precision: Precision = _option(
+        "auto", "What the U-Net computes in; auto takes the model's own. Trainables stay fp32."
+    )
+    gradient_checkpointing: Checkpointing = _option(
+        "auto",
+        "Recompute U-Net blocks in the backward pass: less memory, about a third slower. auto "
+        "decides from the free memory, and turns it on when memory runs out.",
+    )
+    pseudo_word: str = _option("S*", "The word in the prompt that is learnt.")
+    initial_word: str = _option("style", "The pseudo-word's vector starts at this word's.")
+    layers: int = _option(2, "Attention layers of AFun, 1 to 8.", 1, 8)
+    heads: int = _option(8, "Attention heads of AFun, 1 to 64.", 1, 64)
+    dropout: float = _option(
+        0.05, "Share of AFun's attention dropped in training, 0 to 0.9.", 0, 0.9
+    )
+    insert_at: InsertAt = _option("resblock", "Where CFun sits; 'attention' is an ablation.")
+    statistics: Statistics = _option("std", "What drives CFun; 'mean_std' is an ablation.")
+
+    def __post_init__(self) -> None:
+        for option, spec in self.__dataclass_fields__.items():
+            value, low, high = getattr(self, option), spec.metadata["low"], spec.metadata["high"]
+            if isinstance(value, int | float) and not low <= value <= high:
+                raise ACFunError(f"{option} is {value}; expected {low:g} to {high:g}.")
+        for option, values in {
+            "alignment": ALIGNMENTS,
+            "precision": PRECISIONS,
+            "gradient_checkpointing": CHECKPOINTINGS,
+            "insert_at": get_args(InsertAt),
+            "statistics": get_args(Statistics),
+        }.items():
+            if getattr(self, option) not in values:
+                raise ACFunError(
+                    f"{option} is '{getattr(self, option)}'; expected one of {', '.join(values)}."
+                )
+        if self.learning_rate == 0 or self.style_weight + self.face_weight == 0:
+            raise ACFunError(
+                "learning_rate and one of style_weight and face_weight must be above 0, or nothing "
+                "is learnt. Raise them."
+            )
+        if self.resolution % 64:
+            raise ACFunError(f"resolution is {self.resolution}; expected 0 or a multiple of 64.")
+        if not self.prompt.strip():
+            raise ACFunError(
+                "The training prompt is empty. Describe the face and name the style, for example: "
+                f"A painting of a woman in {self.pseudo_word} style."
+            )
+        if not has_pseudo_word(self.prompt, self.pseudo_word):
+            raise ACFunError(
+                f"The training prompt '{self.prompt[:80]}' does not name the style: it needs "
+                f"{self.pseudo_word} as a word of its own. Write, for example: A painting of a "
+                f"woman in {self.pseudo_word} style."
+            )
+
+
+def help_of(option: str) -> str:
+    """Return an option's help text."""
+    text: str = TrainConfig.__dataclass_fields__[option].metadata["help"]
+    return text

@@ -1,0 +1,163 @@
+"""The pictures of a training run, each encoded once, and the facts that name the run."""
+
+import json
+import math
+from dataclasses import asdict, dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import __version__
+from ..backbones.backbone import Backbone
+from ..images import (
+    at_most,
+    check_pictures,
+    picture_hash,
+    prepare_mask,
+    prepare_pictures,
+    single_pictures,
+)
+from ..style.style import FORMAT, StyleFacts
+from .checkpoint import run_of
+from .config import TrainConfig
+from .events import TrainPictures
+
+MAX_STYLE_PICTURES = 8
+MAX_STYLE_TOKENS = 600
+"""With this many tokens of ViT-L/14 at rank 32, a style of SD1 is just below 8 MB."""
+
+# What may differ between two parts of one run.
+_NOT_IN_RUN = ("steps", "preview_every", "gradient_checkpointing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedPair:
+    """The squares that a run is trained on."""
+
+    style: Tensor
+    """``(b, s, s, 3)`` in [0, 1] on the CPU."""
+    face: Tensor
+    """``(b, s, s, 3)`` in [0, 1] on the CPU."""
+    facts: StyleFacts
+    """Of the style to come, at step 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedPair:
+    """Latents and tokens on the backbone's device."""
+
+    style: Tensor
+    """U-Net latents ``(b, c, h, w)``, one per style picture."""
+    face: Tensor
+    """U-Net latents ``(b, c, h, w)``, one per face photo."""
+    face_mask: Tensor | None
+    """``(b, 1, h, w)``, one per face photo, each with mean 1."""
+    style_tokens: Tensor
+    """CLIP image tokens ``(n, di)`` of all style pictures, float32."""
+    facts: StyleFacts
+    """Of the style to come, at step 0."""
+
+
+def prepare_pair(
+    backbone: Backbone, pictures: TrainPictures, config: TrainConfig, dtype: torch.dtype
+) -> PreparedPair:
+    """Check and crop the pictures of a run, and name it; nothing is encoded.
+
+    Of more than ``MAX_STYLE_PICTURES`` style pictures that many are used, evenly spread; of the
+    face photos all.
+
+    Args:
+        backbone: what is trained on; its fingerprint names the run.
+        pictures: as the user gave them.
+        config: of the run.
+        dtype: what the U-Net will compute in; it names the run.
+
+    Raises:
+        ACFunError: the pictures are unusable.
+    """
+    side = config.resolution or backbone.native_side
+    check_pictures(pictures.style, "style_image")
+    chosen = at_most(single_pictures(pictures.style), MAX_STYLE_PICTURES)
+    style = prepare_pictures(chosen, side, "style_image")
+    face = prepare_pictures(pictures.face, side, "face_image")
+    hashes = [picture_hash(style), picture_hash(face), ""]
+    if pictures.face_mask is not None:
+        mask = prepare_mask(pictures.face_mask, pictures.face, side)
+        hashes[2] = picture_hash(mask / mask.amax())
+    settings = {k: v for k, v in asdict(config).items() if k not in _NOT_IN_RUN}
+    settings |= {"resolution": side, "precision": str(dtype).removeprefix("torch.")}
+    return PreparedPair(style=style, face=face, facts=_facts(backbone, config, settings, hashes))
+
+
+def encode_pair(
+    backbone: Backbone, pictures: TrainPictures, config: TrainConfig, dtype: torch.dtype
+) -> EncodedPair:
+    """Check, crop and encode the pictures of a run, each of them once.
+
+    Arguments and errors are those of :func:`prepare_pair`.
+    """
+    pair = prepare_pair(backbone, pictures, config, dtype)
+    style_latents = backbone.encode_pictures(pair.style).to(backbone.device)
+    face_latents = backbone.encode_pictures(pair.face).to(backbone.device)
+    mask = None
+    if pictures.face_mask is not None:
+        mask = prepare_mask(pictures.face_mask, pictures.face, face_latents.shape[-1])
+        mask = mask.to(backbone.device)
+    return EncodedPair(
+        style=style_latents,
+        face=face_latents,
+        face_mask=mask,
+        style_tokens=fewer_tokens(backbone.style_tokens(pair.style).float()).to(backbone.device),
+        facts=pair.facts,
+    )
+
+
+def fewer_tokens(tokens: Tensor) -> Tensor:
+    """Return the tokens of all style pictures in a row, averaged where they would be too many.
+
+    The tokens go into the style's file. Above ``MAX_STYLE_TOKENS`` the patches of each picture are
+    averaged 2 x 2 until they fit; its class token, if it has one, stays. Not of the paper, which
+    has one style picture.
+
+    Args:
+        tokens: ``(b, n, di)``: n a square number of patches, or one more with a class token first.
+
+    Returns:
+        ``(m, di)``, m at most ``MAX_STYLE_TOKENS`` where the patches allow it.
+    """
+    grid = math.isqrt(tokens.shape[1])
+    first = tokens.shape[1] - grid**2  # 1 with a class token, 0 without; else no grid of patches.
+    while tokens.shape[0] * tokens.shape[1] > MAX_STYLE_TOKENS and first <= 1 and grid > 1:
+        patches = rearrange(tokens[:, first:], "b (h w) d -> b d h w", h=grid)
+        patches = F.adaptive_avg_pool2d(patches, grid // 2)
+        pooled = rearrange(patches, "b d h w -> b (h w) d")
+        tokens, grid = torch.cat([tokens[:, :first], pooled], dim=1), grid // 2
+    return tokens.flatten(0, 1)
+
+
+def _facts(
+    backbone: Backbone,
+    config: TrainConfig,
+    settings: dict[str, float | int | str],
+    hashes: list[str],
+) -> StyleFacts:
+    named = json.dumps([settings, hashes, backbone.fingerprint], sort_keys=True)
+    return StyleFacts(
+        format=FORMAT,
+        family=backbone.family,
+        prompt=config.prompt,
+        pseudo_word=config.pseudo_word,
+        heads=config.heads,
+        insert_at=config.insert_at,
+        statistics=config.statistics,
+        steps=0,
+        seed=config.seed,
+        settings={k: v for k, v in settings.items() if k not in ("prompt", "seed")},
+        style_hash=hashes[0],
+        checkpoint=backbone.fingerprint,
+        run=run_of(named),
+        parent="",
+        version=__version__,
+    )

@@ -1,0 +1,230 @@
+"""Training a style on one pair: one loop; events out, no files, no globals."""
+
+from contextlib import ExitStack
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..backbones.backbone import Backbone
+from ..drawing.drawing import StoppedError
+from ..errors import ACFunError
+from ..method.alignment import AlignmentBatch, alignment_batch, alignment_loss
+from ..method.diffusion import add_noise, sample_noise, sample_sigma
+from ..style.style import Style
+from .checkpoint import TrainState, continued
+from .config import TrainConfig
+from .encoded_pair import encode_pair
+from .events import (
+    MESSAGES,
+    OVERFLOWED,
+    NoticeEvent,
+    OnEvent,
+    Outcome,
+    SamplingEvent,
+    StepEvent,
+    TrainPictures,
+    TrainResult,
+)
+from .optimization import DivergedError, Optimization, OverflowedError
+from .previews import Previews
+from .progress import Progress
+from .styled_model import StyledModel
+
+IMAGERY_STEPS = 10
+IMAGERY_EVERY = 25
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def fit(
+    backbone: Backbone,
+    pictures: TrainPictures,
+    config: TrainConfig,
+    on_event: OnEvent = lambda event: False,
+    resume: tuple[Style, TrainState | None] | None = None,
+) -> TrainResult:
+    """Train a style with the face and style imagery alignment loss (ACFun sec. 3.4).
+
+    One step noises two latents with one sigma and a noise each, denoises them under the fused
+    prompt, and moves AFun and CFun by the loss. The pseudo-word moves in every fourth step, four
+    times as far: encoding the prompt anew in each costs a sixth of a small model's step. On the
+    CPU the same inputs give the same bytes; on a GPU they do if torch is told to be deterministic.
+
+    Args:
+        backbone: the frozen model.
+        pictures: the pair to learn.
+        config: how.
+        on_event: is told of progress and may stop the run.
+        resume: a style to go on from, with its training state if there is one.
+
+    Returns:
+        The result; a stopped, diverged or out-of-memory run returns its last good weights.
+
+    Raises:
+        ACFunError: the inputs are unusable, or memory runs out before the first step; nothing has
+            been trained then.
+    """
+    try:
+        run = _Run(backbone, pictures, config, on_event)
+    except (RuntimeError, MemoryError) as error:
+        if not backbone.is_out_of_memory(error):
+            raise
+        raise ACFunError(
+            "Out of memory while the pictures were encoded, before the first step. Lower "
+            "resolution, use fewer pictures, or close other programs that use the GPU."
+        ) from error
+    if resume is not None:
+        run.resume(*resume)
+    return run.train()
+
+
+class _FullError(Exception):
+    """Memory ran out in a step, and all is as before it."""
+
+
+class _Run:
+    """One training run."""
+
+    def __init__(
+        self, backbone: Backbone, pictures: TrainPictures, config: TrainConfig, on_event: OnEvent
+    ) -> None:
+        self.backbone, self.config, self.on_event = backbone, config, on_event
+        dtype = _DTYPES.get(config.precision, backbone.compute_dtype)
+        self.pair = encode_pair(backbone, pictures, config, dtype)
+        self.facts = self.pair.facts
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.model = StyledModel(backbone, self.pair, config, dtype, self.generator)
+        self.optimization = Optimization(
+            self.model.trainables, config.learning_rate, backbone.device, dtype == torch.float16
+        )
+        self.progress = Progress(self.optimization, self.generator)
+        # On the CPU, where looking up a step's noise level waits for nothing.
+        self.sigmas = backbone.sigmas.cpu()
+
+    def train(self) -> TrainResult:
+        """Run the loop with the inserts on the model, and off again however it ends."""
+        first, steps = self.progress.step, self.config.steps
+        if first >= steps:
+            text = f"resume_from already has {first} steps: raise steps above that to go on."
+            self.on_event(NoticeEvent(text))
+        self.optimization.keep()
+        self.previews = Previews(self.model, self.on_event, first)
+        with ExitStack() as on_model:
+            on_model.enter_context(self.model.attached())
+            if self.config.gradient_checkpointing == "on":
+                on_model.enter_context(self.backbone.gradient_checkpointing())
+            may_checkpoint = self.config.gradient_checkpointing == "auto"
+            while self.progress.step < steps:
+                try:
+                    loss = self._step()
+                except StoppedError:
+                    return self._result("cancelled")
+                except DivergedError as error:
+                    return self._diverged(first, error)
+                except _FullError:
+                    if not may_checkpoint or not self.optimization.is_whole:
+                        return self._result("out of memory")
+                    may_checkpoint = False
+                    on_model.enter_context(self.backbone.gradient_checkpointing())
+                    self.on_event(NoticeEvent("Out of memory: gradient checkpointing is now on."))
+                    continue
+                if loss is not None and self._report(loss):
+                    return self._result("cancelled")
+        return self._result("finished")
+
+    def _step(self) -> float | None:
+        """Do one step and return its loss, or None if it was skipped and is to be done anew."""
+        try:
+            loss = self.optimization.backward(self._loss())
+            if loss is not None:
+                self.optimization.step()
+                self.progress.finish_step(loss)
+            else:
+                self.progress.mark()
+            return loss
+        except StoppedError:
+            self.progress.go_back()
+            raise
+        except (RuntimeError, MemoryError) as error:
+            if not self.backbone.is_out_of_memory(error):
+                raise
+        # Out here nothing holds on to what the failed step had computed.
+        self.progress.go_back()
+        raise _FullError
+
+    def _loss(self) -> Tensor:
+        generator = self.generator
+        sigma = sample_sigma(self.sigmas, self.progress.step, generator)
+        batch, mask = self._batch(sigma)
+        noise = sample_noise(batch.latents.shape, batch.noise_offset, generator)
+        noise = noise.to(self.backbone.device, non_blocking=True)
+        prompt = self.model.prompt_at(self.progress.step, self.progress.kept)
+        context = self.model.fused(prompt, dropout=generator)
+        denoised = self.model.denoise(add_noise(batch.latents, noise, sigma), sigma, context)
+        return alignment_loss(denoised, batch, sigma, self.backbone.prediction, mask)
+
+    def _batch(self, sigma: float) -> tuple[AlignmentBatch, Tensor | None]:
+        pair, config, kept = self.pair, self.config, self.progress.kept
+        style, face = self._sample_index(len(pair.style)), self._sample_index(len(pair.face))
+        due = "imagery" not in kept or self.progress.step % IMAGERY_EVERY == 0
+        if config.alignment == "imagery" and due:
+            kept["imagery"] = self.model.draw(
+                self.generator, IMAGERY_STEPS, on_step=lambda: self.on_event(SamplingEvent())
+            )
+        batch = alignment_batch(
+            config.alignment,
+            pair.style[style : style + 1],
+            pair.face[face : face + 1],
+            sigma,
+            config.style_weight,
+            config.face_weight,
+            kept.get("imagery"),
+        )
+        return batch, None if pair.face_mask is None else pair.face_mask[face : face + 1]
+
+    def _sample_index(self, count: int) -> int:
+        return int(torch.randint(count, (1,), generator=self.generator))
+
+    def _report(self, loss: float) -> bool:
+        """Tell of a step and perhaps draw a preview; return whether to stop before the end."""
+        step, total = self.progress.step, self.config.steps
+        stop = self.on_event(StepEvent(step, total, loss, lambda: self._result("cancelled")))
+        return (stop or self.previews.show(step)) and step < total
+
+    def resume(self, style: Style, state: TrainState | None) -> None:
+        """Go on from a style: exactly with its state, else from its weights, saying so."""
+        old = style.facts
+        self.facts, same_run = continued(self.pair.facts, style)
+        if state is not None and same_run and (state.run, state.step) == (old.run, old.steps):
+            self.progress.restore(state, self.backbone.device)
+            return
+        self.model.trainables.load_style(style)
+        text = "pictures, settings or checkpoint differ from its training, so"
+        if same_run:
+            text = "its training state is missing, so the optimiser starts anew and"
+            self.progress.count_on(old.steps, self.config.seed)
+        text = f"{text} steps count from {self.progress.step}."
+        self.on_event(NoticeEvent(f"Resuming from the style's weights alone: {text}"))
+
+    def _result(self, outcome: Outcome, message: str = "") -> TrainResult:
+        progress = self.progress
+        facts = replace(self.facts, steps=progress.step)
+        is_whole = outcome != "diverged" and self.optimization.is_whole
+        message = message or MESSAGES[outcome]
+        return TrainResult(
+            style=self.model.trainables.to_style(facts, self.pair.style_tokens),
+            state=progress.state(facts.run) if is_whole else None,
+            losses=list(progress.losses),
+            outcome=outcome,
+            message=message.format(step=progress.step, total=self.config.steps),
+        )
+
+    def _diverged(self, first: int, error: DivergedError) -> TrainResult:
+        bad = self.progress.step + 1
+        if isinstance(error, OverflowedError):
+            # What overflowed were the gradients; the weights gave a finite loss.
+            return self._result("diverged", f"At step {bad}: {OVERFLOWED}")
+        if self.progress.step > first:
+            self.progress.unlearn_step()
+        return self._result("diverged", f"At step {bad}: {MESSAGES['diverged']}")

@@ -1,0 +1,71 @@
+"""A training run on disk: its style, and beside it what it needs to go on exactly."""
+
+import re
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from ..style.style_file import RUN_ID, save_style
+from ..style.whole_files import TEMPORARY
+from .checkpoint import save_state
+from .events import TrainResult
+
+RESUME_LIMIT = 10**9
+"""Bytes that the training states of one folder may take together."""
+
+_STALE = 3600.0  # Seconds after which nothing can still be writing a file.
+_OURS = re.compile(rf"{RUN_ID.pattern}(_\d+)?\.resume")
+
+
+def resume_file(style_path: Path) -> Path:
+    """Return where the training state of a style lies: beside it."""
+    return style_path.with_suffix(".resume")
+
+
+def keep_run(result: TrainResult, style_path: Path) -> None:
+    """Write a run's style and, if it is not finished, the state that lets it go on exactly.
+
+    A state that belongs to the style's file no more is removed.
+
+    Raises:
+        ACFunError: the folder cannot be written or the disk is full; the message says of what.
+    """
+    save_style(result.style, style_path)
+    if result.state is not None and result.outcome != "finished":
+        save_state(result.state, resume_file(style_path))
+    else:
+        with suppress(OSError):  # A file that cannot be removed costs space and no more.
+            resume_file(style_path).unlink(missing_ok=True)
+
+
+def prune_states(folder: Path, newest: Path, limit: int = RESUME_LIMIT) -> int:
+    """Remove the oldest training states of a folder until the rest is within a limit.
+
+    What a crash has left half-written goes as well.
+
+    Args:
+        folder: holds runs by their own names; files called otherwise are left alone.
+        newest: the state just written, which stays.
+        limit: in bytes.
+
+    Returns:
+        How many states were removed; their styles stay.
+    """
+    for path in folder.glob(TEMPORARY):
+        with suppress(OSError):
+            if time.time() - path.lstat().st_mtime > _STALE:
+                path.unlink()
+    states = []
+    for path in folder.glob("*.resume"):
+        with suppress(OSError):
+            if _OURS.fullmatch(path.name):
+                facts = path.lstat()
+                states.append((path != newest, -facts.st_mtime_ns, facts.st_size, path))
+    total = removed = 0
+    for is_old, _, size, path in sorted(states):
+        total += size
+        if is_old and total > limit:
+            with suppress(OSError):
+                path.unlink()
+                removed += 1
+    return removed

@@ -1,0 +1,38 @@
+"""Sets of training numbers by name."""
+
+from dataclasses import replace
+from typing import Any
+
+from ..errors import ACFunError
+from .config import TrainConfig
+
+AS_SET = "as set below"
+PRESETS: dict[str, dict[str, Any]] = {
+    AS_SET: {},
+    "quick look": {"steps": 80, "learning_rate": 1e-3, "style_weight": 0.8, "face_weight": 1.0},
+    "balanced": {"steps": 150, "learning_rate": 5e-4, "style_weight": 0.8, "face_weight": 1.0},
+    # ACFun's supplied setting: 5 epochs, about 500 steps; it leaves open how the loss aligns.
+    "the paper's settings": {
+        "steps": 500,
+        "learning_rate": 1e-4,
+        "style_weight": 0.8,
+        "face_weight": 1.0,
+    },
+}
+
+
+def with_preset(config: TrainConfig, preset: str) -> TrainConfig:
+    """Return a configuration with a preset's numbers in place of its own.
+
+    Raises:
+        ACFunError: there is no such preset.
+    """
+    if preset not in PRESETS:
+        raise ACFunError(f"preset is '{preset}'; expected one of {', '.join(PRESETS)}.")
+    return replace(config, **PRESETS[preset])
+
+
+def told_preset(preset: str) -> str:
+    """Return the sentence that says which numbers a preset has set."""
+    numbers = ", ".join(f"{name} {value:g}" for name, value in PRESETS[preset].items())
+    return f"Preset {preset}: {numbers}."

@@ -1,0 +1,73 @@
+"""What every listener of a training does with its events; each front end adds how it shows them."""
+
+from abc import ABC, abstractmethod
+
+from ..errors import ACFunError, first_line
+from .events import Event, NoticeEvent, PreviewEvent, StepEvent, TrainResult
+
+KEEP_EVERY = 100
+
+
+class Reporter(ABC):
+    """Shows a training's events, and keeps its style on disk from time to time."""
+
+    def __init__(self) -> None:
+        self.last: StepEvent | None = None
+
+    def __call__(self, event: Event) -> bool:
+        """Handle an event; return whether training shall stop."""
+        if isinstance(event, StepEvent):
+            self.last = event
+            self.show_step(event)
+            if event.step % KEEP_EVERY == 0 and event.step < event.total:
+                self._keep_said(event.snapshot(), aloud=False)
+        elif isinstance(event, PreviewEvent):
+            self.show_preview(event)
+        elif isinstance(event, NoticeEvent):
+            self.say(event.text)
+        return self.wants_stop()
+
+    def keep_last(self) -> None:
+        """Keep what was learnt before a training failed or was interrupted within a step.
+
+        What goes wrong here is said, so that it does not take the place of the failure itself.
+        """
+        if self.last is None:
+            return
+        try:
+            self._keep_said(self.last.snapshot(), aloud=True)
+        except (RuntimeError, MemoryError, OSError) as error:
+            self.say(f"The style of step {self.last.step} could not be kept: {first_line(error)}.")
+
+    def _keep_said(self, result: TrainResult, aloud: bool) -> None:
+        # A full disk must not cost a training that goes on.
+        try:
+            text = self.keep(result)
+        except ACFunError as error:
+            text, aloud = str(error), True
+        if aloud:
+            self.say(text)
+
+    @abstractmethod
+    def wants_stop(self) -> bool:
+        """Tell whether the user wants to stop."""
+
+    @abstractmethod
+    def show_step(self, event: StepEvent) -> None:
+        """Show progress."""
+
+    @abstractmethod
+    def show_preview(self, event: PreviewEvent) -> None:
+        """Show a preview."""
+
+    @abstractmethod
+    def say(self, text: str) -> None:
+        """Tell the user a sentence."""
+
+    @abstractmethod
+    def keep(self, result: TrainResult) -> str:
+        """Write a result to disk and return a sentence that says where it is.
+
+        Raises:
+            ACFunError: it could not be written.
+        """

@@ -1,0 +1,112 @@
+"""The frozen model with the style that is trained on it: the prompt fused, the inserts on."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from ..backbones.backbone import Backbone, Context
+from ..drawing.drawing import Guidance, draw_latents
+from ..method.concrete_fusion import attached
+from ..method.diffusion import noise_at, sampling_sigmas
+from .config import TrainConfig
+from .encoded_pair import EncodedPair
+from .optimization import VECTORS_EVERY
+from .trainables import Trainables
+
+
+class StyledModel:
+    """A backbone under a style that moves.
+
+    Args:
+        backbone: the frozen model.
+        pair: the pictures, encoded.
+        config: of the training.
+        dtype: what the U-Net computes in.
+        generator: draws the initial weights.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        pair: EncodedPair,
+        config: TrainConfig,
+        dtype: torch.dtype,
+        generator: torch.Generator,
+    ) -> None:
+        self.backbone, self.pair, self.config, self.dtype = backbone, pair, config, dtype
+        self.points = backbone.insert_points(config.insert_at)
+        vectors = backbone.word_vectors(config.initial_word)
+        with torch.no_grad():
+            context = backbone.encode_prompt(config.prompt, config.pseudo_word, vectors)
+        self.trainables = Trainables(
+            text_dim=context.tokens.shape[-1],
+            image_dim=pair.style_tokens.shape[-1],
+            widths={block: point.channels for block, point in self.points.items()},
+            vectors={name: vector.cpu() for name, vector in vectors.items()},
+            layers=config.layers,
+            heads=config.heads,
+            dropout=config.dropout,
+            rank=config.rank,
+            statistics=config.statistics,
+            generator=generator,
+        ).to(backbone.device)
+
+    def attached(self) -> AbstractContextManager[object]:
+        """Hook the inserts onto the U-Net for the length of a ``with`` block."""
+        modules = {block: point.module for block, point in self.points.items()}
+        return attached(self.trainables.inserts(), modules)
+
+    def prompt(self) -> Context:
+        """Return the training prompt, differentiable in the pseudo-word's vectors."""
+        vectors = dict(self.trainables.vectors.items())
+        return self.backbone.encode_prompt(self.config.prompt, self.config.pseudo_word, vectors)
+
+    def prompt_at(self, step: int, kept: dict[str, Tensor]) -> Context:
+        """Return the training prompt of a step: encoded anew in every fourth, else as kept."""
+        if "prompt" in kept and step % VECTORS_EVERY != 0:
+            return Context(kept["prompt"], kept.get("pooled"))
+        prompt = self.prompt()
+        kept["prompt"] = prompt.tokens.detach()
+        if prompt.pooled is not None:
+            kept["pooled"] = prompt.pooled.detach()
+        return prompt
+
+    def fused(self, prompt: Context, dropout: torch.Generator | None = None) -> Context:
+        """Return a prompt with the style's abstract part fused into it."""
+        fusion, style_tokens = self.trainables.abstract, self.pair.style_tokens
+        return Context(fusion(prompt.tokens, style_tokens, generator=dropout), prompt.pooled)
+
+    def denoise(self, noisy: Tensor, sigma: float, context: Context) -> Tensor:
+        """Return clean latents ``(b, c, h, w)``, float32."""
+        with self.backbone.autocast(self.dtype):
+            return self.backbone.denoise(noisy, sigma, context).float()
+
+    @torch.no_grad()
+    def draw(
+        self,
+        generator: torch.Generator,
+        steps: int,
+        scale: float = 1.0,
+        on_step: Callable[[], bool | None] = lambda: None,
+    ) -> Tensor:
+        """Return a clean latent ``(1, c, h, w)`` of the training prompt, drawn from noise.
+
+        Args:
+            generator: draws the noise.
+            steps: of the sampler.
+            scale: of classifier-free guidance; 1 is off.
+            on_step: see :func:`draw_latents`.
+
+        Raises:
+            StoppedError: ``on_step`` asked for it.
+        """
+        plain = None
+        if scale != 1:
+            plain = self.backbone.encode_prompt("", self.config.pseudo_word, {})
+        sigmas = sampling_sigmas(self.backbone.sigmas, steps)
+        noise = torch.randn(self.pair.style[:1].shape, generator=generator)
+        guidance = Guidance(self.fused(self.prompt()), plain, scale)
+        start = noise_at(sigmas[0], noise)
+        return draw_latents(self.backbone, start, sigmas, guidance, self.dtype, on_step)

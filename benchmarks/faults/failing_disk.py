@@ -1,0 +1,92 @@
+"""A disk that fails: one operation on the pack's own files raises, once or from then on."""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+PREFIX = ".acfun-"
+
+
+@dataclass(frozen=True)
+class DiskFault:
+    """What fails: an operation ("open", "write", "fsync", "replace"), with which errno, when.
+
+    first: the operation, counted from 1. forever: all after it fail as well.
+    """
+
+    operation: str
+    code: int = errno.ENOSPC
+    first: int = 1
+    forever: bool = False
+
+    @contextmanager
+    def injected(self) -> Iterator[None]:
+        """Make the operation fail within a ``with`` block."""
+        count = 0
+
+        def meet(operation: str) -> None:
+            nonlocal count
+            if operation != self.operation:
+                return
+            count += 1
+            if count == self.first or (self.forever and count > self.first):
+                raise OSError(self.code, os.strerror(self.code))
+
+        open_file, replace, fsync = Path.open, Path.replace, os.fsync
+
+        def opened(path: Path, *args: Any, **kwargs: Any) -> Any:
+            if not path.name.startswith(PREFIX):
+                return open_file(path, *args, **kwargs)
+            meet("open")
+            return _File(open_file(path, *args, **kwargs), meet)
+
+        def replaced(path: Path, target: Path) -> Any:
+            if path.name.startswith(PREFIX):
+                meet("replace")
+            return replace(path, target)
+
+        def synced(descriptor: int) -> None:
+            meet("fsync")
+            fsync(descriptor)
+
+        with (
+            mock.patch.object(Path, "open", opened),
+            mock.patch.object(Path, "replace", replaced),
+            mock.patch.object(os, "fsync", synced),
+        ):
+            yield
+
+
+class _File:
+    """An open file of which half is written before the disk is full."""
+
+    def __init__(self, file: Any, meet: Callable[[str], None]) -> None:
+        self.file, self.meet = file, meet
+
+    def __enter__(self) -> "_File":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.file.close()
+
+    def write(self, content: bytes) -> int:
+        """Write, or write half and fail."""
+        try:
+            self.meet("write")
+        except OSError:
+            self.file.write(content[: len(content) // 2])
+            raise
+        return int(self.file.write(content))
+
+    def flush(self) -> None:
+        """Flush."""
+        self.file.flush()
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return int(self.file.fileno())

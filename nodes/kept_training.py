@@ -1,0 +1,89 @@
+"""``models/acfun/training``: what every training leaves there, however it ended."""
+
+from collections.abc import Iterator
+from itertools import chain, count
+from pathlib import Path
+
+import folder_paths
+
+from ..acfun_ops.errors import ACFunError
+from ..acfun_ops.style.style import Style
+from ..acfun_ops.style.style_file import load_style
+from ..acfun_ops.training.checkpoint import TrainState, load_state
+from ..acfun_ops.training.events import TrainResult
+from ..acfun_ops.training.kept_run import keep_run, prune_states, resume_file
+from .sockets import log
+from .style_folder import FOLDER, style_folder
+
+TRAINING = "training"
+
+
+def check_can_keep() -> None:
+    """Refuse to train where nothing could be kept, before the training and not after it.
+
+    Raises:
+        ACFunError: no folder of models/acfun can be written.
+    """
+    style_folder(TRAINING)
+
+
+def keep_training(result: TrainResult) -> str:
+    """Write a training's style, and what it needs to go on, to ``models/acfun/training``.
+
+    The names come from the run; a file of the same run that has more steps is left alone. Training
+    states above ``RESUME_LIMIT`` are removed, oldest first.
+
+    Returns:
+        A sentence that says under which name Load ACFun Style lists the style, or why it could not
+        be written: a full disk must not cost a training that goes on, or whose style is still in
+        the graph.
+    """
+    path = None
+    try:
+        path = _training_path(result.style)
+        keep_run(result, path)
+    except ACFunError as error:
+        log.warning("%s", error)
+        if path is not None and _steps_at(path) == result.style.facts.steps:
+            return f"{_kept_as(path)}, but not what it needs to go on exactly. {error}"
+        return str(error)
+    removed = prune_states(path.parent, newest=resume_file(path))
+    pruned = f" {removed} old .resume files were deleted to save space." if removed else ""
+    return f"{_kept_as(path)}.{pruned}"
+
+
+def _kept_as(path: Path) -> str:
+    return f"It is kept as {TRAINING}/{path.name} (press R to list it)"
+
+
+def kept_state(style: Style) -> TrainState | None:
+    """Return the training state that belongs to a style, None if there is none of its step."""
+    for path in _states_of(style.facts.run):
+        try:
+            state = load_state(path)
+        except ACFunError as error:
+            log.warning("%s", error)
+            continue
+        if (state.run, state.step) == (style.facts.run, style.facts.steps):
+            return state
+    return None
+
+
+def _states_of(run: str) -> Iterator[Path]:
+    for folder in folder_paths.get_folder_paths(FOLDER):
+        yield from sorted((Path(folder) / TRAINING).glob(f"{run}*.resume"))
+
+
+def _training_path(style: Style) -> Path:
+    folder, run = style_folder(TRAINING) / TRAINING, style.facts.run
+    names = chain([run], (f"{run}_{number}" for number in count(2)))
+    return next(
+        p for n in names if _steps_at(p := folder / f"{n}.safetensors") <= style.facts.steps
+    )
+
+
+def _steps_at(path: Path) -> int:
+    try:
+        return load_style(path).facts.steps if path.exists() else 0
+    except ACFunError:
+        return 0

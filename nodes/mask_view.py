@@ -1,0 +1,201 @@
+"""What part of the picture a call of the U-Net sees, so that a mask acts where it was painted.
+
+A U-Net is handed crops (areas of conditions, tiles of other packs) and parts of the batch (context
+windows). Wrappers around the sampling note the whole latent and what is cut from it; where another
+pack cuts by itself, its part is found by its values.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from comfy.patcher_extension import WrappersMP
+from comfy.samplers import add_area_dims
+from torch import Tensor
+from torch.nn import functional as F
+
+_KEY = "acfun_view"
+
+
+class Place(NamedTuple):
+    """Where a sample was cut from the batch of whole latents, in latent pixels."""
+
+    frame: int
+    top: int
+    left: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What is known of the picture that the U-Net sees a part of.
+
+    size: height and width of the whole latent. latent: ``(n, c, h, w)``, what the areas of
+    conditions are cut from. places: of each of its samples, None if that is unknown. areas: height,
+    width, top and left in ``latent`` by the uuid of a condition.
+    """
+
+    size: tuple[int, int]
+    latent: Tensor
+    places: tuple[Place, ...] | None
+    areas: Mapping[Any, tuple[int, int, int, int]]
+
+
+def add_view(model: Any) -> None:
+    """Have a MODEL note what its U-Net is about to see; once, however often it is asked."""
+    for kind, wrapper in (
+        (WrappersMP.PREDICT_NOISE, _see_whole),
+        (WrappersMP.CALC_COND_BATCH, _see_conditions),
+    ):
+        model.remove_wrappers_with_key(kind, _KEY)
+        model.add_wrapper_with_key(kind, _KEY, wrapper)
+
+
+def seen_places(
+    x: Tensor, options: Mapping[str, Any]
+) -> tuple[tuple[int, int], tuple[Place, ...] | None]:
+    """Return the size of the whole latent and the place of each sample of ``x`` in it.
+
+    Args:
+        x: what the U-Net is called with, ``(b, c, h, w)``.
+        options: the transformer_options of the call.
+
+    Returns:
+        ``(height, width)``, and None if ``x`` is a part of which nothing tells where it is.
+    """
+    view: View | None = options.get(_KEY)
+    if view is None:  # No sampler: x is all there is, once per condition.
+        conditions = len(options.get("cond_or_uncond", [0]))
+        images = len(x) if len(x) % conditions else len(x) // conditions
+        return _size(x), tuple(Place(index % images, 0, 0) for index in range(len(x)))
+    return view.size, _of_conditions(x, view, options.get("uuids", ())) or _found(x, view)
+
+
+def cut(
+    mask: Tensor, size: tuple[int, int], places: Sequence[Place], part: Sequence[int]
+) -> Tensor:
+    """Return the parts ``(b, 1, h, w)`` of a mask that belong to places.
+
+    Args:
+        mask: as painted, ``(m, 1, any, any)``; frame i has mask i modulo m.
+        size: of the whole latent, to which the mask is stretched.
+        places: one for each sample.
+        part: height and width of the samples.
+    """
+    whole = F.interpolate(mask, size=size, mode="area")
+    parts = [_roll(whole[p.frame % len(mask)], p.top, p.left) for p in places]
+    return torch.stack(parts)[..., : part[0], : part[1]].contiguous()
+
+
+def _see_whole(
+    executor: Any, x: Tensor, timestep: Tensor, model_options: dict[str, Any], seed: Any = None
+) -> Tensor:
+    """Note the whole latent (a PREDICT_NOISE wrapper)."""
+    return executor(x, timestep, _with_view(model_options, _whole(x)), seed)
+
+
+def _see_conditions(
+    executor: Any,
+    model: Any,
+    conds: Sequence[Any],
+    x_in: Tensor,
+    timestep: Tensor,
+    model_options: dict[str, Any],
+) -> Any:
+    """Note the part of the batch and the areas of the conditions (a CALC_COND_BATCH wrapper)."""
+    whole = model_options.get("transformer_options", {}).get(_KEY) or _whole(x_in)
+    areas = {
+        cond["uuid"]: _area(cond, x_in)
+        for condition in conds
+        for cond in condition or ()
+        if x_in.ndim == 4
+    }
+    places = _of_window(x_in, whole, model_options) or _found(x_in, whole)
+    view = replace(whole, latent=x_in, places=places, areas=areas)
+    return executor(model, conds, x_in, timestep, _with_view(model_options, view))
+
+
+def _with_view(model_options: dict[str, Any], view: View) -> dict[str, Any]:
+    options = model_options.get("transformer_options", {})
+    return {**model_options, "transformer_options": {**options, _KEY: view}}
+
+
+def _size(x: Tensor) -> tuple[int, int]:
+    return x.shape[-2], x.shape[-1]
+
+
+def _whole(x: Tensor) -> View:
+    places = tuple(Place(frame, 0, 0) for frame in range(len(x)))
+    return View(size=_size(x), latent=x, places=places, areas={})
+
+
+def _area(cond: Mapping[str, Any], x_in: Tensor) -> tuple[int, int, int, int]:
+    # As comfy.samplers.get_area_and_mult cuts it.
+    size = _size(x_in)
+    if "area" not in cond:
+        return (*size, 0, 0)
+    area = add_area_dims(list(cond["area"]), 2)
+    half = len(area) // 2
+    (height, width), (top, left) = area[:2], area[half : half + 2]
+    return min(size[0] - top, height), min(size[1] - left, width), top, left
+
+
+def _of_window(
+    x_in: Tensor, whole: View, model_options: Mapping[str, Any]
+) -> tuple[Place, ...] | None:
+    """Return the places of a context window's frames, or those of the whole if there is none."""
+    window = model_options.get("transformer_options", {}).get("context_window")
+    frames = list(range(len(whole.latent)))
+    if window is not None and window.dim == 0:
+        retained = getattr(model_options.get("context_handler"), "latent_retain_index_list", [])
+        options = {"retain_index_list": retained} if retained else {}
+        frames = window.get_tensor(torch.tensor(frames), **options).tolist()
+    if (len(frames), *whole.latent.shape[1:]) != tuple(x_in.shape) or whole.places is None:
+        return None
+    return tuple(whole.places[frame] for frame in frames)
+
+
+def _of_conditions(x: Tensor, view: View, uuids: Sequence[Any]) -> tuple[Place, ...] | None:
+    """Return the places of a batch as ComfyUI puts it together: all frames for each condition."""
+    areas = [view.areas.get(uuid, (*_size(view.latent), 0, 0)) for uuid in uuids]
+    is_whole_batch = len(x) == len(areas) * len(view.latent)
+    if not is_whole_batch or view.places is None or {a[:2] for a in areas} != {_size(x)}:
+        return None
+    return tuple(
+        Place(place.frame, place.top + top, place.left + left)
+        for _, _, top, left in areas
+        for place in view.places
+    )
+
+
+def _found(x: Tensor, view: View) -> tuple[Place, ...] | None:
+    """Return where samples are cut from the latent, by their values: noise is nowhere twice."""
+    fits = x.ndim == 4 and x.shape[1] == view.latent.shape[1]
+    is_part = fits and all(a <= b for a, b in zip(_size(x), _size(view.latent), strict=True))
+    if not is_part or view.places is None:
+        return None
+    latent = view.latent.to(x.device)
+    places = []
+    for sample in x:
+        place = _find(sample, latent)
+        if place is None:
+            return None
+        frame, top, left = view.places[place.frame]
+        places.append(Place(frame, top + place.top, left + place.left))
+    return tuple(places)
+
+
+def _find(sample: Tensor, latent: Tensor) -> Place | None:
+    height, width = _size(sample)
+    corners = (latent == sample[:, :1, :1]).all(dim=1).nonzero().tolist()
+    for frame, top, left in corners:
+        # Some packs roll the picture before they cut it into tiles.
+        if torch.equal(_roll(latent[frame], top, left)[:, :height, :width], sample):
+            return Place(frame, top, left)
+    return None
+
+
+def _roll(picture: Tensor, top: int, left: int) -> Tensor:
+    if (top, left) == (0, 0):
+        return picture
+    return picture.roll((-top, -left), dims=(-2, -1))

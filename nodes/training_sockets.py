@@ -1,0 +1,61 @@
+"""What the sockets of a training bring: checked, and cloned so that the training may use it."""
+
+from typing import Any
+
+from ..acfun_ops.errors import ACFunError
+from .comfy_unet import unet_of
+
+
+def static_clone(loaded: Any) -> Any:
+    """Return a clone of a MODEL or CLIP whose weights stay in place, for one training.
+
+    Dynamic loading pages weights out between forward and backward. ComfyUI's static delegate of
+    such a model stays with it, for the next training.
+
+    Raises:
+        ACFunError: the model was loaded by a node that does not let ComfyUI load it again.
+    """
+    patcher = getattr(loaded, "patcher", loaded)
+    if not getattr(patcher, "is_dynamic", lambda: False)():
+        return loaded.clone()
+    try:
+        static = patcher.get_non_dynamic_delegate()
+    except RuntimeError as error:
+        raise ACFunError(
+            "This model was loaded by a node that cannot keep its weights in place for training. "
+            "Load it with a stock loader, or start ComfyUI with --disable-dynamic-vram."
+        ) from error
+    if patcher is loaded:
+        return static
+    clip = loaded.clone()
+    clip.patcher, clip.cond_stage_model = static, static.model
+    return clip
+
+
+def is_patched(model: Any) -> bool:
+    """Tell whether anything but ComfyUI's own code takes part in a call of the model."""
+    options = model.model_options
+    extras = ("model_function_wrapper", "sampler_cfg_function")
+    parts = [options["transformer_options"], *(options.get(name) for name in extras)]
+    parts += [model.object_patches, model.injections, model.additional_models]
+    parts += [*model.wrappers.values(), model.weight_wrapper_patches]
+    return any(parts)
+
+
+def check_sockets(model: Any, clip: Any, vae: Any, clip_vision: Any) -> None:
+    """Refuse sockets that bring nothing, or no U-Net.
+
+    Raises:
+        ACFunError: the message names the socket and what to connect.
+    """
+    sockets = {
+        "model": (model, "a checkpoint's MODEL"),
+        "clip": (clip, "a checkpoint's CLIP; this one may be a U-Net alone"),
+        "vae": (vae, "a checkpoint's VAE or a VAE Loader; this checkpoint may have none"),
+        "clip_vision": (clip_vision, "Load CLIP Vision with a ViT model such as CLIP ViT-L/14"),
+    }
+    for socket, (value, remedy) in sockets.items():
+        # A checkpoint without a VAE brings an empty one.
+        if value is None or getattr(value, "first_stage_model", value) is None:
+            raise ACFunError(f"The socket {socket} brings nothing. Connect {remedy}.")
+    unet_of(model)

@@ -1,0 +1,105 @@
+"""What autograd needs of weights that ComfyUI shares and loaded in inference mode."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_map_only
+
+
+class Freeze:
+    """Keeps shared modules from collecting gradients; :meth:`restore` puts their own flags back.
+
+    ComfyUI before August 2026 builds U-Nets whose weights ask for gradients.
+
+    Args:
+        modules: the shared modules.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        self.modules = modules
+        self.asking = [name for name, weight in self._weights() if weight.requires_grad]
+
+    def apply(self) -> None:
+        """Turn the flags off; anew after each load, because loading replaces weights."""
+        for _, weight in self._weights():
+            weight.requires_grad_(False)
+
+    def restore(self) -> None:
+        """Put the flags back as they were."""
+        asking = set(self.asking)
+        with torch.inference_mode():  # Outside of it an inference tensor cannot ask.
+            for name, weight in self._weights():
+                weight.requires_grad_(name in asking)
+
+    def _weights(self) -> Iterator[tuple[str, nn.Parameter]]:
+        for number, module in enumerate(self.modules):
+            for name, weight in module.named_parameters():
+                yield f"{number}.{name}", weight
+
+
+def make_differentiable(module: nn.Module, device: torch.device) -> None:
+    """Replace inference tensors among a module's weights by equal normal ones, one at a time.
+
+    ComfyUI loads weights in inference mode, and autograd refuses to save inference tensors.
+    Call it outside inference mode. The values do not change, so neither do pictures. Weights that
+    stay on another device are copied by ComfyUI where they are used, and stay as they are.
+    """
+    for part in module.modules():
+        for name, parameter in part._parameters.items():
+            if _is_refused(parameter, device):
+                part._parameters[name] = nn.Parameter(parameter.clone(), requires_grad=False)
+        for name, buffer in part._buffers.items():
+            if _is_refused(buffer, device):
+                part._buffers[name] = buffer.clone()
+
+
+class NormalTensors(TorchFunctionMode):
+    """While active, operations see normal copies of inference tensors.
+
+    A patch on a MODEL may hide its own weights anywhere; this finds them where they are used.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Run an operation on normal tensors."""
+        if torch.is_grad_enabled() and func not in _ASKS:
+            args, kwargs = tree_map_only(Tensor, _normal, (args, dict(kwargs or {})))
+        return func(*args, **(kwargs or {}))
+
+
+_ASKS = {Tensor.is_inference, Tensor.clone, Tensor.requires_grad.__get__}
+
+
+def _normal(tensor: Tensor) -> Tensor:
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
+def _is_refused(tensor: Any, device: torch.device) -> bool:
+    return torch.is_tensor(tensor) and tensor.is_inference() and tensor.device == device
+
+
+@contextmanager
+def one_stream(settings: Any) -> Iterator[None]:
+    """Have ComfyUI move weights in order with the computation for the length of a ``with`` block.
+
+    Its asynchronous offloading takes a weight's memory for the next one after the forward pass,
+    while the backward pass still needs it.
+
+    Args:
+        settings: the module ``comfy.model_management``.
+    """
+    streams = settings.NUM_STREAMS
+    settings.NUM_STREAMS = 0
+    try:
+        yield
+    finally:
+        settings.NUM_STREAMS = streams

@@ -1,0 +1,251 @@
+"""``python -m acfun_ops train``: what it saves, what it says, and how it ends."""
+
+import re
+import signal
+from dataclasses import fields
+
+import pytest
+import torch
+from headless_files import pixels
+from PIL import Image
+
+from acfun_ops.cli import saved_training, train_command
+from acfun_ops.cli.command_options import new_parser
+from acfun_ops.style.style_file import load_style, save_style
+from acfun_ops.training import kept_run, reporting
+from acfun_ops.training.checkpoint import load_state
+from acfun_ops.training.config import TrainConfig
+from acfun_ops.training.fit import fit
+
+
+def test_training_saves_a_style_and_says_where(line):
+    code, said, errors = line.train()
+    assert code == 0
+    assert re.search(r"Trained 3 steps\. The style is saved at .*my\.safetensors \(\d", said)
+    assert "training: 100%" in errors  # The progress bar.
+    style = load_style(line.out)
+    assert (style.facts.steps, style.facts.family) == (3, "custom")
+    assert sorted(p.name for p in line.folder.iterdir()) == [
+        "face.png",
+        "my.safetensors",
+        "style.png",
+    ]
+
+
+def test_the_same_command_gives_the_same_bytes_and_another_seed_others(line):
+    files = []
+    for seed in (5, 5, 6):
+        line.train("--seed", seed)
+        files.append(line.out.read_bytes())
+    assert files[0] == files[1] != files[2]
+
+
+def test_every_option_of_a_training_is_reachable():
+    parser = new_parser()
+    changed = {
+        "prompt": "a X! b",
+        "steps": 7,
+        "learning_rate": 0.5,
+        "style_weight": 0.25,
+        "face_weight": 0.75,
+        "seed": 2**64 - 1,
+        "resolution": 128,
+        "preview_every": 3,
+        "rank": 5,
+        "alignment": "blend",
+        "precision": "bf16",
+        "gradient_checkpointing": "on",
+        "pseudo_word": "X!",
+        "initial_word": "face",
+        "layers": 3,
+        "heads": 4,
+        "dropout": 0.5,
+        "insert_at": "attention",
+        "statistics": "mean_std",
+    }
+    assert changed.keys() == {f.name for f in fields(TrainConfig)}
+    files = ["train", "--model", "m", "--style", "a", "--face", "b", "--out", "c"]
+    options = [p for n, v in changed.items() for p in (f"--{n.replace('_', '-')}", str(v))]
+    found, plain = (vars(parser.parse_args(files + more)) for more in (options, []))
+    assert {name: found[name] for name in changed} == changed
+    assert TrainConfig(**{name: plain[name] for name in changed}) == TrainConfig()
+
+
+def test_options_reach_the_training(line, monkeypatch):
+    seen = []
+
+    def spy(backbone, pictures, config, *rest):
+        seen.append((config, pictures))
+        return fit(backbone, pictures, config, *rest)
+
+    monkeypatch.setattr(saved_training, "fit", spy)
+    mask = line.folder / "mask.png"
+    Image.new("L", (80, 64), 255).save(mask)
+    line.train("--face-weight", "0.3", "--prompt", "a S* face", "--face-mask", mask)
+    config, pictures = seen[0]
+    assert (config.face_weight, config.prompt) == (0.3, "a S* face")
+    assert pictures.face_mask[0].shape == (1, 64, 80) and pictures.face_mask[0].min() == 1
+    levels = torch.from_numpy(pixels(line.style)) / 255
+    assert torch.allclose(pictures.style[0], levels.float())
+    assert not torch.allclose(pictures.face[0], pictures.style[0])
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains(line, precision):
+    code, _, _ = line.train("--precision", precision)
+    style = load_style(line.out)
+    assert (code, style.facts.steps) == (0, 3)
+    assert style.facts.settings["precision"] == {"bf16": "bfloat16", "fp16": "float16"}[precision]
+    assert all(state["scale.weight"].any() for state in style.concrete.values())
+
+
+def test_previews_are_written_beside_the_style(line):
+    line.train("--preview-every", 2)
+    folder = line.folder / "my_previews"
+    names = [f"step_00000{step}.png" for step in (1, 2, 3)]
+    assert sorted(p.name for p in folder.iterdir()) == names
+    assert pixels(folder / "step_000003.png").shape == (64, 64, 3)
+
+
+def test_resuming_goes_on_exactly_and_a_finished_training_leaves_no_state(line, monkeypatch):
+    line.train("--steps", 5)
+    whole = load_style(line.out)
+    line.out = line.folder / "parts.safetensors"
+    with monkeypatch.context() as context:
+        interrupting(context, at=2)
+        assert line.train("--steps", 5)[0] == 130
+    assert line.out.with_suffix(".resume").exists()
+    code, _, errors = line.train("--steps", 5, "--resume", line.out)
+    resumed = load_style(line.out)
+    assert (code, resumed.facts.steps) == (0, 5)
+    assert "note:" not in errors
+    assert not line.out.with_suffix(".resume").exists()
+    assert all(torch.equal(whole.abstract[n], resumed.abstract[n]) for n in whole.abstract)
+
+
+@pytest.mark.parametrize("state", [None, b"broken"])
+def test_resuming_without_a_state_goes_on_from_the_weights_and_says_so(line, state):
+    line.train("--steps", 2)
+    beside = line.out.with_suffix(".resume")
+    assert not beside.exists()
+    if state is not None:
+        beside.write_bytes(state)
+    code, _, errors = line.train("--steps", 4, "--resume", line.out)
+    assert (code, load_style(line.out).facts.steps) == (0, 4)
+    assert "note: Resuming from the style's weights alone" in errors
+
+
+def test_a_diverged_training_saves_the_last_good_style_and_fails(line, monkeypatch):
+    calls = []
+
+    def poison(backbone):
+        denoise = backbone.denoise
+
+        def poisoned(*arguments):
+            calls.append(1)
+            return denoise(*arguments) * (float("nan") if len(calls) == 3 else 1)
+
+        backbone.denoise = poisoned
+        return backbone
+
+    load = train_command.load_pipeline
+    monkeypatch.setattr(train_command, "load_pipeline", lambda *a: poison(load(*a)))
+    code, _, errors = line.train("--steps", 9)
+    assert code == 1
+    assert "error: At step 3: The loss is not finite any more" in errors
+    style = load_style(line.out)
+    assert f"The style of step {style.facts.steps} is saved at {line.out}" in errors
+
+
+def test_running_out_of_memory_saves_the_last_good_style_and_fails(line, monkeypatch):
+    calls = []
+
+    def exhaust(backbone):
+        denoise = backbone.denoise
+
+        def exhausted(*arguments):
+            calls.append(1)
+            if len(calls) > 2:
+                raise torch.OutOfMemoryError("out of memory")
+            return denoise(*arguments)
+
+        backbone.denoise = exhausted
+        return backbone
+
+    load = train_command.load_pipeline
+    monkeypatch.setattr(train_command, "load_pipeline", lambda *a: exhaust(load(*a)))
+    code, _, errors = line.train("--steps", 9)
+    assert (code, load_style(line.out).facts.steps) == (1, 2)
+    assert "error: Out of memory in the step after 2 of 9" in errors
+
+
+def interrupting(monkeypatch, at, times=1, then=None):
+    """Send this process Ctrl-C within a step, as the terminal would."""
+    load, calls = train_command.load_pipeline, []
+
+    def interrupt(backbone):
+        denoise = backbone.denoise
+
+        def interrupted(*arguments):
+            calls.append(1)
+            if len(calls) == at:
+                for _ in range(times):
+                    signal.raise_signal(signal.SIGINT)
+            return denoise(*arguments)
+
+        backbone.denoise = interrupted
+        return backbone
+
+    monkeypatch.setattr(train_command, "load_pipeline", lambda *a: interrupt(load(*a)))
+
+
+def test_ctrl_c_finishes_the_step_and_saves(line, monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+    interrupting(monkeypatch, at=4)
+    code, said, _ = line.train("--steps", 50)
+    assert (code, load_style(line.out).facts.steps) == (130, 4)
+    assert f"Stopped after step 4 of 50; the style is saved at {line.out}" in said
+    assert f"--resume {line.out}" in said
+    assert load_state(line.out.with_suffix(".resume")).step == 4
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_ctrl_c_stops_at_once_and_saves_the_step_before(line, monkeypatch):
+    before = signal.getsignal(signal.SIGINT)
+    interrupting(monkeypatch, at=4, times=2)
+    code, _, errors = line.train("--steps", 50)
+    assert (code, load_style(line.out).facts.steps) == (130, 3)
+    assert f"The style of step 3 is saved at {line.out}" in errors
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_full_disk_on_the_way_costs_no_training(line, monkeypatch):
+    monkeypatch.setattr(reporting, "KEEP_EVERY", 1)
+    writes = []
+
+    def save(style, path):
+        writes.append(style.facts.steps)
+        if len(writes) == 1:
+            raise saved_training.ACFunError("The disk is full.")
+        return save_style(style, path)
+
+    monkeypatch.setattr(kept_run, "save_style", save)
+    code, _, errors = line.train()
+    assert (code, writes) == (0, [1, 2, 3])
+    assert "note: The disk is full." in errors
+
+
+@pytest.mark.parametrize("option", ["model", "style", "face", "out", "face-mask", "resume"])
+def test_a_tilde_stands_for_the_home_folder_where_no_shell_puts_it_in(option, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/of")
+    files = {"model": "m", "style": "a", "face": "b", "out": "c"} | {option: "~/x"}
+    found = new_parser().parse_args(["train", *(f"--{n}={v}" for n, v in files.items())])
+    assert str(getattr(found, option.replace("-", "_"))) == "/home/of/x"
+
+
+def test_a_name_that_cannot_be_saved_is_refused_before_the_training(line, monkeypatch):
+    monkeypatch.setattr(train_command, "load_pipeline", lambda *a: pytest.fail("It was loaded."))
+    (line.folder / "file").write_text("mine")
+    for out in (line.folder / f"{'画' * 82}.safetensors", line.folder / "file" / "a.safetensors"):
+        assert "could not be written to" in line.error(line.train(out=out))
+    assert sorted(p.name for p in line.folder.iterdir()) == ["face.png", "file", "style.png"]

@@ -1,0 +1,173 @@
+"""The pictures of a run, encoded, and the facts and the name of the run."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_backbone import IMAGE_WIDTH, TinyBackbone
+from tiny_training import small_config, tiny_pictures
+
+from acfun_ops import __version__
+from acfun_ops.errors import ACFunError
+from acfun_ops.images import picture_hash, prepare_mask, prepare_pictures
+from acfun_ops.style.style_file import RUN_ID
+from acfun_ops.training.encoded_pair import (
+    MAX_STYLE_PICTURES,
+    MAX_STYLE_TOKENS,
+    encode_pair,
+    fewer_tokens,
+    run_of,
+)
+from acfun_ops.training.events import TrainPictures
+
+
+def encode(pictures=None, backbone=None, dtype=torch.float32, **changes):
+    pictures = pictures or tiny_pictures()
+    return encode_pair(backbone or TinyBackbone(), pictures, small_config(**changes), dtype)
+
+
+def test_pictures_are_encoded_as_squares():
+    backbone, pictures = TinyBackbone(), tiny_pictures(styles=2, faces=3)
+    pair = encode(pictures, backbone)
+    assert torch.equal(pair.style, backbone.encode_pictures(pictures.style))
+    assert torch.equal(pair.face, backbone.encode_pictures(pictures.face[:, 8:72]))
+    assert pair.face_mask is None
+
+
+@pytest.mark.parametrize("styles", [1, 2])
+def test_style_tokens_are_those_of_all_style_pictures(styles):
+    backbone, pictures = TinyBackbone(), tiny_pictures(styles=styles)
+    tokens = encode(pictures, backbone).style_tokens
+    assert tokens.shape == (16 * styles, IMAGE_WIDTH)
+    assert torch.equal(tokens, backbone.style_tokens(pictures.style).reshape(-1, IMAGE_WIDTH))
+
+
+@pytest.mark.parametrize(("resolution", "side"), [(0, 8), (128, 16)])
+def test_resolution_sets_the_side(resolution, side):
+    pair = encode(tiny_pictures(masked=True), resolution=resolution)
+    assert pair.style.shape == pair.face.shape == (1, 4, side, side)
+    assert pair.face_mask.shape == (1, 1, side, side)
+    assert pair.facts.settings["resolution"] == 8 * side
+
+
+@pytest.mark.parametrize("masks", [1, 2])
+def test_every_photo_has_its_mask(masks):
+    pictures = tiny_pictures(faces=2, masked=True)
+    pictures = replace(pictures, face_mask=pictures.face_mask[:masks])
+    expected = prepare_mask(pictures.face_mask, pictures.face, 8)
+    assert torch.equal(encode(pictures).face_mask, expected)
+
+
+@pytest.mark.parametrize("socket", ["style", "face"])
+def test_unusable_pictures_are_refused_by_their_socket(socket):
+    pictures = replace(tiny_pictures(), **{socket: torch.zeros(1, 8, 8, 3)})
+    with pytest.raises(ACFunError, match=f"^{socket}_image is 8 x 8 pixels"):
+        encode(pictures)
+
+
+def test_facts_tell_how_it_was_trained():
+    backbone, pictures = TinyBackbone(seed=3), tiny_pictures()
+    changes = {"seed": 5, "insert_at": "attention", "statistics": "mean_std", "heads": 4}
+    prompt = "a face in X! style"
+    facts = encode(pictures, backbone, prompt=prompt, pseudo_word="X!", **changes).facts
+    assert (facts.format, facts.family, facts.version) == (1, "sd1", __version__)
+    assert (facts.prompt, facts.pseudo_word) == (prompt, "X!")
+    assert {name: getattr(facts, name) for name in changes} == changes
+    assert (facts.steps, facts.parent) == (0, "")
+    assert facts.style_hash == picture_hash(pictures.style)
+    assert facts.checkpoint == backbone.fingerprint
+    assert RUN_ID.fullmatch(facts.run)
+
+
+def test_settings_hold_what_was_really_used():
+    settings = encode(dtype=torch.bfloat16, precision="auto", style_weight=0.3).facts.settings
+    assert (settings["precision"], settings["resolution"]) == ("bfloat16", 64)
+    assert (settings["style_weight"], settings["learning_rate"]) == (0.3, 1e-2)
+    assert not {"steps", "preview_every", "gradient_checkpointing"} & settings.keys()
+
+
+def test_face_photo_is_in_no_fact():
+    pictures = tiny_pictures()
+    face = picture_hash(prepare_pictures(pictures.face, 64, "face_image"))
+    assert face not in str(encode(pictures).facts)
+
+
+RUN = {
+    "seed": 1,
+    "prompt": "another face in S* style",
+    "learning_rate": 2e-2,
+    "style_weight": 0.1,
+    "face_weight": 0.1,
+    "rank": 5,
+    "alignment": "paired",
+    "layers": 2,
+    "heads": 1,
+    "dropout": 0.2,
+    "insert_at": "attention",
+    "statistics": "mean_std",
+    "resolution": 128,
+    "initial_word": "painting",
+}
+
+
+@pytest.mark.parametrize("option", RUN)
+def test_run_has_another_name_when_an_option_differs(option):
+    assert encode(**{option: RUN[option]}).facts.run != encode().facts.run
+
+
+@pytest.mark.parametrize(
+    "changes", [{"steps": 99}, {"preview_every": 3}, {"gradient_checkpointing": "on"}]
+)
+def test_run_keeps_its_name_where_the_result_does(changes):
+    assert encode(**changes).facts.run == encode().facts.run
+
+
+def test_run_has_another_name_for_other_pictures_checkpoint_or_type():
+    masked = tiny_pictures(masked=True)
+    others = [
+        encode(replace(tiny_pictures(), style=tiny_pictures(2).style)),
+        encode(replace(tiny_pictures(), face=tiny_pictures(2).face)),
+        encode(masked),
+        encode(replace(masked, face_mask=masked.face_mask.flip(1))),
+        encode(backbone=TinyBackbone(seed=1)),
+        encode(dtype=torch.bfloat16),
+        encode(),
+    ]
+    assert len({pair.facts.run for pair in others}) == len(others)
+
+
+def test_run_name_depends_on_every_part():
+    names = {run_of("a"), run_of("a", "b"), run_of("b", "a"), run_of("ab")}
+    assert len(names) == 4
+    assert all(RUN_ID.fullmatch(name) for name in names)
+
+
+@pytest.mark.parametrize(("count", "tokens"), [(1, 257), (2, 514), (3, 3 * 65), (8, 8 * 65)])
+def test_tokens_of_many_pictures_are_averaged_below_the_limit(count, tokens):
+    given = torch.rand(count, 257, 4, generator=torch.Generator().manual_seed(1))
+    kept = fewer_tokens(given)
+    assert kept.shape == (tokens, 4)
+    assert tokens <= MAX_STYLE_TOKENS
+    if count > 2:
+        assert torch.equal(kept[0], given[0, 0])
+        corner = given[0, [1, 2, 17, 18]].mean(dim=0)
+        assert torch.allclose(kept[1], corner)
+    else:
+        assert torch.equal(kept, given.flatten(0, 1))
+
+
+def test_pictures_of_other_sizes_make_one_batch():
+    one, other = tiny_pictures(1), tiny_pictures(2)
+    pictures = TrainPictures(style=[one.style, other.face], face=[one.face, other.style])
+    pair = encode(pictures)
+    assert pair.style.shape == pair.face.shape == (2, 4, 8, 8)
+    assert torch.allclose(pair.style[:1], encode(one).style, atol=1e-5)
+    assert torch.allclose(pair.style[1:], encode(other).face, atol=1e-5)
+
+
+def test_of_many_style_pictures_eight_are_used_from_first_to_last():
+    pictures = tiny_pictures(styles=20)
+    expected = [0, 3, 5, 8, 11, 14, 16, 19]
+    pair = encode(pictures)
+    assert len(pair.style) == MAX_STYLE_PICTURES
+    assert torch.equal(pair.style, encode(replace(pictures, style=pictures.style[expected])).style)

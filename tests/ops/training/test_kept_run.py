@@ -1,0 +1,48 @@
+"""Training states on disk: finished runs keep none, and old ones go above a limit."""
+
+import os
+from dataclasses import replace
+
+from tiny_training import cancelled, small_config, trained
+
+from acfun_ops.training.kept_run import keep_run, prune_states, resume_file
+
+RUNS = [f"{number:016x}" for number in range(4)]
+
+
+def states_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_only_an_unfinished_run_keeps_its_state(tmp_path):
+    path, config = tmp_path / "a.safetensors", small_config()
+    keep_run(cancelled(config, 2), path)
+    assert resume_file(path).exists()
+    keep_run(trained(config), path)
+    assert states_in(tmp_path) == ["a.safetensors"]
+    keep_run(cancelled(config, 2), path)
+    keep_run(replace(cancelled(config, 2), outcome="diverged", state=None), path)
+    assert states_in(tmp_path) == ["a.safetensors"]
+
+
+def test_the_oldest_states_go_first_and_the_newest_never(tmp_path):
+    for age, run in enumerate(RUNS):
+        (tmp_path / f"{run}.resume").write_bytes(bytes(10))
+        (tmp_path / f"{run}.safetensors").write_bytes(bytes(10))
+        os.utime(tmp_path / f"{run}.resume", (1000 - age, 1000 - age))
+    (tmp_path / "mine.resume").write_bytes(bytes(1000))
+    oldest = tmp_path / f"{RUNS[3]}.resume"
+    assert prune_states(tmp_path, oldest, limit=40) == 0
+    assert prune_states(tmp_path, oldest, limit=30) == 1
+    assert not (tmp_path / f"{RUNS[2]}.resume").exists()
+    assert prune_states(tmp_path, oldest, limit=1) == 2
+    left = [f"{run}.safetensors" for run in RUNS] + [oldest.name, "mine.resume"]
+    assert states_in(tmp_path) == sorted(left)
+
+
+def test_what_a_crash_left_half_written_goes_once_it_is_old(tmp_path):
+    for name, age in (("old", 1.0), ("new", 2.0**31)):
+        (tmp_path / f".acfun-{name}.tmp").write_bytes(b"half")
+        os.utime(tmp_path / f".acfun-{name}.tmp", (age, age))
+    prune_states(tmp_path, tmp_path / "none")
+    assert states_in(tmp_path) == [".acfun-new.tmp"]
