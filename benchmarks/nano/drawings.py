@@ -40,9 +40,7 @@ def untaught_drawings(work: Path) -> tuple[Drawings, str]:
     return _kept(work / "untaught.npz", UNTAUGHT_COUNT, SEED + 1, UNTAUGHT)
 
 
-def _kept(
-    path: Path, count: int, seed: int, textures: tuple[Texture, ...]
-) -> tuple[Drawings, str]:
+def _kept(path: Path, count: int, seed: int, textures: tuple[Texture, ...]) -> tuple[Drawings, str]:
     line = ""
     if not path.exists():
         start = time.perf_counter()

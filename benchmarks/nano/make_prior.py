@@ -1,4 +1,4 @@
-"""Makes the small prior in lessons: ``python -m benchmarks.nano.make_prior denoiser --minutes 100``.
+"""Makes the small prior in lessons: ``python -m benchmarks.nano.make_prior denoiser``.
 
 Each lesson starts from the weights of the last one, in the work folder or else in ``lessons/``, and
 can be stopped at any time (Ctrl+C, or the signal TERM): what it learnt is kept. ``write`` puts what

@@ -25,9 +25,7 @@ FINE_OR_BOLD = ("fine", "bold")
 ANY_PAINTING = "a painting"
 
 
-def draw_style(
-    random: np.random.Generator, textures: tuple[Texture, ...] = TEXTURES
-) -> Named:
+def draw_style(random: np.random.Generator, textures: tuple[Texture, ...] = TEXTURES) -> Named:
     """Draw a style of some families at random; none is a held-out one."""
     while True:
         hue = int(random.integers(len(HUES)))

@@ -137,7 +137,7 @@ def _wash(canvas: _Canvas) -> Plane:
     """Soft pools of paint that dry with a dark rim, white paper between them."""
     style, scale = canvas.style, len(canvas.picture) / 64
     x, y = canvas.bent()
-    number, first, second, center = cells(
+    number, first, second, _ = cells(
         x, y, 2.6 * style.period, canvas.random, style.angle, style.length
     )
     soft = ndimage.gaussian_filter(canvas.picture, (1.6 * scale, 1.6 * scale, 0))
