@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from .autoencoder import CHANNELS
+from .autoencoder import CHANNELS, Latents
 from .captions import MAX_TOKENS, write_tokenizer
 from .lesson import Course, Learner
 
@@ -88,12 +88,12 @@ def token_ids(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
 
 @dataclass(frozen=True)
 class Material:
-    """What is learnt from: latents ``(n, c, h, w)``, of captions the ids ``(n, t)``.
+    """What is learnt from: latents of ``n`` pictures, of their captions the ids ``(n, t)``.
 
     weights: how much the squared error counts ``(h, w)``.
     """
 
-    latents: Tensor
+    latents: Latents
     ids: Tensor
     weights: Tensor
 

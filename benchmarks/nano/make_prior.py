@@ -15,7 +15,7 @@ from diffusers import AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPVisionModel
 
-from .autoencoder import latents_of, new_autoencoder, set_scale, train_autoencoder
+from .autoencoder import Latents, new_autoencoder, set_scale, train_autoencoder
 from .denoiser import (
     Material,
     new_scheduler,
@@ -116,6 +116,7 @@ class Making:
     def denoiser(self, course: Course) -> None:
         """Give the U-Net and its text encoder a lesson."""
         torch.manual_seed(SEED)
+        autoencoder = self._last(AutoencoderTiny, "vae")
         unet = self._last(UNet2DConditionModel, "unet") or new_unet()
         text_encoder = self._last(CLIPTextModel, "text_encoder")
         text_encoder = text_encoder or new_text_encoder(len(self.tokenizer))
@@ -123,7 +124,7 @@ class Making:
         text_encoder.to(course.device).train()
         drawn, _ = training_drawings(self.work)
         material = Material(
-            latents=self._latents(drawn.pictures),
+            latents=Latents(autoencoder.to(course.device), drawn.pictures),
             ids=token_ids(self.tokenizer, drawn.captions),
             weights=loss_weights(),
         )
@@ -172,13 +173,6 @@ class Making:
             if (folder / "config.json").exists():
                 return kind.from_pretrained(folder).float()
         return None
-
-    def _latents(self, pictures: np.ndarray) -> Tensor:
-        path = self.work / "latents.pt"
-        if not path.exists():
-            autoencoder = self._last(AutoencoderTiny, "vae")
-            torch.save(latents_of(autoencoder, pictures).half(), path)
-        return torch.load(path, weights_only=True).float()
 
 
 def loss_weights() -> Tensor:

@@ -6,6 +6,7 @@ import torch
 
 from benchmarks.nano.autoencoder import (
     CHANNELS,
+    Latents,
     latents_of,
     new_autoencoder,
     pictures_of,
@@ -72,6 +73,19 @@ def test_latents_are_scaled_to_mean_0_and_deviation_1(drawn):
     assert not torch.allclose(latents, latents_of(model, drawn.pictures, raw=True))
 
 
+def test_latents_are_encoded_when_asked_for_and_once(drawn):
+    model = new_autoencoder()
+    latents, chosen = Latents(model, drawn.pictures), torch.tensor([3, 1, 3])
+    first = latents[chosen]
+    expected = latents_of(model, drawn.pictures[[3, 1, 3]])
+    assert torch.allclose(first, expected, atol=1e-3)
+    for weight in model.parameters():
+        weight.data.zero_()
+    assert torch.equal(latents[chosen], first)
+    assert not latents[torch.tensor([2])].any()
+    assert len(latents) == 60
+
+
 def test_loss_prefers_misplaced_strokes_to_none():
     rows = torch.sin(torch.arange(64.0) * 2 * torch.pi / 6).view(1, 1, 64, 1).expand(1, 3, 64, 64)
     shifted = rows.roll(1, dims=2)
@@ -100,13 +114,13 @@ def test_autoencoder_learns(drawn, course):
     assert (learner.steps, learner.samples) == (12, 96)
 
 
-def test_denoiser_learns_and_returns_an_average(course):
+def test_denoiser_learns_and_returns_an_average(course, drawn):
     torch.manual_seed(0)
     unet, text_encoder = new_unet(), new_text_encoder(40)
     before = unet.conv_out.weight.clone(), next(text_encoder.parameters()).clone()
     material = Material(
-        latents=torch.randn(8, CHANNELS, 16, 16),
-        ids=torch.full((8, 32), 39),
+        latents=Latents(new_autoencoder(), drawn.pictures),
+        ids=torch.full((60, 32), 39),
         weights=torch.ones(16, 16),
     )
     course.left = 2
