@@ -30,8 +30,8 @@ from .image_encoder import new_image_encoder, train_image_encoder
 from .lesson import Course, stopped_by_signals
 
 HERE = Path(__file__).parent
-LESSONS = HERE / "lessons"
-STAGES = ("autoencoder", "denoiser", "image_encoder", "write")
+LESSONS, FIRST_EDITION = HERE / "lessons", HERE / "prior"
+STAGES = ("autoencoder", "decoder", "denoiser", "image_encoder", "write")
 # Faces are small and hold most of what captions say, and a smile is a few latents wide.
 FACE, MOUTH = np.s_[5:14, 4:12], np.s_[10:14, 6:10]
 FACE_WEIGHT, MOUTH_WEIGHT = 1.5, 2.0
@@ -64,6 +64,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
     making = Making(options.work, options.out)
+    if options.stage == "autoencoder" and making.has("unet"):
+        parser.error("the U-Net knows this encoder's latents: teach the decoder alone")
     if options.stage == "write":
         making.write()
         return
@@ -96,12 +98,32 @@ class Making:
 
     def __init__(self, work: Path, out: Path) -> None:
         self.work, self.out = work, out
+        log, earlier = work / "log.txt", out / "log.txt"
+        if earlier.exists() and not log.exists():
+            # Elsewhere lessons were given before: their log goes on, and with it the seeds.
+            log.write_text(earlier.read_text(encoding="utf-8"), encoding="utf-8")
         self.tokenizer = new_tokenizer(work / "tokenizer")
 
     def autoencoder(self, course: Course) -> None:
         """Give the autoencoder a lesson."""
         torch.manual_seed(SEED)
         model = self._last(AutoencoderTiny, "vae") or new_autoencoder()
+        average, taught = self._taught_to_see(model, course)
+        set_scale(average, taught[:SCALE_DRAWINGS])
+        average.save_pretrained(self.work / "vae")
+
+    def decoder(self, course: Course) -> None:
+        """Give the decoder alone a lesson: the latents keep their meaning."""
+        model = self._last(AutoencoderTiny, "vae")
+        model.encoder.requires_grad_(False)
+        average, _ = self._taught_to_see(model, course)
+        average.save_pretrained(self.work / "vae")
+
+    def _taught_to_see(
+        self, model: AutoencoderTiny, course: Course
+    ) -> tuple[AutoencoderTiny, np.ndarray]:
+        """Train on all drawings; return the average, and the drawings that the U-Net sees too."""
+        self._note_start(course, "vae")
         model.to(course.device, memory_format=torch.channels_last).train()
         drawn, line = training_drawings(self.work)
         # Like Stable Diffusion's, it has seen strokes that the U-Net has not.
@@ -109,13 +131,12 @@ class Making:
         for text in filter(None, (line, other_line)):
             course.note(text)
         pictures = np.concatenate([drawn.pictures, untaught.pictures])
-        average = train_autoencoder(model, pictures, course).average
-        set_scale(average, drawn.pictures[:SCALE_DRAWINGS])
-        average.save_pretrained(self.work / "vae")
+        return train_autoencoder(model, pictures, course).average, drawn.pictures
 
     def denoiser(self, course: Course) -> None:
         """Give the U-Net and its text encoder a lesson."""
         torch.manual_seed(SEED)
+        self._note_start(course, "unet")
         autoencoder = self._last(AutoencoderTiny, "vae")
         unet = self._last(UNet2DConditionModel, "unet") or new_unet()
         text_encoder = self._last(CLIPTextModel, "text_encoder")
@@ -155,6 +176,11 @@ class Making:
         }
         for name, kind in kinds.items():
             network: nn.Module | None = self._last(kind, name)
+            if network is None and name == "image_encoder":
+                # A style picture must be seen by something until there is a taught one.
+                network = kind.from_pretrained(FIRST_EDITION / name)
+                with (self.work / "log.txt").open("a", encoding="utf-8") as log:
+                    log.write("image encoder: the first edition's was written, none is taught\n")
             if network is not None:
                 network.half().save_pretrained(self.out / name)
         new_scheduler().save_pretrained(self.out / "scheduler")
@@ -164,15 +190,25 @@ class Making:
         ).save_pretrained(self.out / "feature_extractor")
         index = json.dumps(INDEX, indent=1) + "\n"
         (self.out / "model_index.json").write_text(index, encoding="utf-8")
-        log = (self.work / "log.txt").read_text(encoding="utf-8")
-        (self.out / "log.txt").write_text(log, encoding="utf-8")
+        whole = (self.work / "log.txt").read_text(encoding="utf-8")
+        (self.out / "log.txt").write_text(whole, encoding="utf-8")
+
+    def has(self, name: str) -> bool:
+        """Tell whether a part has had a lesson."""
+        return self._folder(name) is not None
+
+    def _folder(self, name: str) -> Path | None:
+        folders = (self.work / name, self.out / name)
+        return next((one for one in folders if (one / "config.json").exists()), None)
+
+    def _note_start(self, course: Course, name: str) -> None:
+        if self._folder(name) == self.out / name and not (self.work / f"{course.name}.pt").exists():
+            course.note("goes on from the weights that were written; samples are counted anew")
 
     def _last(self, kind: type, name: str) -> nn.Module | None:
         """Return a part as the last lesson left it, in single precision; None before the first."""
-        for folder in (self.work / name, self.out / name):
-            if (folder / "config.json").exists():
-                return kind.from_pretrained(folder).float()
-        return None
+        folder = self._folder(name)
+        return None if folder is None else kind.from_pretrained(folder).float()
 
 
 def loss_weights() -> Tensor:
