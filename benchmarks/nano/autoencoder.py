@@ -1,81 +1,37 @@
-"""The prior's autoencoder: whitened patch components in, a learnt decoder out.
+"""The prior's autoencoder: an AutoencoderTiny, four pixels a latent, eight learned channels.
 
-An AutoencoderDC whose encoder is set so that it is exactly a projection of each 8 x 8 patch on its
-first principal components, scaled to unit variance: its pixel unshuffles cut the patches, its last
-layer projects, and its blocks add nothing. The decoder, of pixel shuffles, is trained.
+Few learned channels on a fine grid, as Stable Diffusion has them: a stroke spans several latents,
+and no channel's mean and deviation say what stands inside a patch.
 """
 
 import numpy as np
 import torch
-from diffusers import AutoencoderDC
-from einops import rearrange
+from diffusers import AutoencoderTiny
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
-COMPONENTS = 24
-PATCH_VALUES = 192
-BATCH = 16
+from .lesson import Course, Learner
+
+CHANNELS = 8
+PIXELS_PER_LATENT = 4
+WIDTH = 48
+# Small batches: in so short a training the number of steps counts.
+BATCH = 8
+SCALES = 3
+# How far decoded strokes are asked to be as strong as the true ones, beside where they stand.
+STRENGTH_WEIGHT, ENERGY_WEIGHT, UNIT_WEIGHT = 1.0, 0.02, 0.02
+NOISE = 0.15
 
 
-def new_autoencoder() -> AutoencoderDC:
+def new_autoencoder() -> AutoencoderTiny:
     """Return the autoencoder, untrained."""
-    return AutoencoderDC(
-        latent_channels=COMPONENTS,
-        encoder_block_types="ResBlock",
-        decoder_block_types="ResBlock",
-        encoder_block_out_channels=(3, 12, 48, PATCH_VALUES),
-        decoder_block_out_channels=(3, 24, 48, 96),
-        encoder_layers_per_block=(0, 1, 1, 0),
-        decoder_layers_per_block=(0, 2, 2, 0),
-        encoder_qkv_multiscales=((), (), (), ()),
-        decoder_qkv_multiscales=((), (), (), ()),
-        upsample_block_type="pixel_shuffle",
-        downsample_block_type="pixel_unshuffle",
-        scaling_factor=1.0,
+    return AutoencoderTiny(
+        latent_channels=CHANNELS,
+        encoder_block_out_channels=(WIDTH,) * 3,
+        decoder_block_out_channels=(WIDTH,) * 3,
+        num_encoder_blocks=(0, 0, 4),
+        num_decoder_blocks=(4, 2, 0),
     )
-
-
-@torch.no_grad()
-def set_encoder(model: AutoencoderDC, pictures: np.ndarray) -> float:
-    """Set the encoder to whitened components of ``(n, s, s, 3)``; return their variance's share."""
-    encoder = model.encoder
-    for weight in encoder.parameters():
-        weight.zero_()
-    for channel in range(3):
-        encoder.conv_in.conv.weight[channel, channel, 1, 1] = 1
-    values = torch.cat([_patches(model, part) for part in np.array_split(pictures, 20)]).double()
-    mean = values.mean(dim=0)
-    variances, axes = torch.linalg.eigh(torch.cov(values.T))
-    top = axes[:, -COMPONENTS:].flip(1) / variances[-COMPONENTS:].flip(0).sqrt()
-    # An axis has no sign of its own: its largest value is made positive.
-    top = top * top.gather(0, top.abs().argmax(dim=0, keepdim=True)).sign()
-    weight = top.T.float()
-    group = PATCH_VALUES // COMPONENTS
-    # The encoder's own shortcut adds the mean of each group of values: it is taken off here.
-    for component in range(COMPONENTS):
-        weight[component, component * group : (component + 1) * group] -= 1 / group
-    encoder.conv_out.weight[:, :, 1, 1] = weight
-    encoder.conv_out.bias.copy_(-(mean @ top).float())
-    return float(variances[-COMPONENTS:].sum() / variances.sum())
-
-
-@torch.no_grad()
-def component_deviations(model: AutoencoderDC) -> Tensor:
-    """Return each component's standard deviation in pixels ``(c,)``, which whitening took away."""
-    weight = model.encoder.conv_out.weight[:, :, 1, 1].clone()
-    group = PATCH_VALUES // COMPONENTS
-    for component in range(COMPONENTS):
-        weight[component, component * group : (component + 1) * group] += 1 / group
-    return weight.norm(dim=1).reciprocal()
-
-
-def _patches(model: AutoencoderDC, pictures: np.ndarray) -> Tensor:
-    """Return the values of every 8 x 8 patch ``(p, 192)``, as the last layer sees them."""
-    hidden = model.encoder.conv_in(pixels_of(pictures))
-    for block in model.encoder.down_blocks:
-        hidden = block(hidden)
-    return rearrange(hidden, "b c h w -> (b h w) c")
 
 
 def pixels_of(pictures: np.ndarray) -> Tensor:
@@ -84,25 +40,108 @@ def pixels_of(pictures: np.ndarray) -> Tensor:
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
-def train_decoder(model: AutoencoderDC, pictures: np.ndarray, steps: int, seed: int) -> float:
-    """Train the decoder on L1 of pixels and of their differences; return the last mean L1."""
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.decoder.parameters(), lr=2e-3, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, steps, pct_start=0.1)
-    recent: list[float] = []
-    for _ in tqdm(range(steps), "decoder", mininterval=20):
+def train_autoencoder(model: AutoencoderTiny, pictures: np.ndarray, course: Course) -> Learner:
+    """Train on ``(n, s, s, 3)`` in uint8, until the course is over; return model and average."""
+    learner = Learner(model, course, decay=0.998)
+    generator = torch.Generator().manual_seed(course.seed)
+    while learner.goes_on():
         chosen = torch.randint(len(pictures), (BATCH,), generator=generator).numpy()
         pixels = pixels_of(pictures[chosen])
-        with torch.no_grad():
-            latents = model.encode(pixels).latent
-            strength = 0.2 * torch.rand((len(latents), 1, 1, 1), generator=generator)
-            latents += strength * torch.randn(latents.shape, generator=generator)
-        decoded = model.decode(latents).sample
-        error = F.l1_loss(decoded, pixels)
-        slopes = sum(F.l1_loss(decoded.diff(dim=dim), pixels.diff(dim=dim)) for dim in (2, 3))
-        optimizer.zero_grad()
-        (error + slopes).backward()
-        optimizer.step()
-        schedule.step()
-        recent = [*recent[-99:], float(error.detach())]
-    return sum(recent) / len(recent)
+        if torch.rand((), generator=generator) < 0.5:
+            pixels = pixels.flip(3)
+        strength = NOISE * torch.rand((BATCH, 1, 1, 1), generator=generator)
+        noise = strength * torch.randn(
+            (BATCH, CHANNELS, *(side // PIXELS_PER_LATENT for side in pixels.shape[2:])),
+            generator=generator,
+        )
+        pixels, noise = pixels.to(course.device), noise.to(course.device)
+        latents = model.encode(pixels).latents
+        decoded = model.decode(latents + noise).sample
+        loss = stroke_loss(decoded, pixels) + UNIT_WEIGHT * unit_loss(latents)
+        learner.step(loss, BATCH)
+    return learner
+
+
+def stroke_loss(decoded: Tensor, pixels: Tensor) -> Tensor:
+    """Return L1 of pixels, of a Laplacian pyramid's bands, and of how strong the bands are.
+
+    A mean of possible strokes is no stroke: so beside the bands themselves ``(n, 3, s, s)``, their
+    strength around each place and their energy in the whole picture are compared.
+    """
+    loss = F.l1_loss(decoded, pixels)
+    for scale in range(SCALES):
+        smaller = [F.avg_pool2d(one, 2) for one in (decoded, pixels)]
+        ours, theirs = (
+            one - F.interpolate(less, scale_factor=2)
+            for one, less in zip((decoded, pixels), smaller, strict=True)
+        )
+        loss = loss + F.l1_loss(ours, theirs)
+        window = 8 >> scale
+        loss = loss + STRENGTH_WEIGHT * F.l1_loss(
+            F.avg_pool2d(ours.abs(), window, window // 2),
+            F.avg_pool2d(theirs.abs(), window, window // 2),
+        )
+        energies = [(band.square().mean(dim=(1, 2, 3)) + 1e-5).log() for band in (ours, theirs)]
+        loss = loss + ENERGY_WEIGHT * F.l1_loss(*energies)
+        decoded, pixels = smaller
+    return loss
+
+
+def unit_loss(latents: Tensor) -> Tensor:
+    """Return how far each channel of ``(n, c, h, w)`` is from mean 0 and deviation 1."""
+    deviation, mean = torch.std_mean(latents, dim=(0, 2, 3))
+    return mean.square().mean() + (deviation - 1).square().mean()
+
+
+@torch.no_grad()
+def set_scale(model: AutoencoderTiny, pictures: np.ndarray) -> None:
+    """Set the scale and shift with which the latents of these pictures have mean 0, deviation 1."""
+    latents = latents_of(model, pictures, raw=True)
+    model.register_to_config(
+        scaling_factor=round(1 / float(latents.std()), 4),
+        shift_factor=round(float(latents.mean()), 4),
+    )
+
+
+@torch.no_grad()
+def latents_of(model: AutoencoderTiny, pictures: np.ndarray, raw: bool = False) -> Tensor:
+    """Return the latents ``(n, c, h, w)`` as the U-Net sees them, or as the encoder gives them."""
+    device = next(model.parameters()).device
+    batches = np.array_split(pictures, max(1, len(pictures) // 250))
+    latents = [model.encode(pixels_of(part).to(device)).latents.cpu() for part in batches]
+    scale, shift = model.config.scaling_factor, model.config.shift_factor
+    return torch.cat(latents) if raw else (torch.cat(latents) - shift) * scale
+
+
+class Latents:
+    """The latents of pictures, each encoded when it is first asked for.
+
+    Args:
+        model: the autoencoder.
+        pictures: ``(n, s, s, 3)`` in uint8.
+    """
+
+    def __init__(self, model: AutoencoderTiny, pictures: np.ndarray) -> None:
+        self._model, self._pictures = model, pictures
+        side = pictures.shape[1] // PIXELS_PER_LATENT
+        self._values = torch.empty(len(pictures), CHANNELS, side, side, dtype=torch.float16)
+        self._known = torch.zeros(len(pictures), dtype=torch.bool)
+
+    def __len__(self) -> int:
+        return len(self._pictures)
+
+    def __getitem__(self, chosen: Tensor) -> Tensor:
+        """Return the latents of some pictures, by their numbers ``(k,)``: ``(k, c, h, w)``."""
+        new = chosen[~self._known[chosen]].unique()
+        if len(new):
+            self._values[new] = latents_of(self._model, self._pictures[new.numpy()]).half()
+            self._known[new] = True
+        return self._values[chosen].float()
+
+
+@torch.no_grad()
+def pictures_of(model: AutoencoderTiny, latents: Tensor) -> Tensor:
+    """Return latents as the U-Net sees them as pictures ``(n, s, s, 3)`` in [0, 1]."""
+    scale, shift = model.config.scaling_factor, model.config.shift_factor
+    pixels = [model.decode(part / scale + shift).sample for part in latents.split(250)]
+    return (torch.cat(pixels).permute(0, 2, 3, 1) / 2 + 0.5).clamp(0, 1)

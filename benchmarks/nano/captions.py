@@ -30,7 +30,8 @@ def caption(person: Person, pose: Pose, named: Named | None, random: np.random.G
     )
     look = f" looking {'left' if pose.turn < 0 else 'right'}" if pose.turn and said() else ""
     tones = f" in {named.tones} style" if named is not None and said() else ""
-    return f"{medium} of {words}{look}{tones}"
+    strokes = f" {named.strokes}" if named is not None and named.strokes and said() else ""
+    return f"{medium} of {words}{look}{tones}{strokes}"
 
 
 def describe(
@@ -57,7 +58,7 @@ def write_tokenizer(folder: Path) -> None:
     """Write ``vocab.json`` and ``merges.txt`` of a CLIPTokenizer: every word above is one token."""
     phrases = " ".join([*WORDS.values(), *HUES, *HAIR_COLORS, PHOTO, ANY_PAINTING])
     grammar = "of with long short hair and glasses beard wearing hat smiling looking left right"
-    grammar += " in gray style person"
+    grammar += " in gray style person fine bold strokes outlines"
     words = list(dict.fromkeys(f"{phrases} {grammar} woman man".split()))
     letters = [chr(c) for c in range(33, 127)]
     tokens = [*letters, *(f"{letter}</w>" for letter in letters)]

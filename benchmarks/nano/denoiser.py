@@ -1,7 +1,5 @@
 """The prior's U-Net and text encoder, trained together on captioned latents."""
 
-import copy
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +7,15 @@ from pathlib import Path
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
-from tqdm import tqdm
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from .autoencoder import COMPONENTS
+from .autoencoder import CHANNELS, Latents
 from .captions import MAX_TOKENS, write_tokenizer
+from .lesson import Course, Learner
 
 WIDTH = 96
 EMA = 0.999
+BATCH = 48
 
 
 def new_tokenizer(folder: Path) -> CLIPTokenizer:
@@ -44,19 +43,27 @@ def new_text_encoder(words: int) -> CLIPTextModel:
     return CLIPTextModel(config)
 
 
-def new_unet() -> UNet2DConditionModel:
-    """Return the U-Net in SD's layout with two resolutions, the lower with attention, untrained."""
+def new_unet(
+    widths: tuple[int, int] = (64, 128), attention_at_16: bool = True
+) -> UNet2DConditionModel:
+    """Return the U-Net in SD's layout with two resolutions, both with attention, untrained."""
     return UNet2DConditionModel(
-        sample_size=8,
-        in_channels=COMPONENTS,
-        out_channels=COMPONENTS,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(96, 120),
+        sample_size=16,
+        in_channels=CHANNELS,
+        out_channels=CHANNELS,
+        down_block_types=(
+            "CrossAttnDownBlock2D" if attention_at_16 else "DownBlock2D",
+            "CrossAttnDownBlock2D",
+        ),
+        up_block_types=(
+            "CrossAttnUpBlock2D",
+            "CrossAttnUpBlock2D" if attention_at_16 else "UpBlock2D",
+        ),
+        block_out_channels=widths,
         layers_per_block=1,
         cross_attention_dim=WIDTH,
         attention_head_dim=4,
-        norm_num_groups=12,
+        norm_num_groups=16,
     )
 
 
@@ -79,72 +86,37 @@ def token_ids(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
     return ids
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lesson:
-    """One run of training.
+@dataclass(frozen=True)
+class Material:
+    """What is learnt from: latents of ``n`` pictures, of their captions the ids ``(n, t)``.
 
-    latents: ``(n, c, h, w)``. ids: of the captions ``(n, t)``. weights: ``(c, h, w)``, of the
-    squared error. horizon: the step at which the learning rate would be next to nothing. log: gets
-    a line every hundred steps; beside it, every thousand steps, the average.
+    weights: how much the squared error counts ``(h, w)``.
     """
 
-    latents: Tensor
+    latents: Latents
     ids: Tensor
     weights: Tensor
-    steps: int
-    horizon: int
-    batch: int
-    learning_rate: float
-    seed: int
-    log: Path
 
 
 def train_denoiser(
-    unet: UNet2DConditionModel, text_encoder: CLIPTextModel, lesson: Lesson
-) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """Train both by v-prediction; return their moving averages."""
-    steps, latents = lesson.steps, lesson.latents
-    scheduler = new_scheduler()
-    alphas = scheduler.alphas_cumprod.sqrt()
-    sigmas = (1 - scheduler.alphas_cumprod).sqrt()
-    generator = torch.Generator().manual_seed(lesson.seed)
-    both = nn.ModuleList([unet, text_encoder])
-    average = copy.deepcopy(both).requires_grad_(False)
-    optimizer = torch.optim.AdamW(
-        both.parameters(), lr=lesson.learning_rate, weight_decay=0.01, betas=(0.9, 0.98)
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: (
-            min(1, step / 100) * (0.02 + 0.98 * math.cos(step / lesson.horizon * math.pi / 2) ** 2)
-        ),
-    )
-    total = 0.0
-    with lesson.log.open("a", encoding="utf-8") as log:
-        for step in tqdm(range(1, steps + 1), "denoiser", mininterval=20):
-            chosen = torch.randint(len(latents), (lesson.batch,), generator=generator)
-            times = torch.randint(len(alphas), (lesson.batch,), generator=generator)
-            clean = latents[chosen]
-            noise = torch.randn(clean.shape, generator=generator)
-            alpha, sigma = alphas[times].view(-1, 1, 1, 1), sigmas[times].view(-1, 1, 1, 1)
-            noisy = (alpha * clean + sigma * noise).contiguous(memory_format=torch.channels_last)
-            context = text_encoder(lesson.ids[chosen]).last_hidden_state
-            predicted = unet(noisy, times, context).sample
-            loss = (lesson.weights * (predicted - alpha * noise + sigma * clean).square()).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(both.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            decay = min(EMA, (1 + step) / (10 + step))
-            with torch.no_grad():
-                torch._foreach_lerp_(list(average.parameters()), list(both.parameters()), 1 - decay)
-            total += float(loss.detach())
-            if step % 100 == 0:
-                log.write(f"denoiser step {step} of {steps}: mean loss {total / 100:.4f}\n")
-                log.flush()
-                total = 0.0
-            if step % 1000 == 0:
-                average[0].save_pretrained(lesson.log.parent / "latest" / "unet")
-                average[1].save_pretrained(lesson.log.parent / "latest" / "text_encoder")
-    return average[0], average[1]
+    unet: UNet2DConditionModel, text_encoder: CLIPTextModel, material: Material, course: Course
+) -> Learner:
+    """Train both by v-prediction, until the course is over; return them and their average."""
+    learner = Learner(nn.ModuleList([unet, text_encoder]), course, EMA)
+    latents, device = material.latents, course.device
+    kept = new_scheduler().alphas_cumprod
+    alphas, sigmas = kept.sqrt(), (1 - kept).sqrt()
+    weights = material.weights.to(device)
+    generator = torch.Generator().manual_seed(course.seed)
+    while learner.goes_on():
+        chosen = torch.randint(len(latents), (BATCH,), generator=generator)
+        times = torch.randint(len(alphas), (BATCH,), generator=generator)
+        clean = latents[chosen]
+        noise = torch.randn(clean.shape, generator=generator)
+        alpha, sigma = alphas[times].view(-1, 1, 1, 1), sigmas[times].view(-1, 1, 1, 1)
+        noisy = (alpha * clean + sigma * noise).contiguous(memory_format=torch.channels_last)
+        velocity = (alpha * noise - sigma * clean).to(device)
+        context = text_encoder(material.ids[chosen].to(device)).last_hidden_state
+        predicted = unet(noisy.to(device), times.to(device), context).sample
+        learner.step((weights * (predicted - velocity).square()).mean(), BATCH)
+    return learner

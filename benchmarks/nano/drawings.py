@@ -10,12 +10,13 @@ import numpy as np
 
 from .captions import caption
 from .labels import label_rows
-from .paintings import paint, photograph
+from .paintings import TEXTURES, UNTAUGHT, Texture, paint, photograph
 from .people import draw_person, draw_pose
-from .styles import draw_style
+from .stroke_styles import draw_style
 
-COUNT = 30_000
-SEED = 2
+COUNT = 48_000
+UNTAUGHT_COUNT = 6000
+SEED = 12
 CHUNK = 500
 PHOTOS = 0.5
 
@@ -31,23 +32,34 @@ class Drawings:
 
 def training_drawings(work: Path) -> tuple[Drawings, str]:
     """Return the training set, drawn once and kept in a work folder, and a line for the log."""
-    path, line = work / "drawings.npz", ""
+    return _kept(work / "drawings.npz", COUNT, SEED, TEXTURES)
+
+
+def untaught_drawings(work: Path) -> tuple[Drawings, str]:
+    """Return drawings of the families that only the autoencoder may see, likewise."""
+    return _kept(work / "untaught.npz", UNTAUGHT_COUNT, SEED + 1, UNTAUGHT)
+
+
+def _kept(path: Path, count: int, seed: int, textures: tuple[Texture, ...]) -> tuple[Drawings, str]:
+    line = ""
     if not path.exists():
         start = time.perf_counter()
-        drawn = draw_set(COUNT, SEED)
+        drawn = draw_set(count, seed, textures=textures)
         np.savez(
             path, pictures=drawn.pictures, captions=np.array(drawn.captions), labels=drawn.labels
         )
-        line = f"{COUNT} drawings of seed {SEED}; {time.perf_counter() - start:.0f} s"
+        line = f"{count} drawings of seed {seed} took {time.perf_counter() - start:.0f} s"
     with np.load(path) as file:
         return Drawings(file["pictures"], file["captions"].tolist(), file["labels"]), line
 
 
-def draw_set(count: int, seed: int, workers: int = 2) -> Drawings:
+def draw_set(
+    count: int, seed: int, workers: int = 2, textures: tuple[Texture, ...] = TEXTURES
+) -> Drawings:
     """Draw ``count`` portraits, half of them photos; the same seed draws the same set."""
     starts = range(0, count, CHUNK)
     with ProcessPoolExecutor(workers) as pool:
-        draw = partial(_chunk, count=count, seed=seed)
+        draw = partial(_chunk, count=count, seed=seed, textures=textures)
         chunks = list(pool.map(draw, starts))
     return Drawings(
         np.concatenate([c.pictures for c in chunks]),
@@ -56,12 +68,12 @@ def draw_set(count: int, seed: int, workers: int = 2) -> Drawings:
     )
 
 
-def _chunk(start: int, count: int, seed: int) -> Drawings:
+def _chunk(start: int, count: int, seed: int, textures: tuple[Texture, ...]) -> Drawings:
     random = np.random.default_rng((seed, start))
     pictures, captions, people, landmarks, turns, painted = [], [], [], [], [], []
     for number in range(start, min(start + CHUNK, count)):
         person, pose = draw_person(random), draw_pose(random)
-        named = None if random.random() < PHOTOS else draw_style(random)
+        named = None if random.random() < PHOTOS else draw_style(random, textures)
         if named is None:
             portrait = photograph(person, pose, number)
         else:

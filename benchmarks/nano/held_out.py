@@ -1,5 +1,6 @@
 """The evaluation's pairs: people and styles that the prior has never seen, and true answers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,17 +42,21 @@ class HeldOutPair:
     seam: int
 
 
-def held_out_pairs(count: int, side: int = 64) -> list[HeldOutPair]:
+def held_out_pairs(
+    count: int, side: int = 64, styles: Mapping[str, Named] = HELD_OUT
+) -> list[HeldOutPair]:
     """Return ``count`` pairs, going round the held-out styles; the same ones every time."""
-    return [held_out_pair(number, side) for number in range(count)]
+    return [held_out_pair(number, side, styles) for number in range(count)]
 
 
-def held_out_pair(number: int, side: int = 64) -> HeldOutPair:
+def held_out_pair(
+    number: int, side: int = 64, styles: Mapping[str, Named] = HELD_OUT
+) -> HeldOutPair:
     """Return one of the pairs."""
     random = np.random.default_rng((SEED, number))
-    names = list(HELD_OUT)
+    names = list(styles)
     style_name = names[number % len(names)]
-    named = HELD_OUT[style_name]
+    named = styles[style_name]
     person, pose = draw_person(random), draw_pose(random)
     sitter, sitter_pose = _sitter(person, random), draw_pose(random)
     if all(getattr(person, extra) or getattr(sitter, extra) for extra in EXTRAS):

@@ -1,30 +1,23 @@
-"""Makes the small prior: ``python -m benchmarks.nano.make_prior``, under two hours on two cores.
+"""Makes the small prior in lessons: ``python -m benchmarks.nano.make_prior denoiser``.
 
-Stages write to the work folder and are not done twice; ``make_prior decoder`` does one of them.
+Each lesson starts from the weights of the last one, in the work folder or else in ``lessons/``, and
+can be stopped at any time (Ctrl+C, or the signal TERM): what it learnt is kept. ``write`` puts what
+is learnt so far into ``lessons/`` as a pipeline folder.
 """
 
 import argparse
 import json
-import time
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderDC, UNet2DConditionModel
-from torch import Tensor
+from diffusers import AutoencoderTiny, UNet2DConditionModel
+from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPVisionModel
 
-from .autoencoder import (
-    component_deviations,
-    new_autoencoder,
-    pixels_of,
-    set_encoder,
-    train_decoder,
-)
+from .autoencoder import Latents, new_autoencoder, set_scale, train_autoencoder
 from .denoiser import (
-    Lesson,
+    Material,
     new_scheduler,
     new_text_encoder,
     new_tokenizer,
@@ -32,19 +25,18 @@ from .denoiser import (
     token_ids,
     train_denoiser,
 )
-from .drawings import SEED, Drawings, training_drawings
+from .drawings import SEED, training_drawings, untaught_drawings
 from .image_encoder import new_image_encoder, train_image_encoder
+from .lesson import Course, stopped_by_signals
 
 HERE = Path(__file__).parent
-ENCODER_DRAWINGS = 3000
-DECODER_STEPS = 1800
-BATCH = 48
-FIRST = {"steps": 8000, "horizon": 15_000, "learning_rate": 1e-3, "seed": SEED}
-SECOND = {"steps": 6000, "horizon": 6000, "learning_rate": 7e-4, "seed": SEED + 1}
-FACE = np.s_[:, 2:7, 2:6]
-MOUTH = np.s_[:, 5:7, 3:5]
-FACE_WEIGHT, MOUTH_WEIGHT = 3.0, 4.0
+LESSONS, FIRST_EDITION = HERE / "lessons", HERE / "prior"
+STAGES = ("autoencoder", "decoder", "denoiser", "image_encoder", "write")
+# Faces are small and hold most of what captions say, and a smile is a few latents wide.
+FACE, MOUTH = np.s_[5:14, 4:12], np.s_[10:14, 6:10]
+FACE_WEIGHT, MOUTH_WEIGHT = 1.5, 2.0
 IMAGE_ENCODER_STEPS = 600
+SCALE_DRAWINGS = 4000
 INDEX = {
     "_class_name": "StableDiffusionPipeline",
     "feature_extractor": ["transformers", "CLIPImageProcessor"],
@@ -54,157 +46,177 @@ INDEX = {
     "text_encoder": ["transformers", "CLIPTextModel"],
     "tokenizer": ["transformers", "CLIPTokenizer"],
     "unet": ["diffusers", "UNet2DConditionModel"],
-    "vae": ["diffusers", "AutoencoderDC"],
+    "vae": ["diffusers", "AutoencoderTiny"],
 }
 
 
 def main() -> None:
-    """Run the stages that are asked for, or all that are missing and write the prior's folder."""
+    """Give the lesson that is asked for, or write what was learnt."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("stages", nargs="*", metavar="stage")
-    parser.add_argument("--work", type=Path, default=Path("out/nano"))
-    parser.add_argument("--out", type=Path, default=HERE / "prior")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--minutes", type=float, default=100)
+    parser.add_argument("--anneal", action="store_true", help="let the learning rate fall")
+    parser.add_argument("--rate", type=float, default=1e-3, help="the learning rate")
+    parser.add_argument("--work", type=Path, default=Path("out/nano2"))
+    parser.add_argument("--out", type=Path, default=LESSONS)
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
-    making = Making(options.work)
-    for stage in options.stages:
-        getattr(making, stage)()
-    if not options.stages:
-        making.write(options.out)
+    making = Making(options.work, options.out)
+    if options.stage == "autoencoder" and making.has("unet"):
+        parser.error("the U-Net knows this encoder's latents: teach the decoder alone")
+    if options.stage == "write":
+        making.write()
+        return
+    if options.stage == "image_encoder":
+        making.image_encoder()
+        return
+    log = options.work / "log.txt"
+    course = Course(
+        name=options.stage,
+        minutes=options.minutes,
+        learning_rate=options.rate,
+        anneal=options.anneal,
+        # Another seed for each lesson, so that it does not see the last one's noise again.
+        seed=SEED + (len(log.read_text(encoding="utf-8")) if log.exists() else 0),
+        folder=options.work,
+        log=log,
+        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+    )
+    with stopped_by_signals(course):
+        getattr(making, options.stage)(course)
 
 
 class Making:
-    """The stages, each of which leaves its result in the work folder.
+    """The prior's parts: as the last lesson left them, or untrained.
 
     Args:
-        work: the work folder.
+        work: the work folder, with drawings, log and whole states.
+        out: the pipeline folder of what was learnt, in half precision.
     """
 
-    def __init__(self, work: Path) -> None:
-        self.work, self.log = work, work / "log.txt"
+    def __init__(self, work: Path, out: Path) -> None:
+        self.work, self.out = work, out
+        log, earlier = work / "log.txt", out / "log.txt"
+        if earlier.exists() and not log.exists():
+            # Elsewhere lessons were given before: their log goes on, and with it the seeds.
+            log.write_text(earlier.read_text(encoding="utf-8"), encoding="utf-8")
         self.tokenizer = new_tokenizer(work / "tokenizer")
 
-    def write(self, out: Path) -> None:
-        """Write the prior as a pipeline folder in half precision, doing what is missing first."""
-        unet, text_encoder = self.denoiser()
-        for name, network in {
-            "vae": self.decoder(),
-            "unet": unet,
-            "text_encoder": text_encoder,
-            "image_encoder": self.image_encoder(),
-        }.items():
-            network.half().save_pretrained(out / name)
-        new_scheduler().save_pretrained(out / "scheduler")
-        self.tokenizer.save_pretrained(out / "tokenizer")
+    def autoencoder(self, course: Course) -> None:
+        """Give the autoencoder a lesson."""
+        torch.manual_seed(SEED)
+        model = self._last(AutoencoderTiny, "vae") or new_autoencoder()
+        average, taught = self._taught_to_see(model, course)
+        set_scale(average, taught[:SCALE_DRAWINGS])
+        average.save_pretrained(self.work / "vae")
+
+    def decoder(self, course: Course) -> None:
+        """Give the decoder alone a lesson: the latents keep their meaning."""
+        model = self._last(AutoencoderTiny, "vae")
+        model.encoder.requires_grad_(False)
+        average, _ = self._taught_to_see(model, course)
+        average.save_pretrained(self.work / "vae")
+
+    def _taught_to_see(
+        self, model: AutoencoderTiny, course: Course
+    ) -> tuple[AutoencoderTiny, np.ndarray]:
+        """Train on all drawings; return the average, and the drawings that the U-Net sees too."""
+        self._note_start(course, "vae")
+        model.to(course.device, memory_format=torch.channels_last).train()
+        drawn, line = training_drawings(self.work)
+        # Like Stable Diffusion's, it has seen strokes that the U-Net has not.
+        untaught, other_line = untaught_drawings(self.work)
+        for text in filter(None, (line, other_line)):
+            course.note(text)
+        pictures = np.concatenate([drawn.pictures, untaught.pictures])
+        return train_autoencoder(model, pictures, course).average, drawn.pictures
+
+    def denoiser(self, course: Course) -> None:
+        """Give the U-Net and its text encoder a lesson."""
+        torch.manual_seed(SEED)
+        self._note_start(course, "unet")
+        autoencoder = self._last(AutoencoderTiny, "vae")
+        unet = self._last(UNet2DConditionModel, "unet") or new_unet()
+        text_encoder = self._last(CLIPTextModel, "text_encoder")
+        text_encoder = text_encoder or new_text_encoder(len(self.tokenizer))
+        unet.to(course.device, memory_format=torch.channels_last).train()
+        text_encoder.to(course.device).train()
+        drawn, _ = training_drawings(self.work)
+        material = Material(
+            latents=Latents(autoencoder.to(course.device), drawn.pictures),
+            ids=token_ids(self.tokenizer, drawn.captions),
+            weights=loss_weights(),
+        )
+        average = train_denoiser(unet, text_encoder, material, course).average
+        average[0].save_pretrained(self.work / "unet")
+        average[1].save_pretrained(self.work / "text_encoder")
+
+    def image_encoder(self) -> None:
+        """Train the image encoder, all at once."""
+        torch.manual_seed(SEED)
+        model, text_encoder = new_image_encoder(), new_text_encoder(len(self.tokenizer))
+        drawn, _ = training_drawings(self.work)
+        ids = token_ids(self.tokenizer, drawn.captions)
+        found = train_image_encoder(
+            model, text_encoder, drawn.pictures, ids, IMAGE_ENCODER_STEPS, SEED
+        )
+        model.save_pretrained(self.work / "image_encoder")
+        with (self.work / "log.txt").open("a", encoding="utf-8") as log:
+            log.write(f"image encoder: finds its caption among 128 in {found:.3f}\n")
+
+    def write(self) -> None:
+        """Write what was learnt so far as a pipeline folder in half precision."""
+        kinds = {
+            "vae": AutoencoderTiny,
+            "unet": UNet2DConditionModel,
+            "text_encoder": CLIPTextModel,
+            "image_encoder": CLIPVisionModel,
+        }
+        for name, kind in kinds.items():
+            network: nn.Module | None = self._last(kind, name)
+            if network is None and name == "image_encoder":
+                # A style picture must be seen by something until there is a taught one.
+                network = kind.from_pretrained(FIRST_EDITION / name)
+                with (self.work / "log.txt").open("a", encoding="utf-8") as log:
+                    log.write("image encoder: the first edition's was written, none is taught\n")
+            if network is not None:
+                network.half().save_pretrained(self.out / name)
+        new_scheduler().save_pretrained(self.out / "scheduler")
+        self.tokenizer.save_pretrained(self.out / "tokenizer")
         CLIPImageProcessor(
             size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}
-        ).save_pretrained(out / "feature_extractor")
-        (out / "model_index.json").write_text(json.dumps(INDEX, indent=1) + "\n", encoding="utf-8")
-        (out / "log.txt").write_text(self.log.read_text(encoding="utf-8"), encoding="utf-8")
+        ).save_pretrained(self.out / "feature_extractor")
+        index = json.dumps(INDEX, indent=1) + "\n"
+        (self.out / "model_index.json").write_text(index, encoding="utf-8")
+        whole = (self.work / "log.txt").read_text(encoding="utf-8")
+        (self.out / "log.txt").write_text(whole, encoding="utf-8")
 
-    def denoiser(self) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-        """Return the U-Net and its text encoder; in a second lesson the mouth counts more."""
-        torch.manual_seed(SEED)
-        untaught = new_unet(), new_text_encoder(len(self.tokenizer))
-        first = self._lesson("first", untaught, 1.0, FIRST)
-        return self._lesson("denoiser", first, MOUTH_WEIGHT, SECOND)
+    def has(self, name: str) -> bool:
+        """Tell whether a part has had a lesson."""
+        return self._folder(name) is not None
 
-    def decoder(self) -> AutoencoderDC:
-        """Return the autoencoder, whose decoder is trained."""
-        folder = self.work / "vae"
-        if not folder.exists():
-            start = time.perf_counter()
-            model = self._encoder()
-            pictures = self._drawings.pictures
-            error = train_decoder(model, pictures, DECODER_STEPS, SEED)
-            model.save_pretrained(folder)
-            self._note(f"decoder: mean absolute error {error:.4f} of 2", start)
-        return AutoencoderDC.from_pretrained(folder)
+    def _folder(self, name: str) -> Path | None:
+        folders = (self.work / name, self.out / name)
+        return next((one for one in folders if (one / "config.json").exists()), None)
 
-    def image_encoder(self) -> CLIPVisionModel:
-        """Return the image encoder."""
-        folder = self.work / "image_encoder"
-        if not folder.exists():
-            start = time.perf_counter()
-            torch.manual_seed(SEED)
-            model, text_encoder = new_image_encoder(), new_text_encoder(len(self.tokenizer))
-            drawn = self._drawings
-            ids = token_ids(self.tokenizer, drawn.captions)
-            found = train_image_encoder(
-                model, text_encoder, drawn.pictures, ids, IMAGE_ENCODER_STEPS, SEED
-            )
-            model.save_pretrained(folder)
-            self._note(f"image encoder: finds its caption among 128 in {found:.3f}", start)
-        return CLIPVisionModel.from_pretrained(folder)
+    def _note_start(self, course: Course, name: str) -> None:
+        if self._folder(name) == self.out / name and not (self.work / f"{course.name}.pt").exists():
+            course.note("goes on from the weights that were written; samples are counted anew")
 
-    def _lesson(
-        self,
-        name: str,
-        networks: tuple[UNet2DConditionModel, CLIPTextModel],
-        mouth_weight: float,
-        course: dict[str, Any],
-    ) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-        folder = self.work / name
-        if not folder.exists():
-            start = time.perf_counter()
-            drawn, encoder = self._drawings, self._encoder()
-            unet, text_encoder = train_denoiser(
-                networks[0].to(memory_format=torch.channels_last).train(),
-                networks[1].train(),
-                Lesson(
-                    latents=_latents(encoder, drawn.pictures),
-                    ids=token_ids(self.tokenizer, drawn.captions),
-                    weights=loss_weights(encoder, mouth_weight),
-                    batch=BATCH,
-                    log=self.log,
-                    **course,
-                ),
-            )
-            unet.save_pretrained(folder / "unet")
-            text_encoder.save_pretrained(folder / "text_encoder")
-            self._note(f"{name}: {course['steps']} steps of {BATCH}", start)
-        return (
-            UNet2DConditionModel.from_pretrained(folder / "unet"),
-            CLIPTextModel.from_pretrained(folder / "text_encoder"),
-        )
-
-    def _encoder(self) -> AutoencoderDC:
-        torch.manual_seed(SEED)
-        model = new_autoencoder().to(memory_format=torch.channels_last)
-        set_encoder(model, self._drawings.pictures[:ENCODER_DRAWINGS])
-        return model
-
-    @cached_property
-    def _drawings(self) -> Drawings:
-        drawn, line = training_drawings(self.work)
-        if line:
-            self._note(line, None)
-        return drawn
-
-    def _note(self, text: str, start: float | None) -> None:
-        took = "" if start is None else f"; {time.perf_counter() - start:.0f} s"
-        with self.log.open("a", encoding="utf-8") as log:
-            log.write(f"{text}{took}\n")
+    def _last(self, kind: type, name: str) -> nn.Module | None:
+        """Return a part as the last lesson left it, in single precision; None before the first."""
+        folder = self._folder(name)
+        return None if folder is None else kind.from_pretrained(folder).float()
 
 
-def loss_weights(autoencoder: AutoencoderDC, mouth_weight: float) -> Tensor:
-    """Return how much the error of each latent value counts, ``(c, 8, 8)`` with mean 1.
-
-    Whitening made faint components as loud as strong ones: this leans back half-way. Faces are
-    small and hold most of what captions say, and a smile is a few pixels wide.
-    """
-    weights = component_deviations(autoencoder).sqrt().view(-1, 1, 1).repeat(1, 8, 8)
+def loss_weights() -> Tensor:
+    """Return how much the error of each latent counts, ``(16, 16)`` with mean 1."""
+    weights = torch.ones(16, 16)
     weights[FACE] *= FACE_WEIGHT
-    weights[MOUTH] *= mouth_weight
+    weights[MOUTH] *= MOUTH_WEIGHT
     return weights / weights.mean()
-
-
-@torch.no_grad()
-def _latents(autoencoder: AutoencoderDC, pictures: np.ndarray) -> Tensor:
-    batches = np.array_split(pictures, len(pictures) // 250)
-    return torch.cat([autoencoder.encode(pixels_of(batch)).latent for batch in batches])
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@ from scipy import ndimage
 from .people import Person, Pose
 from .portraits import Deformation, Plane, Portrait, portray
 
-Texture = Literal["brush", "swirl", "hatch", "dots", "wash", "tiles", "flat"]
+Texture = Literal["brush", "swirl", "hatch", "dots", "wash", "tiles", "flat", "weave", "engraving"]
 Backdrop = Literal["plain", "halo", "stripes", "blocks"]
-TEXTURES: tuple[Texture, ...] = get_args(Texture)
+# The families that a prior is taught; the last two are only ever seen on a style picture.
+TEXTURES: tuple[Texture, ...] = get_args(Texture)[:7]
+UNTAUGHT: tuple[Texture, ...] = get_args(Texture)[7:]
 BACKDROPS: tuple[Backdrop, ...] = get_args(Backdrop)
 LUMINANCE = np.array([0.30, 0.59, 0.11], np.float32)
 
@@ -41,6 +43,14 @@ class Style:
     backdrop: Backdrop = "plain"
     deformation: Deformation = field(default_factory=Deformation)
 
+    def stroked(self, picture: Plane, portrait: Portrait, random: np.random.Generator) -> Plane:
+        """Return a picture of a portrait ``(s, s, 3)`` in this style's strokes."""
+        return _textured(picture, self, random)
+
+    def contours(self, portrait: Portrait) -> Plane:
+        """Return how strongly the contours are drawn ``(s, s)``, 0 to 1."""
+        return 0.85 * portrait.ink * self.outline
+
 
 def photograph(person: Person, pose: Pose, seed: int, side: int = 64) -> Portrait:
     """Return the photo of a person, with a sensor's grain."""
@@ -56,14 +66,15 @@ def paint(person: Person, pose: Pose, style: Style, seed: int, side: int = 64) -
     portrait = portray(person, pose, side, style.deformation)
     picture = _behind(portrait, style)
     picture = _in_palette(picture, style)
-    picture = _textured(picture, style, random)
-    ink = (0.85 * portrait.ink * style.outline)[..., None]
+    picture = style.stroked(picture, portrait, random)
+    ink = style.contours(portrait)[..., None]
     picture += ink * (np.array(style.outline_color, np.float32) - picture)
     portrait.color = picture.clip(0, 1).astype(np.float32)
     return portrait
 
 
-def _grid(side: int) -> tuple[Plane, Plane]:
+def grid(side: int) -> tuple[Plane, Plane]:
+    """Return x and y ``(side, side)`` in pixels of a 64 px picture."""
     axis = np.arange(side, dtype=np.float32) * (64 / side)
     x, y = np.meshgrid(axis, axis)
     return x, y
@@ -73,7 +84,7 @@ def _behind(portrait: Portrait, style: Style) -> Plane:
     picture, side = portrait.color.copy(), len(portrait.color)
     if style.backdrop == "plain":
         return picture
-    x, y = _grid(side)
+    x, y = grid(side)
     if style.backdrop == "halo":
         radius = np.hypot(x - 32, y - 27)
         tone = np.where(radius < 26, 0.88, 0.42) - 0.35 * (np.abs(radius - 26) < 1.6)
@@ -100,7 +111,7 @@ def _in_palette(picture: Plane, style: Style) -> Plane:
 
 
 def _textured(picture: Plane, style: Style, random: np.random.Generator) -> Plane:
-    x, y = _grid(len(picture))
+    x, y = grid(len(picture))
     amount, period = style.amount, style.period
     cos, sin = np.cos(style.angle), np.sin(style.angle)
     phase = random.uniform(0, 2 * np.pi, 4)
@@ -113,9 +124,9 @@ def _textured(picture: Plane, style: Style, random: np.random.Generator) -> Plan
                 picture * (1 + 0.34 * amount * across)[..., None]
                 + 0.05 * amount * across[..., None]
             )
-        number, first, _, center = _cells(x, y, period, random, style.angle, 1.8)
+        number, first, _, center = cells(x, y, period, random, style.angle, 1.8)
         jitter = random.normal(0, 0.11 * amount, (number.max() + 1, 1)).astype(np.float32)
-        dabs = _at(picture, center) + jitter[number]
+        dabs = at(picture, center) + jitter[number]
         ridge = (0.10 * amount * np.sin(2 * np.pi * first / (0.5 * period)))[..., None]
         return picture + 0.6 * amount * (dabs + ridge - picture)
     if style.texture == "hatch":
@@ -129,11 +140,11 @@ def _textured(picture: Plane, style: Style, random: np.random.Generator) -> Plan
         deep = np.array(style.palette[0], np.float32)
         return picture + (0.6 * amount * strokes)[..., None] * (deep - picture)
     if style.texture == "dots":
-        number, first, _, center = _cells(x, y, period, random, 0.0, 1.0, 0.12)
+        number, first, _, center = cells(x, y, period, random, 0.0, 1.0, 0.12)
         jitter = random.normal(0, 0.13 * amount, (number.max() + 1, 3)).astype(np.float32)
         dot = (0.52 * period - first + 0.5).clip(0, 1)[..., None]
         paper = np.array(style.palette[-1], np.float32)
-        dabs = 0.35 * _at(picture, center) + 0.65 * picture + jitter[number]
+        dabs = 0.35 * at(picture, center) + 0.65 * picture + jitter[number]
         return picture + amount * (dabs * dot + (1 - dot) * (0.3 * paper + 0.7 * picture) - picture)
     if style.texture == "wash":
         blots = ndimage.gaussian_filter(
@@ -146,22 +157,23 @@ def _textured(picture: Plane, style: Style, random: np.random.Generator) -> Plan
         wet = soft * (1 + 0.13 * blots.clip(-1.5, 1.5))[..., None] - 2 * edge + 0.05 * paper
         return picture + amount * (wet - picture)
     if style.texture == "tiles":
-        number, first, second, center = _cells(x, y, period, random, style.angle, 1.0, 0.25)
+        number, first, second, center = cells(x, y, period, random, style.angle, 1.0, 0.25)
         jitter = random.normal(0, 0.10 * amount, (number.max() + 1, 1)).astype(np.float32)
-        stone = 0.4 * _at(picture, center) + 0.6 * picture + jitter[number]
+        stone = 0.4 * at(picture, center) + 0.6 * picture + jitter[number]
         grout = ((1.3 - (second - first)) / 1.1).clip(0, 1)[..., None]
         stone += 0.55 * grout * (np.array(style.palette[0], np.float32) - stone)
         return picture + amount * (stone - picture)
     return picture
 
 
-def _at(picture: Plane, center: Plane) -> Plane:
+def at(picture: Plane, center: Plane) -> Plane:
+    """Return a picture's colour at each pixel's cell centre, in pixels of a 64 px picture."""
     side = len(picture)
     place = (center * (side / 64)).round().astype(int).clip(0, side - 1)
     return picture[place[..., 1], place[..., 0]]
 
 
-def _cells(
+def cells(
     x: Plane,
     y: Plane,
     period: float,

@@ -74,17 +74,17 @@ class Reader(nn.Module):
         )
 
 
-def load_reader() -> Reader:
-    """Return the trained reader."""
+def load_reader(path: Path = WEIGHTS) -> Reader:
+    """Return a trained reader; the first edition's, if no other is named."""
     reader = Reader()
-    reader.load_state_dict({name: tensor.float() for name, tensor in load_file(WEIGHTS).items()})
+    reader.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
     return reader.eval()
 
 
-def save_reader(reader: Reader) -> None:
+def save_reader(reader: Reader, path: Path) -> None:
     """Write the reader in half precision."""
     save_file(
-        {name: tensor.half().contiguous() for name, tensor in reader.state_dict().items()}, WEIGHTS
+        {name: tensor.half().contiguous() for name, tensor in reader.state_dict().items()}, path
     )
 
 

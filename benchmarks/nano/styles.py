@@ -1,11 +1,11 @@
-"""Which styles there are: families with a word each to train on, and ten that are held out."""
+"""The words for styles, and the ten held-out ones that the first edition is evaluated on."""
 
 import colorsys
 from dataclasses import dataclass
 
 import numpy as np
 
-from .paintings import BACKDROPS, TEXTURES, Color, Style, Texture
+from .paintings import Color, Style, Texture
 from .portraits import Deformation
 
 WORDS: dict[Texture, str] = {
@@ -22,41 +22,15 @@ HUES = ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink")
 
 @dataclass(frozen=True)
 class Named:
-    """A style with the words that a caption has for it."""
+    """A style with the words that a caption has for it: its family, its colours, its strokes."""
 
     style: Style
     words: str
     tones: str
+    strokes: str = ""
 
 
-def draw_style(random: np.random.Generator) -> Named:
-    """Draw a training style at random, none of which is a held-out one."""
-    while True:
-        hue = int(random.integers(len(HUES)))
-        dull = random.random() < 0.25
-        texture = TEXTURES[random.integers(len(TEXTURES))]
-        style = Style(
-            palette=_palette(random, hue / len(HUES) + random.normal(0, 0.02), dull),
-            texture=texture,
-            keep=float(random.uniform(0.1, 0.6)),
-            period=float(random.uniform(4, 8)),
-            amount=float(random.uniform(0.35, 0.8)),
-            angle=float(random.uniform(0, np.pi)),
-            levels=int(random.integers(3, 7)) if random.random() < 0.35 or texture == "flat" else 0,
-            outline=float(random.uniform(0.5, 1)) if random.random() < 0.5 else 0.0,
-            outline_color=tuple(random.uniform(0, 0.25, 3).tolist()),
-            backdrop=BACKDROPS[random.choice(len(BACKDROPS), p=[0.55, 0.15, 0.15, 0.15])],
-            deformation=Deformation(
-                height=float(random.choice([1, random.uniform(0.9, 1.15)])),
-                eyes=float(random.choice([1, random.uniform(0.85, 1.35)])),
-                width=float(random.choice([1, random.uniform(0.88, 1.08)])),
-            ),
-        )
-        if not any(_alike(style, held.style) for held in HELD_OUT.values()):
-            return Named(style, WORDS[texture], "gray" if dull else HUES[hue])
-
-
-def _palette(random: np.random.Generator, hue: float, dull: bool) -> tuple[Color, ...]:
+def draw_palette(random: np.random.Generator, hue: float, dull: bool) -> tuple[Color, ...]:
     """Return four colours from dark to light around a hue, the lights drifting away from it."""
     drift = random.normal(0, 0.10)
     strength = random.uniform(0.02, 0.15) if dull else random.uniform(0.45, 0.95)
@@ -69,7 +43,8 @@ def _palette(random: np.random.Generator, hue: float, dull: bool) -> tuple[Color
     return tuple(colors)
 
 
-def _alike(one: Style, other: Style) -> bool:
+def alike(one: Style, other: Style) -> bool:
+    """Tell whether two styles are of one family and much the same colours."""
     near = np.abs(np.array(one.palette[1]) - np.array(other.palette[1])).max() < 0.12
     light = np.abs(np.array(one.palette[-1]) - np.array(other.palette[-1])).max() < 0.2
     return one.texture == other.texture and bool(near and light)

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.nano.captions import MAX_TOKENS, caption, describe
 from benchmarks.nano.denoiser import new_text_encoder, new_tokenizer, token_ids
 from benchmarks.nano.people import draw_person, draw_pose
-from benchmarks.nano.styles import draw_style
+from benchmarks.nano.stroke_styles import draw_style
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,10 @@ def test_text_encoder_knows_the_frame(tokenizer):
 
 def test_some_captions_say_nothing_and_some_say_all(captions):
     assert 0.02 < np.mean([not text for text in captions]) < 0.2
-    assert any(re.search(r"with \w+ \w+ hair .* style$", text) for text in captions)
+    assert any(
+        re.search(r"with \w+ \w+ hair .* style with (fine|bold) strokes and outlines$", text)
+        for text in captions
+    )
 
 
 def test_a_caption_says_where_a_head_looks(captions):

@@ -1,20 +1,23 @@
-"""The prior's parts: the encoder whitens exactly, training moves weights, the reader keeps."""
+"""The prior's parts: they are small, training moves weights, the reader keeps."""
 
 import numpy as np
 import pytest
 import torch
 
-from benchmarks.nano import reader as reader_module
 from benchmarks.nano.autoencoder import (
-    COMPONENTS,
-    component_deviations,
+    CHANNELS,
+    Latents,
+    latents_of,
     new_autoencoder,
+    pictures_of,
     pixels_of,
-    set_encoder,
-    train_decoder,
+    set_scale,
+    stroke_loss,
+    train_autoencoder,
+    unit_loss,
 )
 from benchmarks.nano.denoiser import (
-    Lesson,
+    Material,
     new_scheduler,
     new_text_encoder,
     new_unet,
@@ -23,6 +26,7 @@ from benchmarks.nano.denoiser import (
 from benchmarks.nano.drawings import draw_set
 from benchmarks.nano.image_encoder import new_image_encoder, train_image_encoder
 from benchmarks.nano.labels import GROUPS
+from benchmarks.nano.lesson import Course
 from benchmarks.nano.make_prior import loss_weights
 from benchmarks.nano.people import PROPORTIONS
 from benchmarks.nano.reader import Reader, identity, load_reader, save_reader, train_reader, trust
@@ -33,78 +37,112 @@ def drawn():
     return draw_set(60, seed=9, workers=1)
 
 
-@pytest.fixture(scope="module")
-def autoencoder(drawn):
+class CountedCourse(Course):
+    """A lesson that is over after as many looks at its progress as are left."""
+
+    left = 0
+
+    @property
+    def progress(self):
+        self.left -= 1
+        return float(self.left < 0)
+
+
+@pytest.fixture
+def course(tmp_path):
+    return CountedCourse("toy", 1.0, 1e-3, False, 0, tmp_path, tmp_path / "log.txt")
+
+
+def test_parts_fit_into_twelve_megabytes_in_half_precision():
+    parts = new_autoencoder(), new_unet(), new_text_encoder(330), new_image_encoder()
+    assert 2 * sum(p.numel() for part in parts for p in part.parameters()) < 11_800_000
+
+
+def test_a_latent_spans_four_pixels_and_eight_channels(drawn):
+    model = new_autoencoder()
+    assert latents_of(model, drawn.pictures[:3]).shape == (3, CHANNELS, 16, 16)
+    assert pictures_of(model, torch.zeros(2, CHANNELS, 16, 16)).shape == (2, 64, 64, 3)
+
+
+def test_latents_are_scaled_to_mean_0_and_deviation_1(drawn):
+    model = new_autoencoder()
+    set_scale(model, drawn.pictures)
+    latents = latents_of(model, drawn.pictures)
+    assert float(latents.mean()) == pytest.approx(0, abs=1e-2)
+    assert float(latents.std()) == pytest.approx(1, abs=1e-2)
+    assert not torch.allclose(latents, latents_of(model, drawn.pictures, raw=True))
+
+
+def test_latents_are_encoded_when_asked_for_and_once(drawn):
+    model = new_autoencoder()
+    latents, chosen = Latents(model, drawn.pictures), torch.tensor([3, 1, 3])
+    first = latents[chosen]
+    expected = latents_of(model, drawn.pictures[[3, 1, 3]])
+    assert torch.allclose(first, expected, atol=1e-3)
+    for weight in model.parameters():
+        weight.data.zero_()
+    assert torch.equal(latents[chosen], first)
+    assert not latents[torch.tensor([2])].any()
+    assert len(latents) == 60
+
+
+def test_loss_prefers_misplaced_strokes_to_none():
+    rows = torch.sin(torch.arange(64.0) * 2 * torch.pi / 6).view(1, 1, 64, 1).expand(1, 3, 64, 64)
+    shifted = rows.roll(1, dims=2)
+    assert stroke_loss(rows, rows) == 0
+    assert stroke_loss(shifted, rows) < stroke_loss(torch.zeros_like(rows), rows)
+
+
+def test_unit_loss_is_nought_for_unit_channels():
+    latents = torch.randn(64, CHANNELS, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert unit_loss(latents) < 1e-3 < unit_loss(2 * latents + 1)
+
+
+@torch.no_grad()
+def loss_of(model, pixels):
+    return float(stroke_loss(model.decode(model.encode(pixels).latents).sample, pixels))
+
+
+def test_autoencoder_learns(drawn, course):
     torch.manual_seed(0)
     model = new_autoencoder()
-    assert 0.9 < set_encoder(model, drawn.pictures) < 1
-    return model
+    pixels = pixels_of(drawn.pictures[:8])
+    before = loss_of(model, pixels)
+    course.left = 12
+    learner = train_autoencoder(model, drawn.pictures, course)
+    assert loss_of(model, pixels) < before
+    assert (learner.steps, learner.samples) == (12, 96)
 
 
-def test_encoder_whitens_patches(autoencoder, drawn):
-    with torch.no_grad():
-        latents = autoencoder.encode(pixels_of(drawn.pictures)).latent
-    assert latents.shape == (60, COMPONENTS, 8, 8)
-    values = latents.permute(0, 2, 3, 1).flatten(0, 2).double()
-    assert torch.allclose(
-        torch.cov(values.T), torch.eye(COMPONENTS, dtype=torch.float64), atol=1e-3
-    )
-    assert values.mean(dim=0).abs().max() < 1e-3
-
-
-def test_encoder_sees_each_patch_alone(autoencoder, drawn):
-    pixels = pixels_of(drawn.pictures[:1])
-    other = pixels.clone()
-    other[..., 16:24, 24:32] = 0
-    with torch.no_grad():
-        change = (autoencoder.encode(pixels).latent - autoencoder.encode(other).latent).abs()
-    changed = change.amax(dim=(0, 1)) > 1e-4
-    assert changed.nonzero().tolist() == [[2, 3]]
-
-
-def test_deviations_are_what_whitening_took_away(autoencoder):
-    deviations = component_deviations(autoencoder)
-    assert deviations.shape == (COMPONENTS,)
-    assert (deviations.diff() <= 1e-4).all()
-    assert deviations[0] > 10 * deviations[-1]
-
-
-def test_loss_counts_strong_components_the_face_and_the_mouth_more(autoencoder):
-    weights = loss_weights(autoencoder, 4.0)
-    assert weights.shape == (COMPONENTS, 8, 8)
-    assert weights.mean().item() == pytest.approx(1)
-    assert (weights.diff(dim=0) <= 1e-4).all()
-    corner, eyes, mouth = weights[0, 0, 0], weights[0, 3, 3], weights[0, 5, 4]
-    assert eyes / corner == pytest.approx(3)
-    assert mouth / corner == pytest.approx(12)
-
-
-def test_decoder_learns(drawn):
-    torch.manual_seed(0)
-    model = new_autoencoder()
-    set_encoder(model, drawn.pictures)
-    short = train_decoder(model, drawn.pictures, 2, seed=0)
-    assert train_decoder(model, drawn.pictures, 12, seed=0) < short
-
-
-def test_denoiser_learns_and_returns_an_average(tmp_path):
+def test_denoiser_learns_and_returns_an_average(course, drawn):
     torch.manual_seed(0)
     unet, text_encoder = new_unet(), new_text_encoder(40)
-    before = unet.conv_out.weight.clone()
-    lesson = Lesson(
-        latents=torch.randn(8, COMPONENTS, 8, 8),
-        ids=torch.full((8, 32), 39),
-        weights=torch.ones(COMPONENTS, 8, 8),
-        steps=2,
-        horizon=2,
-        batch=4,
-        learning_rate=1e-3,
-        seed=0,
-        log=tmp_path / "log.txt",
+    before = unet.conv_out.weight.clone(), next(text_encoder.parameters()).clone()
+    material = Material(
+        latents=Latents(new_autoencoder(), drawn.pictures),
+        ids=torch.full((60, 32), 39),
+        weights=torch.ones(16, 16),
     )
-    average, _ = train_denoiser(unet, text_encoder, lesson)
-    assert not torch.equal(average.conv_out.weight, before)
+    course.left = 2
+    learner = train_denoiser(unet, text_encoder, material, course)
+    average = learner.average[0]
+    assert not torch.equal(average.conv_out.weight, before[0])
     assert not torch.equal(average.conv_out.weight, unet.conv_out.weight)
+    assert not torch.equal(next(text_encoder.parameters()), before[1])
+
+
+def test_unet_looks_at_words_and_at_itself_where_strokes_live():
+    names = {name for name, _ in new_unet().named_modules()}
+    for block in ("down_blocks.0", "down_blocks.1", "up_blocks.0", "up_blocks.1"):
+        for attention in ("attn1", "attn2"):
+            assert f"{block}.attentions.0.transformer_blocks.0.{attention}" in names
+
+
+def test_loss_counts_the_face_and_the_mouth_more():
+    weights = loss_weights()
+    assert weights.shape == (16, 16)
+    assert weights.mean().item() == pytest.approx(1)
+    assert weights[0, 0] < weights[6, 6] < weights[12, 8]
 
 
 def test_schedule_reaches_noise():
@@ -123,17 +161,17 @@ def test_image_encoder_learns(drawn):
     assert sum(moved) > len(moved) / 2
 
 
-def test_reader_learns_reads_and_is_kept(drawn, tmp_path, monkeypatch):
-    monkeypatch.setattr(reader_module, "WEIGHTS", tmp_path / "reader.safetensors")
+def test_reader_learns_reads_and_is_kept(drawn, tmp_path):
     torch.manual_seed(0)
     reader = Reader()
     train_reader(reader, drawn.pictures, drawn.labels, 3, seed=0)
-    save_reader(reader)
+    save_reader(reader, tmp_path / "reader.safetensors")
+    again = load_reader(tmp_path / "reader.safetensors")
     pictures = torch.from_numpy(drawn.pictures[:4]).float() / 255
-    reading, again = reader.eval().read(pictures), load_reader().read(pictures)
+    reading, same = reader.eval().read(pictures), again.read(pictures)
     assert list(reading.attributes) == list(GROUPS)
     assert reading.landmarks.shape == (4, 5, 2)
-    assert torch.allclose(reading.proportions, again.proportions, atol=1e-2)
+    assert torch.allclose(reading.proportions, same.proportions, atol=1e-2)
     assert identity(reading, reader.trust).shape == (4, 2 + 5 + 2 * 5 + len(PROPORTIONS) + 10)
 
 

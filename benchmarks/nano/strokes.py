@@ -1,0 +1,208 @@
+"""Strokes that a 64 px picture can show: three pixels wide and more, in every part of it.
+
+Families differ in how long strokes are, which way they run, how far apart they stand, in contours,
+tiles and hatching; members of a family differ in the numbers.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy import ndimage
+
+from .paintings import LUMINANCE, Style, at, cells, grid
+from .portraits import Plane, Portrait
+
+
+@dataclass(frozen=True)
+class StrokeStyle(Style):
+    """A style of strokes.
+
+    length: of a stroke, in its widths. bend: how far the direction of strokes wanders, in pixels.
+    contour: 1 for thin drawn contours to 3 for wide ones.
+    """
+
+    length: float = 2.5
+    bend: float = 0.0
+    contour: float = 1.0
+
+    def stroked(self, picture: Plane, portrait: Portrait, random: np.random.Generator) -> Plane:
+        """See Style."""
+        features = ndimage.gaussian_filter(portrait.ink * portrait.figure, len(picture) / 64)
+        detail = (0.15 * portrait.figure + 1.8 * features).clip(0, 0.88)[..., None]
+        canvas = _Canvas(picture, detail, self, random)
+        return _FAMILIES[self.texture](canvas)
+
+    def contours(self, portrait: Portrait) -> Plane:
+        """See Style."""
+        spread = (self.contour - 1) * len(portrait.ink) / 64
+        wide = ndimage.grey_dilation(portrait.ink, 3) if spread > 0 else portrait.ink
+        ink = portrait.ink + (spread / 2) * (wide - portrait.ink)
+        return (0.95 * ink * self.outline).astype(np.float32)
+
+
+class _Canvas(NamedTuple):
+    """picture ``(s, s, 3)``; detail ``(s, s, 1)``: 0 where strokes are coarse, 0.88 on features."""
+
+    picture: Plane
+    detail: Plane
+    style: StrokeStyle
+    random: np.random.Generator
+
+    def tone(self) -> Plane:
+        return self.picture @ LUMINANCE
+
+    def color(self, index: int) -> Plane:
+        return np.array(self.style.palette[index], np.float32)
+
+    def bent(self) -> tuple[Plane, Plane]:
+        """Return x and y in pixels, shifted to and fro so that straight strokes wander."""
+        x, y = grid(len(self.picture))
+        phase, bend = self.random.uniform(0, 2 * np.pi, 4), self.style.bend
+        return (
+            x + bend * np.sin(y / 9 + phase[0]) + 0.4 * bend * np.sin(x / 6 + phase[1]),
+            y + bend * np.sin(x / 9 + phase[2]) + 0.4 * bend * np.sin(y / 6 + phase[3]),
+        )
+
+    def laid(self, number: Plane, center: Plane, deviation: float, channels: int = 1) -> Plane:
+        """Return each stroke in one colour, that of its centre, more or less; features stay."""
+        spread = self.random.normal(0, deviation * self.style.amount, (number.max() + 1, channels))
+        dabs = at(self.picture, center) + spread.astype(np.float32)[number]
+        keep = self.detail + (1 - self.style.amount) * 0.4 * (1 - self.detail)
+        return dabs + keep * (self.picture - dabs)
+
+
+def _brush(canvas: _Canvas) -> Plane:
+    """Straight dabs in one direction, each with a lit and a shaded side."""
+    style, (x, y) = canvas.style, canvas.bent()
+    number, first, second, center = cells(
+        x, y, style.period, canvas.random, style.angle, style.length
+    )
+    across = (y - center[..., 1]) * np.cos(style.angle) - (x - center[..., 0]) * np.sin(style.angle)
+    relief = (across / (0.5 * style.period)).clip(-1, 1)
+    edge = (1 - (second - first) / 1.6).clip(0, 1)
+    light = 0.15 * relief - 0.16 * edge
+    shade = (style.amount * light)[..., None] * (1 - 0.6 * canvas.detail)
+    return canvas.laid(number, center, 0.10) + shade
+
+
+def _swirl(canvas: _Canvas) -> Plane:
+    """Long curved strokes, light beside dark."""
+    style, (x, y) = canvas.style, canvas.bent()
+    cos, sin = np.cos(style.angle), np.sin(style.angle)
+    across, along = (y * cos - x * sin) / style.period, x * cos + y * sin
+    stripe = np.floor(across).astype(int)
+    starts = canvas.random.uniform(0, 2 * np.pi, 4096)[stripe % 4096]
+    dash = np.sin(2 * np.pi * along / (style.length * style.period) + starts)
+    wave = np.sin(2 * np.pi * across) * (0.8 + 0.2 * dash) + 0.35 * dash
+    strength = (style.amount * wave)[..., None] * (1 - 0.5 * canvas.detail)
+    return canvas.picture * (1 + 0.42 * strength) + 0.10 * strength
+
+
+def _hatch(canvas: _Canvas) -> Plane:
+    """Lines on paper, the closer and the more crossed the darker."""
+    style, (x, y) = canvas.style, canvas.bent()
+    cos, sin = np.cos(style.angle), np.sin(style.angle)
+    across, along = y * cos - x * sin, x * cos + y * sin
+    line = np.sin(2 * np.pi * across / style.period)
+    cross = np.sin(2 * np.pi * along / style.period)
+    dark = ((0.95 - canvas.tone()) * 1.2).clip(0, 1)
+    ink = 2.0 * (line - 0.95 + 1.5 * dark).clip(0, 0.5)
+    ink = np.maximum(ink, 1.6 * (cross - 1.45 + 1.5 * dark).clip(0, 0.5))
+    ground = canvas.picture + 0.5 * (canvas.color(-1) - canvas.picture)
+    pen = 0.55 * canvas.color(0) + 0.3 * canvas.picture
+    strokes = ground + ink[..., None] * (pen - ground)
+    return canvas.picture + (0.35 + 0.65 * style.amount) * (1 - 0.6 * canvas.detail) * (
+        strokes - canvas.picture
+    )
+
+
+def _dots(canvas: _Canvas) -> Plane:
+    """Round dots of mixed colours on a ground that stands out from them."""
+    style, (x, y) = canvas.style, canvas.bent()
+    number, first, _, center = cells(x, y, style.period, canvas.random, style.angle, 1.0, 0.12)
+    dot = (0.45 * style.period - first + 0.5).clip(0, 1)[..., None]
+    around = ndimage.gaussian_filter(canvas.tone(), 8 * len(x) / 64)[..., None] > 0.5
+    ground = canvas.picture + 0.42 * (
+        np.where(around, canvas.color(0), canvas.color(-1)) - canvas.picture
+    )
+    dabs = canvas.laid(number, center, 0.13, 3)
+    painted = ground + dot * (dabs - ground)
+    return canvas.picture + (0.4 + 0.6 * style.amount) * (1 - 0.6 * canvas.detail) * (
+        painted - canvas.picture
+    )
+
+
+def _wash(canvas: _Canvas) -> Plane:
+    """Soft pools of paint that dry with a dark rim, white paper between them."""
+    style, scale = canvas.style, len(canvas.picture) / 64
+    x, y = canvas.bent()
+    number, first, second, _ = cells(
+        x, y, 2.6 * style.period, canvas.random, style.angle, style.length
+    )
+    soft = ndimage.gaussian_filter(canvas.picture, (1.6 * scale, 1.6 * scale, 0))
+    depth = canvas.random.normal(0, 0.16, number.max() + 1).astype(np.float32)[number]
+    gap = second - first
+    rim = np.exp(-(((gap - 3.2) / 1.5) ** 2))
+    paper = (1 - gap / 2.4).clip(0, 1)
+    wet = soft + (0.22 * (canvas.color(-1) - soft) + (depth - 0.20 * rim)[..., None])
+    wet = wet + (0.4 * paper)[..., None] * (canvas.color(-1) - wet)
+    return canvas.picture + (0.35 + 0.65 * style.amount) * (1 - 0.8 * canvas.detail) * (
+        wet - canvas.picture
+    )
+
+
+def _tiles(canvas: _Canvas) -> Plane:
+    """Stones of one colour each, in dark grout."""
+    style, (x, y) = canvas.style, canvas.bent()
+    number, first, second, center = cells(
+        x, y, style.period, canvas.random, style.angle, style.length, 0.25
+    )
+    stone = canvas.laid(number, center, 0.11)
+    grout = (0.8 * style.amount * ((1.9 - (second - first)) / 1.4).clip(0, 1))[..., None]
+    grout = grout * (1 - 0.5 * canvas.detail)
+    return stone + grout * (canvas.color(0) - stone)
+
+
+def _flat(canvas: _Canvas) -> Plane:
+    """No strokes: even areas; steps of tone and contours are the style's own."""
+    return canvas.picture
+
+
+def _weave(canvas: _Canvas) -> Plane:
+    """Threads that go over and under each other."""
+    style, (x, y) = canvas.style, canvas.bent()
+    cos, sin = np.cos(style.angle), np.sin(style.angle)
+    u, v = (x * cos + y * sin) / style.period, (y * cos - x * sin) / style.period
+    over = (np.floor(u) + np.floor(v)) % 2 == 0
+    thread = np.where(over, np.sin(np.pi * (u % 1)), np.sin(np.pi * (v % 1)))
+    shade = (0.45 * style.amount * (thread - 0.64))[..., None] * (1 - 0.4 * canvas.detail)
+    return canvas.picture + shade + 0.10 * style.amount * np.where(over, 1, -1)[..., None]
+
+
+def _engraving(canvas: _Canvas) -> Plane:
+    """Lines that follow the forms, swelling where it is dark."""
+    style, (x, y) = canvas.style, canvas.bent()
+    form = ndimage.gaussian_filter(canvas.tone(), 2.0 * len(x) / 64)
+    radius = np.hypot(x - 32, style.length * (y - 30)) / style.period
+    line = np.sin(2 * np.pi * (radius + 2.2 * form))
+    dark = (0.95 - canvas.tone()).clip(0, 1)
+    ink = (1.6 * (line - 0.75 + 1.3 * dark)).clip(0, 1)[..., None]
+    ground = canvas.picture + 0.45 * (canvas.color(-1) - canvas.picture)
+    strokes = ground + ink * (0.8 * canvas.color(0) + 0.2 * canvas.picture - ground)
+    return canvas.picture + (0.35 + 0.65 * style.amount) * (1 - 0.5 * canvas.detail) * (
+        strokes - canvas.picture
+    )
+
+
+_FAMILIES = {
+    "brush": _brush,
+    "swirl": _swirl,
+    "hatch": _hatch,
+    "dots": _dots,
+    "wash": _wash,
+    "tiles": _tiles,
+    "flat": _flat,
+    "weave": _weave,
+    "engraving": _engraving,
+}
