@@ -18,6 +18,7 @@ from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from .gate_autoencoder import found_through, texture_shares
 from .gate_samples import nearness, obeyed, stroke_ratios
 from .make_prior import LESSONS
+from .reader import WEIGHTS as FIRST_READER
 from .reader import load_reader
 
 PEOPLE = 40
@@ -49,12 +50,14 @@ def main() -> int:
 def measured(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return every figure, and by medium the samples ``(n, s, s, 3)``."""
     backbone = load_pipeline(options.prior)
-    reader = load_reader(options.prior / "reader.safetensors")
+    own = options.prior / "reader.safetensors"
+    reader = load_reader(own if own.exists() else FIRST_READER)
     samples, right = obeyed(backbone, reader, options.guidance, options.people)
     every = torch.cat(list(samples.values()))
     figures = {
         "samples": len(every),
         "guidance": options.guidance,
+        "reader": "its own" if own.exists() else "the first edition's, which knows no strokes",
         "obeyed": right,
         "texture": texture_shares(backbone),
         "found through the autoencoder": found_through(backbone, reader),
