@@ -32,6 +32,7 @@ comfy.cli_args.args.cpu = not torch.cuda.is_available()
 import comfy.clip_vision  # noqa: E402
 import comfy.sd  # noqa: E402
 import tiny_models  # noqa: E402
+from comfy_api.latest import io  # noqa: E402
 from comfy_extras.nodes_train import TrainLoraNode  # noqa: E402
 
 import nodes as stock  # noqa: E402
@@ -55,6 +56,12 @@ from acfun_pack.acfun_ops.training.previews import due_steps  # noqa: E402
 from acfun_pack.acfun_ops.training.trainables import Trainables  # noqa: E402
 from acfun_pack.nodes.apply import ApplyAFunEmbedding, ApplyCFunAdapters  # noqa: E402
 from acfun_pack.nodes.comfy_backbone import training_backbone  # noqa: E402
+
+
+def _run(node: Any, *inputs: Any) -> Any:
+    """Execute one of the pack's nodes as ComfyUI does; return its first output."""
+    prepared = node.PREPARE_CLASS_CLONE({"hidden_inputs": {io.Hidden.unique_id: "benchmark"}})
+    return node.execute.__func__(prepared, *inputs).args[0]
 
 
 def write_small(folder: Path) -> Path:
@@ -144,9 +151,7 @@ class Loaded:
         self.negative = self.embed_plain("")
         self.style = self.train(steps=2)[0]
         self.conditioning = self.embed_styled()
-        self.styled_model = ApplyCFunAdapters.execute(self.model, self.style, *[1.0] * 4, 0.0, 1.0)[
-            0
-        ]
+        self.styled_model = _run(ApplyCFunAdapters, self.model, self.style, *[1.0] * 4, 0.0, 1.0)
 
     def train(self, steps: int, checkpointing: str = "off") -> tuple[Any, list[float]]:
         """Train; return the style and the time at which each step ended."""
@@ -237,7 +242,7 @@ class Loaded:
     @torch.inference_mode()
     def embed_styled(self) -> Any:
         """Encode a prompt with Apply AFun Embedding."""
-        return ApplyAFunEmbedding.execute(self.style, self.clip, PROMPT, 1.0)[0]
+        return _run(ApplyAFunEmbedding, self.style, self.clip, PROMPT, 1.0)
 
     def write_style(self, path: Path) -> Path:
         """Write the style to a file."""
@@ -247,7 +252,7 @@ class Loaded:
     @torch.inference_mode()
     def apply_adapters(self, path: Path) -> None:
         """Load a style from a file and put it on the model."""
-        ApplyCFunAdapters.execute(self.model, load_style(path), *[1.0] * 4, 0.0, 1.0)
+        _run(ApplyCFunAdapters, self.model, load_style(path), *[1.0] * 4, 0.0, 1.0)
 
     def sample_plain(self) -> None:
         """Sample a picture without the style."""

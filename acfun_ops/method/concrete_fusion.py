@@ -52,6 +52,12 @@ def channel_statistics(x: Tensor, statistics: Statistics) -> Tensor:
     return std if statistics == "std" else torch.cat([x.mean(dim=space), std], dim=1)
 
 
+class _Linear(nn.Linear):
+    def reset_parameters(self) -> None:  # draws nothing where a file is about to fill the weights
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+
 class ConcreteFusion(nn.Module):
     """CFun(x) = gamma(sigma(x)) * x + beta(sigma(x)) (ACFun sec. 3.3).
 
@@ -68,9 +74,9 @@ class ConcreteFusion(nn.Module):
         super().__init__()
         self.channels = channels
         self.statistics: Statistics = statistics
-        self.down = nn.Linear(channels * (1 if statistics == "std" else 2), rank)
-        self.scale = nn.Linear(rank, channels)
-        self.shift = nn.Linear(rank, channels)
+        self.down = _Linear(channels * (1 if statistics == "std" else 2), rank)
+        self.scale = _Linear(rank, channels)
+        self.shift = _Linear(rank, channels)
         self.reset_parameters()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -110,8 +116,7 @@ class ConcreteFusion(nn.Module):
 class FoldedFusion:
     """An insert at one strength, for drawing: the same function in about half the operations.
 
-    ``strength`` and the 1 of ``gamma = 1 + scale`` are folded into one projection that gives gamma
-    and beta together. It holds copies of the weights, float32, on their device, and never changes.
+    One projection of copied weights, float32, gives gamma and beta with ``strength`` in them.
 
     Args:
         insert: whose function it is; may be changed or moved afterwards.
@@ -122,12 +127,11 @@ class FoldedFusion:
         self.channels = insert.channels
         self.statistics = insert.statistics
         with torch.no_grad():
-            ones = torch.ones_like(insert.scale.bias)
             weight = torch.cat([insert.scale.weight, insert.shift.weight])
             self.down = insert.down.weight.float().t().contiguous()
             self.down_bias = insert.down.bias.float().clone()
             self.out = (strength * weight.float()).t().contiguous()
-            biases = [ones + strength * insert.scale.bias, strength * insert.shift.bias]
+            biases = [1 + strength * insert.scale.bias, strength * insert.shift.bias]
             self.out_bias = torch.cat(biases).float()
 
     def to(self, device: torch.device) -> "FoldedFusion":
@@ -149,9 +153,8 @@ class FoldedFusion:
         """
         _check_channels(x, self.channels)
         with torch.autocast(x.device.type, enabled=False):
-            statistics = channel_statistics(x, self.statistics)
-            hidden = F.silu(torch.addmm(self.down_bias, statistics, self.down))
-            both = torch.addmm(self.out_bias, hidden, self.out)
+            hidden = torch.addmm(self.down_bias, channel_statistics(x, self.statistics), self.down)
+            both = torch.addmm(self.out_bias, F.silu(hidden), self.out)
             both = both if both.dtype == x.dtype else both.to(x.dtype)
             shape = (x.shape[0], 2, self.channels, *[1] * (x.ndim - 2))
             gamma, beta = both.view(shape).unbind(dim=1)
@@ -186,7 +189,7 @@ class BlockMask:
     def at(self, size: Sequence[int], device: torch.device, strength: float = 1.0) -> Tensor:
         """Return ``strength`` times the mask at ``size`` (h, w), each value the mean of its area.
 
-        Averaging, unlike interpolation, carries nothing over the edge of what was painted.
+        Unlike interpolation it carries nothing over an edge.
         """
         key = (*size, device, strength)
         if key not in self._sizes:
@@ -241,8 +244,7 @@ def attached(
         modules: canonical block name to the module whose output the insert changes; it may return
             ``(b, c, h, w)`` features or ``(b, n, c)`` tokens.
         strengths: per part of the U-Net.
-        mask: ``(b, 1, h, w)`` in [0, 1], brought to the size of each block; limits the effect in
-            space. Give a :class:`BlockMask` to use it for several calls.
+        mask: ``(b, 1, h, w)`` in [0, 1], or a :class:`BlockMask`; limits the effect in space.
 
     Yields:
         The hooks, each of which knows whether it has acted.
