@@ -16,7 +16,7 @@ from torch import Tensor
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
 
 from .gate_autoencoder import found_through, texture_shares
-from .gate_samples import nearness, obeyed, stroke_ratios
+from .gate_samples import nearness, obeyed, stroke_ratios, told_by_strokes
 from .make_prior import LESSONS
 from .reader import WEIGHTS as FIRST_READER
 from .reader import load_reader
@@ -62,6 +62,7 @@ def measured(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Ten
         "texture": texture_shares(backbone),
         "found through the autoencoder": found_through(backbone, reader),
         "strokes": stroke_ratios(backbone, options.guidance, options.styles),
+        "told by their strokes": told_by_strokes(samples),
         "nearest": nearness(every, options.work),
     }
     return figures, samples
@@ -75,6 +76,10 @@ def judged(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "a photo's identity through the autoencoder": (
             figures["found through the autoencoder"],
             0.95,
+        ),
+        "told by their strokes as true paintings are, worst family": (
+            min(figures["told by their strokes"].values()),
+            0.8,
         ),
     }
     most = {
