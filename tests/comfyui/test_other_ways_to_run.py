@@ -114,7 +114,7 @@ class OwnForward:
     def __call__(self, apply_model, call):
         base, x, sigma, c = apply_model.__self__, call["input"], call["timestep"], call["c"]
         unet, sampling = base.diffusion_model, base.model_sampling
-        dtype = base.get_dtype_inference()
+        dtype = base.manual_cast_dtype or unet.dtype
         noisy = sampling.calculate_input(sigma, x).to(dtype)
         output = unet(noisy, sampling.timestep(sigma).float(), c["c_crossattn"].to(dtype))
         return sampling.calculate_denoised(sigma, output.float(), x)
