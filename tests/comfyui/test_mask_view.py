@@ -154,8 +154,10 @@ def test_frames_keep_their_masks_in_context_windows(acfun, model, prompts, overl
     mask = torch.stack([torch.full((64, 128), float(frame in (1, 3))) for frame in range(4)])
     styled = acfun.adapt(model, acfun.style())
     masked = acfun.adapt(model, acfun.style(), mask=mask)
+    # ComfyUI 0.3.64 takes windows of a batch only if it has as many frames as there are sigmas.
+    settings = {"batch": 4, "steps": 3}
     result, full, plain = (
-        draw(windowed(m, overlap), *prompts, batch=4) for m in (masked, styled, model)
+        draw(windowed(m, overlap), *prompts, **settings) for m in (masked, styled, model)
     )
     for frame in range(4):
         assert not torch.allclose(full[frame], plain[frame], atol=0.01)
@@ -186,7 +188,7 @@ def test_frames_keep_their_masks_when_another_pack_splits_the_batch(acfun, model
     assert not torch.allclose(plain[1], full[1], atol=0.01)
 
 
-def test_a_part_that_cannot_be_known_is_said_once(acfun, model, prompts):
+def test_a_part_that_cannot_be_known_is_said_once(acfun, model, prompts, caplog):
     def halve(apply_model, call):
         small = torch.nn.functional.interpolate(call["input"], scale_factor=0.5)
         result = apply_model(small, call["timestep"], **call["c"])
@@ -194,10 +196,11 @@ def test_a_part_that_cannot_be_known_is_said_once(acfun, model, prompts):
 
     masked = acfun.adapt(model, acfun.style(), mask=left_white())
     masked.set_model_unet_function_wrapper(halve)
-    acfun.texts.clear()
-    draw(masked, *prompts, steps=3)
-    assert len(acfun.texts) == 1
-    assert "nothing tells which: the mask is stretched over each part" in acfun.texts[0]
+    with caplog.at_level("INFO", logger="ACFun"):
+        draw(masked, *prompts, steps=3)
+    said = "nothing tells which: the mask is stretched over each part"
+    assert sum(said in text for text in caplog.messages) == 1
+    assert any(said in text for text in acfun.texts)
 
 
 def test_chained_styles_have_masks_of_their_own(acfun, model, prompts):
