@@ -1,6 +1,5 @@
 """The Backbone of ``acfun_ops`` on ComfyUI's MODEL, CLIP, VAE and CLIP_VISION."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cached_property
@@ -14,6 +13,7 @@ from comfy.ldm.modules.attention import attention_pytorch
 from torch import Tensor, nn
 
 from ..acfun_ops.backbones.backbone import Context, InsertPoint, family_of
+from ..acfun_ops.backbones.fingerprint import fingerprint_of
 from ..acfun_ops.errors import ACFunError, is_out_of_memory
 from ..acfun_ops.method.concrete_fusion import InsertAt
 from ..acfun_ops.method.diffusion import Prediction
@@ -55,15 +55,7 @@ class ComfyBackbone:
         """A hash of a sample of all weights that training depends on, patches included."""
         self.load()
         encoders = (self.clip.cond_stage_model, self.clip_vision.model, self.vae.first_stage_model)
-        digest = hashlib.sha256(str(self.clip.layer_idx).encode())
-        for network in (self.unet, *encoders):
-            for name, weight in network.named_parameters():
-                # Checkpoints may lack these, and ComfyUI then leaves them uninitialised.
-                if "_projection." in name or name.endswith("logit_scale"):
-                    continue
-                sample = weight.detach().flatten()[:64].float().cpu()
-                digest.update(name.encode() + sample.numpy().tobytes())
-        return digest.hexdigest()
+        return fingerprint_of((self.unet, *encoders), str(self.clip.layer_idx), _is_set)
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -277,6 +269,11 @@ def _clones_for_norms(encoder: nn.Module) -> Iterator[None]:
             if isinstance(module, nn.LayerNorm):
                 hooks.callback(module.register_forward_pre_hook(clone).remove)
         yield
+
+
+def _is_set(name: str) -> bool:
+    # Checkpoints may lack these, and ComfyUI then leaves them uninitialised.
+    return "_projection." not in name and not name.endswith("logit_scale")
 
 
 def _prediction(sampling: Any) -> Prediction:

@@ -149,7 +149,7 @@ class TrainACFunStyle(io.ComfyNode):
         check_can_keep()
         with TrainingReport(cls.hidden.unique_id, config.steps) as report:
             if preset != AS_SET:
-                report.notice(told_preset(preset))
+                report.say(told_preset(preset))
             report.doing("Loading the models.")
             return _train(models, pictures, config, report, resume, retrain)
 
@@ -169,12 +169,12 @@ def _train(
         pair = prepare_pair(backbone, pictures, config, dtype or backbone.compute_dtype)
         report.show_pair(pair)
         for text in picture_notices(pictures):
-            report.notice(text)
+            report.say(text)
         facts = pair.facts if resume is None else continued(pair.facts, resume)[0]
         if not retrain and (found := finished_style(facts, config.steps)):
             return _finished_before(*found, report)
         if plan:
-            report.notice(plan)
+            report.say(plan)
         report.doing("Encoding the pictures and the prompt.")
         going_on = None if resume is None else (resume, kept_state(resume))
         try:

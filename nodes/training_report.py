@@ -29,7 +29,7 @@ class TrainingReport(Reporter):
 
     def __init__(self, node_id: str, steps: int) -> None:
         super().__init__()
-        self.node_id, self.steps = node_id, steps
+        self.node_id = node_id
         self.bar = comfy.utils.ProgressBar(steps)
         self.pace = _Pace()
         self.console: tqdm | None = None
@@ -63,15 +63,11 @@ class TrainingReport(Reporter):
         comfy.model_management.throw_exception_if_processing_interrupted()
         return False
 
-    def say(self, text: str) -> None:
-        """Log a sentence and keep it on the node for the rest of the run."""
-        self.notice(text)
-
     def keep(self, result: TrainResult) -> str:
         """Write the style to ``models/acfun/training`` and return what happened and where it is."""
         return f"{result.message} {keep_training(result)}"
 
-    def notice(self, text: str) -> None:
+    def say(self, text: str) -> None:
         """Log a sentence and keep it on the node for the rest of the run."""
         log.info(text)
         self.notices.append(text)

@@ -1,6 +1,5 @@
 """The Backbone on a local diffusers pipeline of the SD1.x, SD2.x or SDXL family."""
 
-import hashlib
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -27,6 +26,7 @@ from ..method.diffusion import Prediction
 from ..prompts import has_pseudo_word
 from .backbone import Context, InsertPoint, family_of
 from .diffusers_unet import check_unet, check_widths, checkpointed_blocks, insert_points
+from .fingerprint import fingerprint_of
 from .pipeline_folder import PipelineParts, check_folder, read_json, weights_variant
 from .prompt_encoding import text_encoders
 from .vision_encoding import VisionEncoder, load_vision_encoder
@@ -68,12 +68,7 @@ class DiffusersBackbone:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of a sample of all weights; ComfyUI's names of them give another hash."""
-        digest = hashlib.sha256()
-        for network in self._networks():
-            for name, weight in network.named_parameters():
-                sample = weight.detach().flatten()[:64].float().cpu()
-                digest.update(name.encode() + sample.numpy().tobytes())
-        return digest.hexdigest()
+        return fingerprint_of(self._networks())
 
     @property
     def compute_dtype(self) -> torch.dtype:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..backbones.backbone import Backbone
+from ..backbones.backbone import DTYPES, Backbone
 from ..drawing.drawing import StoppedError
 from ..errors import ACFunError
 from ..method.alignment import AlignmentBatch, alignment_batch, alignment_loss
@@ -33,8 +33,6 @@ from .styled_model import StyledModel
 
 IMAGERY_STEPS = 10
 IMAGERY_EVERY = 25
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def fit(
@@ -90,7 +88,7 @@ class _Run:
         self, backbone: Backbone, pictures: TrainPictures, config: TrainConfig, on_event: OnEvent
     ) -> None:
         self.backbone, self.config, self.on_event = backbone, config, on_event
-        dtype = _DTYPES.get(config.precision, backbone.compute_dtype)
+        dtype = DTYPES.get(config.precision, backbone.compute_dtype)
         self.pair = encode_pair(backbone, pictures, config, dtype)
         self.facts = self.pair.facts
         self.generator = torch.Generator().manual_seed(config.seed)
