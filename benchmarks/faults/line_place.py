@@ -64,7 +64,7 @@ class LinePlace:
                 count += torch.is_grad_enabled() or not effect or effect.startswith("preview")
                 hit = count in calls and torch.is_grad_enabled()
                 if effect and effect.startswith("preview"):
-                    hit = not torch.is_grad_enabled()
+                    hit = not torch.is_grad_enabled() and (not calls or count in calls)
                 result = denoise(*inputs)
                 return _befall(effect.removeprefix("preview "), result) if hit else result
 

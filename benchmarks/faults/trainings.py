@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from acfun_ops.training.previews import PREVIEW_STEPS
+
 from .failing_disk import DiskFault
 
 STEPS = 4
@@ -71,9 +73,12 @@ def faults() -> Iterator[Fault]:
     for step in (2, 3):
         yield Fault(f"the loss is NaN in step {step}", step - 2, effect="nan", calls=(step,))
     yield Fault("an unknown error in step 3", 2, effect="error", calls=(3,))
-    yield Fault("an unknown error in a preview", 2, effect="preview error", previews=True)
+    # Calls of the preview after step 2; before it come two steps and the preview after step 1.
+    late = tuple(range(PREVIEW_STEPS + 3, 2 * PREVIEW_STEPS + 3))
+    preview = {"calls": late, "previews": True}
+    yield Fault("an unknown error in a preview", 2, effect="preview error", **preview)
     yield Fault("out of memory in every preview", STEPS, effect="preview memory", previews=True)
-    yield Fault("cancelled in a preview", 2, effect="preview cancel", previews=True)
+    yield Fault("cancelled in a preview", 2, effect="preview cancel", **preview)
 
 
 def run_all(seed: int) -> list[dict[str, Any]]:
