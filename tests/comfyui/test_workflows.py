@@ -101,7 +101,7 @@ def test_training_workflow_saves_a_style_and_shows_previews_and_loss(runner, tra
     (text,) = history["outputs"][node_id(prompt, "Save ACFun Style")]["text"]
     assert style.name in text
     previews = runner.server.images(history, node_id(prompt, "Previews, first to last"))
-    assert [preview.shape for preview in previews] == [(SIDE, SIDE, 3)] * 2
+    assert [preview.shape for preview in previews] == [(SIDE, SIDE, 3)] * 3
     (loss_graph,) = runner.server.images(history, node_id(prompt, "Plot Loss Graph"))
     assert loss_graph.std() > 1
     (image,) = runner.server.images(history, node_id(prompt, "Styled picture"))
