@@ -9,6 +9,7 @@ from diffusers import UNet2DConditionModel
 from torch.utils.checkpoint import checkpoint
 
 from ..errors import ACFunError
+from ..families import OTHER
 from ..method.concrete_fusion import InsertAt
 from .backbone import InsertPoint
 
@@ -33,10 +34,9 @@ def check_unet(unet: Any) -> None:
     foreign = sorted({type(block).__name__ for block in blocks} - _BLOCKS)
     if not blocks or foreign:
         raise ACFunError(
-            f"ACFun works on the ResBlocks of a U-Net; this pipeline has a "
-            f"{type(unet).__name__}"
-            f"{' with ' + ', '.join(foreign) if foreign else ''}. Use a pipeline of the SD1.x, "
-            "SD2.x or SDXL family."
+            f"ACFun works on the ResBlocks of a U-Net; this pipeline is of {OTHER}"
+            f"{' (with ' + ', '.join(foreign) + ')' if foreign else ''}. Use a pipeline of the "
+            "SD1.x, SD2.x or SDXL family."
         )
 
 
@@ -48,13 +48,15 @@ def check_widths(unet: Any, text_width: int, latent_channels: int) -> None:
     """
     if text_width != unet.config.cross_attention_dim:
         raise ACFunError(
-            f"The text encoders give embeddings {text_width} wide, the U-Net takes "
-            f"{unet.config.cross_attention_dim}. Use a whole pipeline of one family."
+            "Text encoders and U-Net are of different models (embeddings "
+            f"{text_width} wide, the U-Net takes {unet.config.cross_attention_dim}). Use a whole "
+            "pipeline of one family."
         )
     if latent_channels != unet.config.in_channels:
         raise ACFunError(
-            f"The VAE gives latents of {latent_channels} channels, the U-Net takes "
-            f"{unet.config.in_channels}. Use a text-to-image pipeline, and no inpainting one."
+            "VAE and U-Net are of different models, or the U-Net is for inpainting (latents of "
+            f"{latent_channels} channels, the U-Net takes {unet.config.in_channels}). Use a "
+            "text-to-image pipeline, and no inpainting one."
         )
 
 

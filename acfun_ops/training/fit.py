@@ -200,7 +200,7 @@ class _Run:
                 return
             except ACFunError as error:  # One of another version, say.
                 self.on_event(NoticeEvent(str(error)))
-        self.model.trainables.load_style(style)
+        self.model.trainables.load_style(style, self.backbone.family)
         text = "pictures, settings or checkpoint differ from its training, so"
         if same_run:
             text = "its training state is missing, so the optimiser starts anew and"
