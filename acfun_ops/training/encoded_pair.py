@@ -40,6 +40,8 @@ class PreparedPair:
     """``(b, s, s, 3)`` in [0, 1] on the CPU."""
     face: Tensor
     """``(b, s, s, 3)`` in [0, 1] on the CPU."""
+    given: TrainPictures
+    """As the user gave them."""
     facts: StyleFacts
     """Of the style to come, at step 0."""
 
@@ -88,22 +90,25 @@ def prepare_pair(
         hashes[2] = picture_hash(mask / mask.amax())
     settings = {k: v for k, v in asdict(config).items() if k not in _NOT_IN_RUN}
     settings |= {"resolution": side, "precision": str(dtype).removeprefix("torch.")}
-    return PreparedPair(style=style, face=face, facts=_facts(backbone, config, settings, hashes))
+    facts = _facts(backbone, config, settings, hashes)
+    return PreparedPair(style=style, face=face, given=pictures, facts=facts)
 
 
-def encode_pair(
-    backbone: Backbone, pictures: TrainPictures, config: TrainConfig, dtype: torch.dtype
-) -> EncodedPair:
-    """Check, crop and encode the pictures of a run, each of them once.
+def encode_pair(backbone: Backbone, pair: PreparedPair) -> EncodedPair:
+    """Encode the pictures of a run, each of them once.
 
-    Arguments and errors are those of :func:`prepare_pair`.
+    Args:
+        backbone: that the pair was prepared for.
+        pair: of :func:`prepare_pair`.
+
+    Raises:
+        ACFunError: the mask is empty in the square that is trained on.
     """
-    pair = prepare_pair(backbone, pictures, config, dtype)
     style_latents = backbone.encode_pictures(pair.style).to(backbone.device)
     face_latents = backbone.encode_pictures(pair.face).to(backbone.device)
     mask = None
-    if pictures.face_mask is not None:
-        mask = prepare_mask(pictures.face_mask, pictures.face, face_latents.shape[-1])
+    if pair.given.face_mask is not None:
+        mask = prepare_mask(pair.given.face_mask, pair.given.face, face_latents.shape[-1])
         mask = mask.to(backbone.device)
     return EncodedPair(
         style=style_latents,
