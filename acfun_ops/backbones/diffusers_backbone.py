@@ -186,7 +186,7 @@ class DiffusersBackbone:
         return torch.autocast(self.device.type, dtype)
 
     def gradient_checkpointing(self) -> AbstractContextManager[None]:
-        """Swap the ``forward`` of the U-Net's down, middle and up blocks meanwhile."""
+        """Turn diffusers' own checkpointing on meanwhile; the text encoder is not recomputed."""
         return checkpointed_blocks(self.unet)
 
     def is_out_of_memory(self, error: BaseException) -> bool:

@@ -1,12 +1,10 @@
 """A diffusers U-Net under the canonical LDM names of its blocks."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import contextmanager
 from typing import Any
 
 from diffusers import UNet2DConditionModel
-from torch.utils.checkpoint import checkpoint
 
 from ..errors import ACFunError
 from ..families import OTHER
@@ -79,14 +77,18 @@ def insert_points(unet: Any, where: InsertAt) -> dict[str, InsertPoint]:
 
 @contextmanager
 def checkpointed_blocks(unet: Any) -> Iterator[None]:
-    """Recompute the U-Net's blocks in the backward pass for the length of a ``with`` block."""
-    with ExitStack() as restore:
-        for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
-            block.forward = partial(
-                checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False
-            )
-            restore.callback(delattr, block, "forward")
+    """Have diffusers recompute ResBlocks and transformer blocks in the backward pass meanwhile.
+
+    A U-Net whose owner has turned that on already is left as it is.
+    """
+    if unet.is_gradient_checkpointing:
         yield
+        return
+    unet.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        unet.disable_gradient_checkpointing()
 
 
 def _blocks(unet: Any) -> Iterator[tuple[str, Any, Any]]:
