@@ -25,8 +25,8 @@ from .config import TrainConfig
 from .events import TrainPictures
 
 MAX_STYLE_PICTURES = 8
-MAX_STYLE_TOKENS = 600
-"""With this many tokens of ViT-L/14 at rank 32, a style of SD1 is just below 8 MB."""
+MAX_STYLE_NUMBERS = 600 * 1024
+"""In the tokens of a style: with 600 tokens of ViT-L/14 at rank 32, one of SD1.5 is below 8 MB."""
 
 # What may differ between two parts of one run.
 _NOT_IN_RUN = ("steps", "preview_every", "gradient_checkpointing")
@@ -122,7 +122,7 @@ def encode_pair(backbone: Backbone, pair: PreparedPair) -> EncodedPair:
 def fewer_tokens(tokens: Tensor) -> Tensor:
     """Return the tokens of all style pictures in a row, averaged where they would be too many.
 
-    The tokens go into the style's file. Above ``MAX_STYLE_TOKENS`` the patches of each picture are
+    The tokens go into the style's file. Above ``MAX_STYLE_NUMBERS`` the patches of each picture are
     averaged 2 x 2 until they fit; its class token, if it has one, stays. Not of the paper, which
     has one style picture.
 
@@ -130,11 +130,11 @@ def fewer_tokens(tokens: Tensor) -> Tensor:
         tokens: ``(b, n, di)``: n a square number of patches, or one more with a class token first.
 
     Returns:
-        ``(m, di)``, m at most ``MAX_STYLE_TOKENS`` where the patches allow it.
+        ``(m, di)``, at most ``MAX_STYLE_NUMBERS`` numbers where the patches allow it.
     """
     grid = math.isqrt(tokens.shape[1])
     first = tokens.shape[1] - grid**2  # 1 with a class token, 0 without; else no grid of patches.
-    while tokens.shape[0] * tokens.shape[1] > MAX_STYLE_TOKENS and first <= 1 and grid > 1:
+    while tokens.numel() > MAX_STYLE_NUMBERS and first <= 1 and grid > 1:
         patches = rearrange(tokens[:, first:], "b (h w) d -> b d h w", h=grid)
         patches = F.adaptive_avg_pool2d(patches, grid // 2)
         pooled = rearrange(patches, "b d h w -> b (h w) d")
