@@ -1,5 +1,6 @@
 """Styles on disk: written whole, read with every fact and tensor checked."""
 
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -11,7 +12,8 @@ from torch import Tensor
 from ..errors import ACFunError
 from ..method.concrete_fusion import InsertAt, Statistics, part_of
 from .style import FORMAT, METADATA_KEY, Style, StyleFacts, style_bytes
-from .whole_files import FileKind, read_safetensors, write_whole
+from .style_card import card_in
+from .whole_files import FileKind, read_metadata, read_safetensors, write_whole
 
 STYLE_FILE = FileKind(
     name="ACFun style",
@@ -76,11 +78,21 @@ def load_style(path: Path) -> Style:
         vectors=vectors,
         style_tokens=style_tokens,
         concrete=concrete,
+        card=card_in(read_metadata(path)),
     )
     flaw = _flaw_of(style)
     if flaw is not None:
         raise STYLE_FILE.damaged(path, flaw)
     return style
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return the facts in a file's metadata, unchecked and without its weights; empty if none."""
+    try:
+        facts = json.loads(read_metadata(path).get(METADATA_KEY, "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _facts_from(metadata: dict[str, Any], path: Path) -> StyleFacts:
