@@ -65,7 +65,7 @@ NODES = {
     "ACFunSaveStyle": (
         "Save ACFun Style",
         {"style": "ACFUN_STYLE", "filename_prefix": "style"},
-        {},
+        {"preview": "IMAGE", "thumbnail": False, "author": "", "license": ""},
         {"style": "ACFUN_STYLE"},
     ),
     "ACFunLoadStyle": (

@@ -46,7 +46,7 @@ def test_the_file_has_the_keys_of_model_spec(saved):
     assert spec.pop("description").endswith(FACTS.prompt)
     assert spec == {
         "sai_model_spec": "1.0.1",
-        "architecture": "stable-diffusion-v1/acfun",
+        "architecture": "stable-diffusion-xl-v1-base/acfun",
         "implementation": "https://github.com/acfun-comfy/ComfyUI-ACFun",
         "trigger_phrase": FACTS.pseudo_word,
         "resolution": "64x64",
