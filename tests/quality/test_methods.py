@@ -191,7 +191,9 @@ def test_fixed_word_stays_while_the_rest_learns(backbone, pair, tmp_path):
     assert style.abstract["layers.0.out.weight"].any()
 
 
-@pytest.mark.parametrize("variant", ["independent levels", "white noise", "no colour pull"])
+@pytest.mark.parametrize(
+    "variant", ["independent levels", "white noise", "no colour pull", "drawn between"]
+)
 def test_choices_of_the_training_are_undone_while_it_lasts(variant, backbone, pair, tmp_path):
     files = [tmp_path / f"{number}.safetensors" for number in range(3)]
     for path, method in zip(
@@ -206,7 +208,7 @@ def test_choices_of_the_training_are_undone_while_it_lasts(variant, backbone, pa
 def test_independent_levels_are_drawn_from_the_whole_schedule():
     generator = torch.Generator().manual_seed(0)
     schedule = torch.arange(10.0)
-    with undone("independent levels"):
+    with undone("independent levels", None):
         drawn = [float(training.sample_sigma(schedule, 0, generator)) for _ in range(300)]
     assert set(drawn) == set(schedule.tolist())
 
