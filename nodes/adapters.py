@@ -143,10 +143,11 @@ class AdapterWrapper:
     def _mask_for(
         self, x: Tensor, options: Mapping[str, Any], amounts: tuple[float, ...]
     ) -> BlockMask | None:
-        is_full = set(amounts) == {1.0}
-        each = torch.tensor(amounts, device=x.device).view(-1, 1, 1, 1)
+        each = None
+        if set(amounts) != {1.0}:
+            each = torch.tensor(amounts, device=x.device).view(-1, 1, 1, 1)
         if self.mask is None:
-            return None if is_full else BlockMask(each)
+            return None if each is None else BlockMask(each)
         size, places = seen_places(x, options)
         if places is None:
             self._tell_once(
@@ -162,7 +163,7 @@ class AdapterWrapper:
             with torch.inference_mode(False):
                 mask = self.mask.to(x.device, torch.float32)
                 parts = cut(mask, size, places, x.shape[-2:])
-                self._masks[key] = BlockMask(parts if is_full else parts * each)
+                self._masks[key] = BlockMask(parts if each is None else parts * each)
         return self._masks[key]
 
     def _amounts(

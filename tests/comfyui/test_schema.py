@@ -33,6 +33,8 @@ NODES = {
             "resume_from": "ACFUN_STYLE",
             "preset": "as set below",
             "retrain": False,
+            "style_picture_weights": "",
+            "face_photo_weights": "",
         },
         {"style": "ACFUN_STYLE", "loss": "LOSS_MAP", "previews": "IMAGE"},
     ),
