@@ -149,7 +149,7 @@ class TrainACFunStyle(io.ComfyNode):
         check_can_keep()
         with TrainingReport(cls.hidden.unique_id, config.steps) as report:
             if preset != AS_SET:
-                report.say(told_preset(preset))
+                report.say(told_preset(preset, config))
             report.doing("Loading the models.")
             return _train(models, pictures, config, report, resume, retrain)
 

