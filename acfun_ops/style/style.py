@@ -8,7 +8,7 @@ that equal styles are equal bytes.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from safetensors.torch import save
@@ -18,6 +18,9 @@ from ..method.abstract_fusion import AbstractFusion
 from ..method.concrete_fusion import ConcreteFusion, InsertAt, Statistics
 
 FORMAT = 1
+BLEND_FORMAT = 2  # Has several abstract parts, which earlier versions of the pack would refuse.
+MAX_PARTS = 16
+"""Abstract parts of a blend; each takes about a megabyte and an encoding of the prompt."""
 METADATA_KEY = "acfun_style"
 
 
@@ -55,6 +58,20 @@ class StyleFacts:
     """Digest of the style that the run started from, empty if none."""
     version: str
     """Of this pack."""
+    shares: tuple[float, ...] = ()
+    """Of each abstract part of a blend, 1 in all; empty for a style of one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AbstractPart:
+    """The abstract part of one of the styles that were blended. Tensors are as in a style."""
+
+    abstract: Mapping[str, Tensor]
+    """AFun's state dict."""
+    vectors: Mapping[str, Tensor]
+    """The pseudo-word's token vector ``(d,)`` by text encoder."""
+    style_tokens: Tensor
+    """CLIP image tokens ``(n, di)`` of the style pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +88,23 @@ class Style:
     """CLIP image tokens ``(n, di)`` of the style pictures."""
     concrete: Mapping[str, Mapping[str, Tensor]] = field(repr=False)
     """CFun's state dicts by canonical block name."""
+    others: tuple[AbstractPart, ...] = field(default=(), repr=False)
+    """Further abstract parts of a blend, after the style's own."""
+
+    @property
+    def members(self) -> tuple[tuple[float, "Style"], ...]:
+        """The abstract parts, each with its share and as a style of one.
+
+        The prompt embedding of a blend is the sum of theirs, times their shares.
+        """
+        if not self.others:
+            return ((1.0, self),)
+        own = replace(self, others=())
+        further = (
+            replace(own, abstract=o.abstract, vectors=o.vectors, style_tokens=o.style_tokens)
+            for o in self.others
+        )
+        return tuple(zip(self.facts.shares, (own, *further), strict=True))
 
     @property
     def context_width(self) -> int:
@@ -112,10 +146,21 @@ class Style:
 
 def style_bytes(style: Style) -> bytes:
     """Return the style's file; equal styles give equal bytes."""
-    tensors = {f"afun.{name}": tensor for name, tensor in style.abstract.items()}
-    tensors |= {f"token.{encoder}": vector for encoder, vector in style.vectors.items()}
-    tensors["style_tokens"] = style.style_tokens
+    tensors = _abstract_tensors(style)
+    for number, other in enumerate(style.others, 1):
+        named = _abstract_tensors(other).items()
+        # Cloned, because a style may be blended in twice, and a file holds no tensor twice.
+        tensors |= {f"blend.{number}.{name}": tensor.clone() for name, tensor in named}
     for block, state in style.concrete.items():
         tensors |= {f"cfun.{block}.{name}": tensor for name, tensor in state.items()}
-    facts = json.dumps(asdict(style.facts), sort_keys=True)
-    return save({name: t.contiguous() for name, t in tensors.items()}, {METADATA_KEY: facts})
+    facts = asdict(style.facts)
+    if not style.facts.shares:
+        del facts["shares"]
+    metadata = {METADATA_KEY: json.dumps(facts, sort_keys=True)}
+    return save({name: t.contiguous() for name, t in tensors.items()}, metadata)
+
+
+def _abstract_tensors(part: "Style | AbstractPart") -> dict[str, Tensor]:
+    tensors = {f"afun.{name}": tensor for name, tensor in part.abstract.items()}
+    tensors |= {f"token.{encoder}": vector for encoder, vector in part.vectors.items()}
+    return tensors | {"style_tokens": part.style_tokens}

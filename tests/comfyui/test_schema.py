@@ -36,6 +36,24 @@ NODES = {
         },
         {"style": "ACFUN_STYLE", "loss": "LOSS_MAP", "previews": "IMAGE"},
     ),
+    "ACFunApplyStyle": (
+        "Apply ACFun Style",
+        {
+            "model": "MODEL",
+            "clip": "CLIP",
+            "style": "ACFUN_STYLE",
+            "text": "A painting of a person in S* style",
+            "strength": 1.0,
+            "balance": 0.5,
+        },
+        {
+            "mask": "MASK",
+            "outside": "CONDITIONING",
+            "applies_to": "both",
+            "ease": "constant",
+        },
+        {"model": "MODEL", "conditioning": "CONDITIONING"},
+    ),
     "ACFunApplyEmbedding": (
         "Apply AFun Embedding",
         {
@@ -59,8 +77,14 @@ NODES = {
             "start_percent": 0.0,
             "end_percent": 1.0,
         },
-        {"mask": "MASK"},
+        {"mask": "MASK", "applies_to": "both", "ease": "constant"},
         {"model": "MODEL"},
+    ),
+    "ACFunBlendStyles": (
+        "Blend ACFun Styles",
+        {"style_a": "ACFUN_STYLE", "style_b": "ACFUN_STYLE", "ratio": 0.5, "mode": "blend"},
+        {},
+        {"style": "ACFUN_STYLE"},
     ),
     "ACFunSaveStyle": (
         "Save ACFun Style",
@@ -80,6 +104,10 @@ COMBOS = {
     "alignment": ["staged", "paired", "imagery", "blend"],
     "precision": ["auto", "fp32", "bf16", "fp16"],
     "gradient_checkpointing": ["auto", "on", "off"],
+}
+WHERE_AND_WHEN = {
+    "applies_to": ["both", "positive only", "negative only"],
+    "ease": ["constant", "fade in", "fade out", "fade in and out"],
 }
 
 
@@ -101,7 +129,7 @@ def options_of(spec):
     return spec[0] if isinstance(spec[0], list) else spec[1]["options"]
 
 
-def test_there_are_exactly_five_nodes_with_these_labels(described):
+def test_there_are_exactly_these_nodes_with_their_labels(described):
     labels = {name: info["display_name"] for name, info in described.items()}
     assert labels == {name: content[0] for name, content in NODES.items()}
 
@@ -126,6 +154,9 @@ def test_choices_ranges_and_advanced_inputs_are_as_announced(described):
     assert (train["steps"][1]["min"], train["preview_every"][1]["min"]) == (1, 0)
     assert train["resolution"][1]["step"] == 64
     adapters = described["ACFunApplyAdapters"]["input"]["required"]
+    for node in ("ACFunApplyAdapters", "ACFunApplyStyle"):
+        optional = described[node]["input"]["optional"]
+        assert {name: options_of(optional[name]) for name in WHERE_AND_WHEN} == WHERE_AND_WHEN
     for name in ("start_percent", "end_percent"):
         assert (adapters[name][1]["min"], adapters[name][1]["max"]) == (0.0, 1.0)
 

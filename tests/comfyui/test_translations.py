@@ -10,8 +10,10 @@ from workflow_prompts import ROOT
 LANGUAGES = sorted(path.name for path in (ROOT / "locales").iterdir())
 NODES = (
     "ACFunTrainStyle",
+    "ACFunApplyStyle",
     "ACFunApplyEmbedding",
     "ACFunApplyAdapters",
+    "ACFunBlendStyles",
     "ACFunSaveStyle",
     "ACFunLoadStyle",
 )
