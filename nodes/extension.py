@@ -8,6 +8,7 @@ from .apply_style import ApplyACFunStyle
 from .blend import BlendACFunStyles
 from .files import LoadACFunStyle, SaveACFunStyle
 from .style_folder import register_folder
+from .style_sheet import ACFunStyleSheet
 from .train import TrainACFunStyle
 
 
@@ -24,6 +25,7 @@ class ACFunExtension(ComfyExtension):
             BlendACFunStyles,
             SaveACFunStyle,
             LoadACFunStyle,
+            ACFunStyleSheet,
         ]
 
 

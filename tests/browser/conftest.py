@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ FRONTEND = os.environ.get("COMFYUI_FRONTEND")
 PACK_NAME = "acfun"
 VIEWPORT = {"width": 1920, "height": 1080}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-PICTURES = ("style.png", "face.png", "pose.png")
 # What the workflows name; the page only asks whether the files are there.
 MODEL_FILES = {
     "checkpoints": "v1-5-pruned-emaonly-fp16.safetensors",
@@ -77,8 +75,6 @@ def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServe
     arguments = ["--front-end-root", FRONTEND] if FRONTEND else []
     server = ComfyServer(COMFYUI, models, pack=ROOT, pack_name=PACK_NAME, arguments=arguments)
     (server.styles_dir / STYLE_FILE).touch()
-    for name in PICTURES:
-        server.add_input(name, np.full((64, 64, 3), 128, np.uint8))
     with server as running:
         running.request("/settings", SETTINGS)
         yield running

@@ -16,6 +16,7 @@ LABELS = {
     "ACFunApplyAdapters": "Apply CFun Adapters",
     "ACFunSaveStyle": "Save ACFun Style",
     "ACFunLoadStyle": "Load ACFun Style",
+    "ACFunStyleSheet": "ACFun Style Sheet",
 }
 
 

@@ -100,6 +100,27 @@ NODES = {
         {},
         {"style": "ACFUN_STYLE"},
     ),
+    "ACFunStyleSheet": (
+        "ACFun Style Sheet",
+        {
+            "model": "MODEL",
+            "clip": "CLIP",
+            "vae": "VAE",
+            "style": "ACFUN_STYLE",
+            "text": "A painting of a person in S* style",
+            "negative": "",
+            "seed": 0,
+            "seeds": 3,
+            "steps": 20,
+            "cfg": 7.0,
+            "sampler_name": "euler",
+            "scheduler": "normal",
+            "width": 512,
+            "height": 512,
+        },
+        {},
+        {"sheet": "IMAGE", "pictures": "IMAGE"},
+    ),
 }
 ADVANCED = {"rank", "alignment", "precision", "gradient_checkpointing"}
 COMBOS = {
@@ -178,8 +199,9 @@ def test_search_finds_every_node_by_what_people_look_for(server):
             assert {"face style", "stylize", "style transfer"} <= set(info["search_aliases"]), name
 
 
-def test_only_save_is_an_output_node(described):
-    assert [name for name, info in described.items() if info["output_node"]] == ["ACFunSaveStyle"]
+def test_only_save_and_sheet_are_output_nodes(described):
+    outputs = {name for name, info in described.items() if info["output_node"]}
+    assert outputs == {"ACFunSaveStyle", "ACFunStyleSheet"}
 
 
 def test_the_training_options_default_to_what_the_method_defaults_to(acfun):

@@ -16,6 +16,7 @@ NODES = (
     "ACFunBlendStyles",
     "ACFunSaveStyle",
     "ACFunLoadStyle",
+    "ACFunStyleSheet",
 )
 # vue-i18n, which shows these texts, reads them as its own syntax.
 SYNTAX = "{}@|$"

@@ -24,9 +24,9 @@ TRAIN, CONTROLNET, LORA = (
     "4_apply_with_lora_and_upscale",
 )
 PICTURES = {
-    "style.png": "styles/portrait_vangogh_1889.jpg",
-    "face.png": "faces/eileen_collins_1.png",
-    "pose.png": "faces/sally_ride_1.jpg",
+    "acfun_style.jpg": "styles/portrait_vangogh_1889.jpg",
+    "acfun_face.jpg": "faces/eileen_collins_1.png",
+    "acfun_other_face.jpg": "faces/sally_ride_1.jpg",
 }
 DATA = ROOT.parent / "shared" / "data"
 SIDE = 64
