@@ -180,7 +180,7 @@ def _train(
         report.doing("Encoding the pictures and the prompt.")
         going_on = None if resume is None else (resume, kept_state(resume))
         try:
-            result = fit(backbone, pictures, config, report, going_on)
+            result = fit(backbone, pair, config, report, going_on)
         except BaseException:
             report.keep_last()
             raise

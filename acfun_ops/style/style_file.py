@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ACFunError
+from ..families import FAMILIES
 from ..method.concrete_fusion import InsertAt, Statistics, part_of
 from .style import (
     BLEND_FORMAT,
@@ -31,8 +32,6 @@ STYLE_FILE = FileKind(
     "style again.",
 )
 RUN_ID = re.compile(r"[0-9a-f]{16}")
-
-FAMILIES = ("sd1", "sd2", "sdxl", "custom")
 
 _INSERT_STATE = {
     f"{layer}.{kind}" for layer in ("down", "scale", "shift") for kind in ("weight", "bias")

@@ -49,6 +49,8 @@ class PreparedPair:
     """How much each style picture counts, None if all count alike."""
     face_weights: Weights | None
     """How much each face photo counts, None if all count alike."""
+    given: TrainPictures
+    """As the user gave them."""
     facts: StyleFacts
     """Of the style to come, at step 0."""
 
@@ -109,6 +111,7 @@ def prepare_pair(
     return PreparedPair(
         style=style,
         face=face,
+        given=pictures,
         style_weights=weights[0],
         face_weights=weights[1],
         facts=_facts(backbone, config, settings, hashes),
@@ -124,19 +127,21 @@ def _weights_of(config: TrainConfig, option: str, count: int) -> Weights | None:
     return picture_weights(str(used)[1:-1], len(used), option)
 
 
-def encode_pair(
-    backbone: Backbone, pictures: TrainPictures, config: TrainConfig, dtype: torch.dtype
-) -> EncodedPair:
-    """Check, crop and encode the pictures of a run, each of them once.
+def encode_pair(backbone: Backbone, pair: PreparedPair) -> EncodedPair:
+    """Encode the pictures of a run, each of them once.
 
-    Arguments and errors are those of :func:`prepare_pair`.
+    Args:
+        backbone: that the pair was prepared for.
+        pair: of :func:`prepare_pair`.
+
+    Raises:
+        ACFunError: the mask is empty in the square that is trained on.
     """
-    pair = prepare_pair(backbone, pictures, config, dtype)
     style_latents = backbone.encode_pictures(pair.style).to(backbone.device)
     face_latents = backbone.encode_pictures(pair.face).to(backbone.device)
     mask = None
-    if pictures.face_mask is not None:
-        mask = prepare_mask(pictures.face_mask, pictures.face, face_latents.shape[-1])
+    if pair.given.face_mask is not None:
+        mask = prepare_mask(pair.given.face_mask, pair.given.face, face_latents.shape[-1])
         mask = mask.to(backbone.device)
     tokens = fewer_tokens(backbone.style_tokens(pair.style).float(), pair.style_weights)
     return EncodedPair(

@@ -22,6 +22,12 @@ from torch import Tensor
 
 NODE_ID = "node"
 DOING = re.compile(r"Loading |Encoding |step \d")
+# What torch and Python say where a sentence of ours should stand.
+RAW_ERRORS = re.compile(
+    r"size mismatch|must match the size|mat1 and mat2|shapes cannot|Expected .*channel|not subscri"
+    r"|has no attribute|NoneType",
+    re.IGNORECASE,
+)
 Weights = dict[str, Tensor]
 
 
