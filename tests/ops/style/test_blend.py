@@ -161,8 +161,8 @@ def test_a_blend_with_odd_shares_is_refused(shares, style_path):
 
 def test_a_blend_cannot_be_trained_further():
     with pytest.raises(ACFunError, match="blend of styles, which cannot be trained further"):
-        new_trainables().load_style(blended(A, B, 0.5))
-    new_trainables().load_style(crossed(A, B))
+        new_trainables().load_style(blended(A, B, 0.5), A.facts.family)
+    new_trainables().load_style(crossed(A, B), A.facts.family)
 
 
 def test_a_picture_is_drawn_under_a_blend():

@@ -8,10 +8,15 @@ from tiny_training import run, small_config, tiny_pictures
 from acfun_ops.errors import ACFunError
 from acfun_ops.style.style import style_bytes
 from acfun_ops.training import fit as fit_module
-from acfun_ops.training.encoded_pair import encode_pair, fewer_tokens
+from acfun_ops.training.encoded_pair import encode_pair, fewer_tokens, prepare_pair
 from acfun_ops.training.picture_weights import picture_weights
 
 NAME = "style_picture_weights"
+
+
+def encoded(pictures, weights):
+    backbone, config = TinyBackbone(), small_config(**{NAME: weights})
+    return encode_pair(backbone, prepare_pair(backbone, pictures, config, torch.float32))
 
 
 @pytest.mark.parametrize("text", ["1, 0.5", "1 .5", "1,0.5,", " 1,\n0.5 "])
@@ -76,7 +81,7 @@ def test_weights_are_chances(option, monkeypatch):
 
 def test_a_picture_of_weight_0_has_no_part_in_the_style():
     pictures = tiny_pictures(styles=3)
-    pair = encode_pair(TinyBackbone(), pictures, small_config(**{NAME: "1, 0, 1"}), torch.float32)
+    pair = encoded(pictures, "1, 0, 1")
     tokens = TinyBackbone().style_tokens(pictures.style)
     assert torch.equal(pair.style_tokens, tokens[[0, 2]].flatten(0, 1))
 
@@ -95,6 +100,6 @@ def test_lighter_pictures_bring_fewer_tokens(class_token, generator):
 def test_weights_of_pictures_beyond_the_eighth_go_with_the_pictures():
     pictures = tiny_pictures(styles=9)
     weights = ", ".join(str(index) for index in range(9))
-    pair = encode_pair(TinyBackbone(), pictures, small_config(**{NAME: weights}), torch.float32)
+    pair = encoded(pictures, weights)
     assert pair.style_weights == (0, 1, 2, 3, 5, 6, 7, 8)
     assert pair.style_tokens.shape[-1] == IMAGE_WIDTH
