@@ -71,7 +71,11 @@ class TrainConfig:
         50, "Draw a preview picture every so many steps; 0 turns previews off.", 0
     )
     rank: int = _option(
-        32, "Width of each CFun bottleneck, 1 to 512. Larger learns more and saves larger.", 1, 512
+        32,
+        "Width of each CFun bottleneck, 1 to 512. Larger learns more and saves larger: a style of "
+        "SD1.5 has 7 MB at 32, 11 MB at 64 and 65 MB at 512.",
+        1,
+        512,
     )
     alignment: Alignment = _option(
         "staged",

@@ -26,8 +26,8 @@ from .events import TrainPictures
 from .picture_weights import picture_weights
 
 MAX_STYLE_PICTURES = 8
-MAX_STYLE_TOKENS = 600
-"""With this many tokens of ViT-L/14 at rank 32, a style of SD1 is just below 8 MB."""
+MAX_STYLE_NUMBERS = 600 * 1024
+"""In the tokens of a style: with 600 tokens of ViT-L/14 at rank 32, one of SD1.5 is below 8 MB."""
 
 # What may differ between two parts of one run.
 _NOT_IN_RUN = ("steps", "preview_every", "gradient_checkpointing")
@@ -158,7 +158,7 @@ def encode_pair(backbone: Backbone, pair: PreparedPair) -> EncodedPair:
 def fewer_tokens(tokens: Tensor, weights: Weights | None = None) -> Tensor:
     """Return the tokens of all style pictures in a row, averaged where they would be too many.
 
-    The tokens go into the style's file. Above ``MAX_STYLE_TOKENS`` the patches of each picture are
+    The tokens go into the style's file. Above ``MAX_STYLE_NUMBERS`` each picture's patches are
     averaged 2 x 2 until they fit; its class token, if it has one, stays. A picture of lower weight
     brings fewer patches, in proportion, and so draws less of AFun's attention; one of weight 0
     brings nothing. Not of the paper, which has one style picture.
@@ -168,11 +168,11 @@ def fewer_tokens(tokens: Tensor, weights: Weights | None = None) -> Tensor:
         weights: of the pictures, None if they are alike.
 
     Returns:
-        ``(m, di)``, m at most ``MAX_STYLE_TOKENS`` where the patches allow it.
+        ``(m, di)``, at most ``MAX_STYLE_NUMBERS`` numbers where the patches allow it.
     """
     grid = math.isqrt(tokens.shape[1])
     first = tokens.shape[1] - grid**2  # 1 with a class token, 0 without; else no grid of patches.
-    while tokens.shape[0] * tokens.shape[1] > MAX_STYLE_TOKENS and first <= 1 and grid > 1:
+    while tokens.numel() > MAX_STYLE_NUMBERS and first <= 1 and grid > 1:
         tokens, grid = _pooled(tokens, first, grid // 2), grid // 2
     if weights is None or first > 1:
         return tokens.flatten(0, 1)

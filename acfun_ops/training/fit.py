@@ -31,6 +31,12 @@ from .previews import Previews
 from .progress import Progress
 from .styled_model import StyledModel
 
+USUAL_BYTES = {"sd1": 8e6, "sdxl": 20e6}
+"""That a style of a family stays below at rank 32 with CLIP ViT-L/14."""
+LARGE_STYLE = (
+    "The style will be {size:.0f} MB large. With rank 32 and CLIP ViT-L/14 one of SD1.5 has 7 MB, "
+    "and one of SDXL 16 MB."
+)
 IMAGERY_STEPS = 10
 IMAGERY_EVERY = 25
 
@@ -112,6 +118,9 @@ class _Run:
         if first >= steps:
             text = f"resume_from already has {first} steps: raise steps above that to go on."
             self.on_event(NoticeEvent(text))
+        size = self.model.trainables.style_size(self.pair.style_tokens)
+        if size > USUAL_BYTES.get(self.facts.family, size):
+            self.on_event(NoticeEvent(LARGE_STYLE.format(size=size / 1e6)))
         self.optimization.keep()
         self.previews = Previews(self.model, self.on_event, first)
         with ExitStack() as on_model:

@@ -72,6 +72,11 @@ class Trainables(nn.Module):
             },
         )
 
+    def style_size(self, style_tokens: Tensor) -> int:
+        """Return about how many bytes a style of these trainables has in its file."""
+        numbers = sum(p.numel() for p in self.parameters()) + style_tokens.numel()
+        return torch.float16.itemsize * numbers
+
     def load_style(self, style: Style, family: str) -> None:
         """Take over a style's weights; ``family`` is that of the model to train.
 

@@ -14,8 +14,8 @@ from acfun_ops.style.style import style_bytes
 from acfun_ops.style.style_file import RUN_ID
 from acfun_ops.training import encoded_pair
 from acfun_ops.training.encoded_pair import (
+    MAX_STYLE_NUMBERS,
     MAX_STYLE_PICTURES,
-    MAX_STYLE_TOKENS,
     encode_pair,
     fewer_tokens,
     prepare_pair,
@@ -147,13 +147,16 @@ def test_run_name_depends_on_every_part():
     assert all(RUN_ID.fullmatch(name) for name in names)
 
 
-@pytest.mark.parametrize(("count", "tokens"), [(1, 257), (2, 514), (3, 3 * 65), (8, 8 * 65)])
-def test_tokens_of_many_pictures_are_averaged_below_the_limit(count, tokens):
-    given = torch.rand(count, 257, 4, generator=torch.Generator().manual_seed(1))
+@pytest.mark.parametrize(
+    ("count", "width", "tokens"),
+    [(1, 1024, 257), (2, 1024, 514), (3, 1024, 3 * 65), (8, 1024, 8 * 65), (2, 1280, 2 * 65)],
+)
+def test_tokens_of_many_pictures_are_averaged_below_the_limit(count, width, tokens):
+    given = torch.rand(count, 257, width, generator=torch.Generator().manual_seed(1))
     kept = fewer_tokens(given)
-    assert kept.shape == (tokens, 4)
-    assert tokens <= MAX_STYLE_TOKENS
-    if count > 2:
+    assert kept.shape == (tokens, width)
+    assert kept.numel() <= MAX_STYLE_NUMBERS
+    if tokens < 257 * count:
         assert torch.equal(kept[0], given[0, 0])
         corner = given[0, [1, 2, 17, 18]].mean(dim=0)
         assert torch.allclose(kept[1], corner)
