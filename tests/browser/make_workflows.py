@@ -254,8 +254,9 @@ def spliced(info: Mapping[str, Any]) -> WorkflowFile:
         f"{CHECKPOINT}2. *Load CLIP Vision*: CLIP ViT-L/14.\n3. *Style picture*, *First face*, "
         f"*Second face*. {EXAMPLES}\n4. *Face mask*: white where the second face shows. For "
         "your own photos, paint it with **Open in MaskEditor**.\n\n**Then press Run.** The second "
-        "face is put into the head of the first one, and the style is trained on that: one coherent face "
-        "comes out, as in the paper's appendix C.1. Both photos should be cropped alike."
+        "face is put into the head of the first one, and the style is trained on that: "
+        "one coherent face comes out, as in the paper's appendix C.1. Both photos should be "
+        "cropped alike."
     )
     graph = Graph("10_splice_two_faces", info, "")
     graph.nodes[0]["widgets_values"] = [note]

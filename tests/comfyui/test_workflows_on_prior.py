@@ -11,8 +11,16 @@ from comfy_server import ComfyServer
 from PIL import Image, ImageFilter
 from small_prior_graphs import link_small_prior, with_small_prior, write_small_prior_lora
 from small_prior_node import NANO
-from test_workflows import changed
-from workflow_prompts import BYPASSED, ROOT, load_workflow, node_id, to_prompt, with_mode
+from test_workflows import PLAIN, changed
+from workflow_prompts import (
+    BYPASSED,
+    ROOT,
+    load_workflow,
+    node_id,
+    to_prompt,
+    with_mode,
+    workflow_names,
+)
 
 SIDE = 64
 EXAMPLES = ROOT / "web" / "examples"
@@ -25,6 +33,7 @@ FREEU, INPAINT, OVER, PROMPTS, HOOKS, SPLICED = (
     "9_scheduled_by_hooks",
     "10_splice_two_faces",
 )
+NAMES = (FREEU, INPAINT, OVER, PROMPTS, HOOKS, SPLICED)
 TRAINING = {"steps": 12, "learning_rate": 0.01, "preview_every": 0}
 
 
@@ -98,7 +107,11 @@ def off(one, other):
     return np.abs(one.astype(int) - other.astype(int)).mean()
 
 
-@pytest.mark.parametrize("name", [FREEU, INPAINT, OVER, PROMPTS, HOOKS, SPLICED])
+def test_every_workflow_is_run():
+    assert tuple(workflow_names()) == PLAIN + NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_style_acts_in_each_workflow(prior, name):
     styled = prior.images(prior.prompt(load_workflow(name)))
     plain = prior.images(
