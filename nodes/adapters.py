@@ -10,9 +10,10 @@ import torch
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
-from ..acfun_ops.backbones.backbone import family_of
 from ..acfun_ops.errors import ACFunError
+from ..acfun_ops.families import family_of
 from ..acfun_ops.method.concrete_fusion import BlockMask, FoldedFusion, PartStrengths, attached
+from ..acfun_ops.style import model_match
 from ..acfun_ops.style.style import Style
 from .comfy_unet import context_width, insert_modules, insert_points, unet_of
 from .mask_view import add_view, are_negative, cut, seen_places
@@ -143,10 +144,11 @@ class AdapterWrapper:
     def _mask_for(
         self, x: Tensor, options: Mapping[str, Any], amounts: tuple[float, ...]
     ) -> BlockMask | None:
-        is_full = set(amounts) == {1.0}
-        each = torch.tensor(amounts, device=x.device).view(-1, 1, 1, 1)
+        each = None
+        if set(amounts) != {1.0}:
+            each = torch.tensor(amounts, device=x.device).view(-1, 1, 1, 1)
         if self.mask is None:
-            return None if is_full else BlockMask(each)
+            return None if each is None else BlockMask(each)
         size, places = seen_places(x, options)
         if places is None:
             self._tell_once(
@@ -162,7 +164,7 @@ class AdapterWrapper:
             with torch.inference_mode(False):
                 mask = self.mask.to(x.device, torch.float32)
                 parts = cut(mask, size, places, x.shape[-2:])
-                self._masks[key] = BlockMask(parts if is_full else parts * each)
+                self._masks[key] = BlockMask(parts if each is None else parts * each)
         return self._masks[key]
 
     def _amounts(
@@ -251,21 +253,15 @@ def check_fits(style: Style, model: Any) -> None:
     """Refuse a style whose inserts do not fit a ComfyUI MODEL.
 
     Raises:
-        ACFunError: there is no model, it has no U-Net, or is of another family or other widths.
+        ACFunError: there is no model, it has no U-Net, or is of another kind than the style.
     """
     if model is None:
         raise ACFunError("The socket model brings nothing. Connect a checkpoint's MODEL.")
     unet = unet_of(model)
     points = insert_points(unet, style.facts.insert_at)
     widths = {block: point.channels for block, point in points.items()}
-    family = family_of(context_width(unet))
-    if style.facts.family != family or style.block_widths != widths:
-        raise ACFunError(
-            f"The style was trained on {style.facts.family} ({len(style.concrete)} blocks); the "
-            f"connected model is {family} ({len(widths)} blocks) and differs in blocks or widths. "
-            f"Load a {style.facts.family} checkpoint like the one it was trained on, or train a "
-            "new style on this one."
-        )
+    width = context_width(unet)
+    model_match.check_fits(style, model_match.ModelShape(family_of(width), width, widths))
 
 
 def _no_prompt(applies_to: str) -> str:

@@ -10,11 +10,12 @@ import comfy.model_sampling
 import comfy.patcher_extension
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..acfun_ops.backbones.backbone import Context, InsertPoint, family_of
+from ..acfun_ops.backbones.backbone import Context, InsertPoint
 from ..acfun_ops.backbones.fingerprint import fingerprint_of
 from ..acfun_ops.errors import ACFunError, is_out_of_memory
+from ..acfun_ops.families import family_of, name_by_encoders, name_of
 from ..acfun_ops.method.concrete_fusion import InsertAt
 from ..acfun_ops.method.diffusion import Prediction
 from .comfy_unet import (
@@ -27,7 +28,13 @@ from .comfy_unet import (
 from .latent_pictures import latent_picture
 from .pseudo_word import tokenize, word_ids
 from .training_sockets import check_sockets, is_patched, static_clone
-from .training_weights import Freeze, NormalTensors, make_differentiable, one_stream
+from .training_weights import (
+    Freeze,
+    NormalTensors,
+    clones_for_norms,
+    make_differentiable,
+    one_stream,
+)
 
 _NATIVE_SIDES = {"sd1": 512, "sd2": 512, "sdxl": 1024}
 _SD2_V_SIDE = 768
@@ -99,16 +106,22 @@ class ComfyBackbone:
         """Encode on the VAE's device, to float32 latents where ComfyUI keeps them.
 
         Raises:
-            ACFunError: the VAE's latents do not fit the model.
+            ACFunError: the VAE's latents do not fit the model, or it takes a picture as well.
         """
+        channels = self.unet.in_channels
+        if channels != self.unet.out_channels:
+            raise ACFunError(
+                "The connected model also takes a picture, as models for inpainting do, and "
+                "training has none to give it. Connect a text-to-image model."
+            )
         self.is_loaded = False  # The VAE may displace the U-Net.
         with torch.inference_mode():
             latents = self.vae.encode(pictures)
-        channels = self.unet.in_channels
         if latents.ndim != 4 or latents.shape[1] != channels:
             raise ACFunError(
-                f"The vae gives latents of shape {tuple(latents.shape[1:])}, the model takes "
-                f"{channels} channels. Connect the VAE of the checkpoint, and no inpainting model."
+                f"The connected vae is of another kind of model than {self._name} (its latents: "
+                f"{tuple(latents.shape[1:])}, the model's: {channels} channels). Connect the VAE "
+                "of the checkpoint."
             )
         return self.patcher.model.process_latent_in(latents.clone()).float()
 
@@ -142,10 +155,7 @@ class ComfyBackbone:
                 )
             text_model = getattr(self.clip.cond_stage_model, f"clip_{encoder}", None)
             if text_model is None:
-                raise ACFunError(
-                    f"The connected clip has a text encoder '{encoder}' that no SD1.x, SD2.x or "
-                    "SDXL model has. Connect the CLIP of the checkpoint."
-                )
+                raise self._other_clip()
             rows = torch.tensor(ids, device=self.clip.patcher.load_device)
             # The table's own lookup, because an fp8 table cannot be indexed.
             embedding = text_model.transformer.get_input_embeddings()
@@ -165,10 +175,7 @@ class ComfyBackbone:
         encoder.set_clip_options({"execution_device": self.clip.patcher.load_device})
         embedding, pooled = encoder.encode_token_weights(tokens)[:2]
         if embedding.shape[-1] != context_width(self.unet):
-            raise ACFunError(
-                f"The connected clip gives embeddings {embedding.shape[-1]} wide, the model takes "
-                f"{context_width(self.unet)}. Connect the CLIP of the same checkpoint."
-            )
+            raise self._other_clip()
         return Context(embedding.to(self.device), pooled)
 
     def insert_points(self, where: InsertAt) -> dict[str, InsertPoint]:
@@ -214,6 +221,16 @@ class ComfyBackbone:
         known = getattr(comfy.model_management, "is_oom", is_out_of_memory)
         return known(error) or is_out_of_memory(error)
 
+    @property
+    def _name(self) -> str:
+        return name_of(self.family, context_width(self.unet))
+
+    def _other_clip(self) -> ACFunError:
+        return ACFunError(
+            f"The connected clip is of {name_by_encoders(self.clip.tokenize(''))} and does not fit "
+            f"the model, which is {self._name}. Connect the CLIP of the same checkpoint."
+        )
+
     def _transformer_options(self, sigmas: Tensor) -> dict[str, Any]:
         # What KSampler passes: the wrappers and patches of earlier nodes act in training too.
         options = self.patcher.model_options["transformer_options"].copy()
@@ -254,21 +271,8 @@ def training_backbone(
         if dtype is not None and dtype != backbone.compute_dtype:
             patcher.set_model_compute_dtype(dtype)
         stack.callback(backbone.close)
-        stack.enter_context(_clones_for_norms(clip.cond_stage_model))
+        stack.enter_context(clones_for_norms(clip.cond_stage_model))
         yield backbone
-
-
-@contextmanager
-def _clones_for_norms(encoder: nn.Module) -> Iterator[None]:
-    # CLIP adds to its hidden state in place, which spoils what LayerNorm has saved for backward.
-    def clone(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return (args[0].clone(), *args[1:])
-
-    with ExitStack() as hooks:
-        for module in encoder.modules():
-            if isinstance(module, nn.LayerNorm):
-                hooks.callback(module.register_forward_pre_hook(clone).remove)
-        yield
 
 
 def _is_set(name: str) -> bool:
@@ -283,10 +287,9 @@ def _prediction(sampling: Any) -> Prediction:
         return "noise"
     if formula is kinds.V_PREDICTION.calculate_denoised:
         return "v"
-    names = ", ".join(kind.__name__ for kind in type(sampling).__mro__[:3])
     raise ACFunError(
-        f"The model's sampling ({names}) is neither noise (EPS) nor v prediction. Connect "
-        "an SD1.x, SD2.x or SDXL checkpoint, without a sampling patch."
+        "The model predicts neither noise (eps) nor v, as after a ModelSampling node for LCM, x0 "
+        "or EDM. Connect an SD1.x, SD2.x or SDXL checkpoint, without a sampling patch."
     )
 
 

@@ -14,9 +14,29 @@ from torch.utils.checkpoint import checkpoint
 
 from ..acfun_ops.backbones.backbone import InsertPoint
 from ..acfun_ops.errors import ACFunError
+from ..acfun_ops.families import OTHER
 from ..acfun_ops.method.concrete_fusion import InsertAt
 
 _BLOCK = re.compile(r"(input_blocks\.\d+|middle_block|output_blocks\.\d+)\.\d+")
+# ComfyUI's own kinds; others derive from these, and unknown ones are OTHER.
+_NAMES = {
+    "SD3": "SD3",
+    "Flux": "Flux",
+    "Flux2": "Flux 2",
+    "Chroma": "Chroma",
+    "ZImage": "Z-Image",
+    "Lumina2": "Lumina 2",
+    "QwenImage": "Qwen-Image",
+    "HiDream": "HiDream",
+    "AuraFlow": "AuraFlow",
+    "PixArtAlpha": "PixArt",
+    "HunyuanDiT": "Hunyuan-DiT",
+    "HunyuanVideo": "Hunyuan Video",
+    "WAN21_T2V": "Wan",
+    "LTXV": "LTX Video",
+    "Stable_Cascade_C": "Stable Cascade",
+    "SVD_img2vid": "Stable Video Diffusion",
+}
 _BRANCH_END = {"resblock": "out_layers", "attention": "proj_out"}
 
 
@@ -30,10 +50,17 @@ def unet_of(model: Any) -> UNetModel:
     if not isinstance(unet, UNetModel) or unet.use_temporal_resblocks or not context_width(unet):
         raise ACFunError(
             f"ACFun works on the ResBlocks of a U-Net that draws pictures from a prompt; the "
-            f"connected model is {type(model.model).__name__} ({type(unet).__name__}). Connect a "
-            "checkpoint of the SD1.x, SD2.x or SDXL family."
+            f"connected model is {_name_of(model)}. Connect a checkpoint of the SD1.x, SD2.x or "
+            "SDXL family."
         )
     return unet
+
+
+def _name_of(model: Any) -> str:
+    """Return what users call a MODEL that has no U-Net for ACFun, by ComfyUI's kind of it."""
+    config = getattr(model.model, "model_config", None)
+    kinds = [kind.__name__ for kind in type(config).__mro__]
+    return next((_NAMES[kind] for kind in kinds if kind in _NAMES), OTHER)
 
 
 def context_width(unet: UNetModel) -> int:

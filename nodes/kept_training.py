@@ -1,21 +1,18 @@
 """``models/acfun/training``: what every training leaves there, however it ended."""
 
 from collections.abc import Iterator
-from itertools import chain, count
 from pathlib import Path
 
 import folder_paths
 
 from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.style.style import Style
-from ..acfun_ops.style.style_file import load_style
 from ..acfun_ops.training.checkpoint import TrainState, load_state
 from ..acfun_ops.training.events import TrainResult
-from ..acfun_ops.training.kept_run import keep_run, prune_states, resume_file
+from ..acfun_ops.training.kept_run import keep_run, place_for, prune_states, resume_file, steps_at
 from .sockets import log
-from .style_folder import FOLDER, style_folder
-
-TRAINING = "training"
+from .style_folder import FOLDER, name_of, style_folder
+from .style_names import TRAINING
 
 
 def check_can_keep() -> None:
@@ -44,7 +41,7 @@ def keep_training(result: TrainResult) -> str:
         keep_run(result, path)
     except ACFunError as error:
         log.warning("%s", error)
-        if path is not None and _steps_at(path) == result.style.facts.steps:
+        if path is not None and steps_at(path, result.style.facts.run) == result.style.facts.steps:
             return f"{_kept_as(path)}, but not what it needs to go on exactly. {error}"
         return str(error)
     removed = prune_states(path.parent, newest=resume_file(path))
@@ -53,7 +50,7 @@ def keep_training(result: TrainResult) -> str:
 
 
 def _kept_as(path: Path) -> str:
-    return f"It is kept as {TRAINING}/{path.name} (press R to list it)"
+    return f"It is kept as {name_of(path)} (press R to list it)"
 
 
 def kept_state(style: Style) -> TrainState | None:
@@ -75,15 +72,4 @@ def _states_of(run: str) -> Iterator[Path]:
 
 
 def _training_path(style: Style) -> Path:
-    folder, run = style_folder(TRAINING) / TRAINING, style.facts.run
-    names = chain([run], (f"{run}_{number}" for number in count(2)))
-    return next(
-        p for n in names if _steps_at(p := folder / f"{n}.safetensors") <= style.facts.steps
-    )
-
-
-def _steps_at(path: Path) -> int:
-    try:
-        return load_style(path).facts.steps if path.exists() else 0
-    except ACFunError:
-        return 0
+    return place_for(style, style_folder(TRAINING) / TRAINING / f"{style.facts.run}.safetensors")

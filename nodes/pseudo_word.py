@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from ..acfun_ops.errors import ACFunError
+from ..acfun_ops.families import name_by_encoders
 from ..acfun_ops.prompts import has_pseudo_word, pseudo_word_pattern
 
 # Rare words that are one token each in CLIP's vocabulary, and letters, which are so in any; one
@@ -33,9 +34,9 @@ def tokenize(clip: Any, text: str, pseudo_word: str, vectors: Mapping[str, Tenso
     plain = clip.tokenize(pattern.sub(" ", text))
     if plain.keys() != vectors.keys():
         raise ACFunError(
-            f"The style was trained with the text encoders {', '.join(sorted(vectors))}; the "
-            f"connected clip has {', '.join(sorted(plain))}. Connect the CLIP of the model family "
-            "it was trained on."
+            f"The style was trained with the CLIP of {name_by_encoders(vectors)}; the connected "
+            f"clip is of {name_by_encoders(plain)}. Connect the CLIP of the model family it was "
+            "trained on."
         )
     stand_in, ids = _unused_stand_in(clip, plain)
     tokens = clip.tokenize(pattern.sub(f" {stand_in} ", text))

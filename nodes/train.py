@@ -114,6 +114,8 @@ class TrainACFunStyle(io.ComfyNode):
                     tooltip="Train even if models/acfun holds the finished style of the same "
                     "pictures, settings and models.",
                 ),
+                _option(io.String, "style_picture_weights", optional=True),
+                _option(io.String, "face_photo_weights", optional=True),
             ],
             outputs=[
                 StyleSocket.Output("style", display_name="style", tooltip="The trained style."),
@@ -178,7 +180,7 @@ def _train(
         report.doing("Encoding the pictures and the prompt.")
         going_on = None if resume is None else (resume, kept_state(resume))
         try:
-            result = fit(backbone, pictures, config, report, going_on)
+            result = fit(backbone, pair, config, report, going_on)
         except BaseException:
             report.keep_last()
             raise

@@ -1,7 +1,7 @@
 """What autograd needs of weights that ComfyUI shares and loaded in inference mode."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -103,3 +103,20 @@ def one_stream(settings: Any) -> Iterator[None]:
         yield
     finally:
         settings.NUM_STREAMS = streams
+
+
+@contextmanager
+def clones_for_norms(encoder: nn.Module) -> Iterator[None]:
+    """Give the LayerNorms of a text encoder copies of their inputs, in a ``with`` block.
+
+    CLIP adds to its hidden state in place, which spoils what they have saved for backward.
+    """
+
+    def clone(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (args[0].clone(), *args[1:])
+
+    with ExitStack() as hooks:
+        for module in encoder.modules():
+            if isinstance(module, nn.LayerNorm):
+                hooks.callback(module.register_forward_pre_hook(clone).remove)
+        yield

@@ -12,12 +12,6 @@ from ..method.concrete_fusion import InsertAt
 from ..method.diffusion import Prediction
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-_FAMILIES = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
-
-
-def family_of(context_width: int) -> str:
-    """Return the family of a U-Net by the width of the prompt embeddings that it takes."""
-    return _FAMILIES.get(context_width, "custom")
 
 
 @dataclass(frozen=True)

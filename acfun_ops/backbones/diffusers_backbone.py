@@ -21,10 +21,11 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ..errors import ACFunError, first_line, is_out_of_memory
+from ..families import family_of, name_by_encoders
 from ..method.concrete_fusion import InsertAt
 from ..method.diffusion import Prediction
 from ..prompts import has_pseudo_word
-from .backbone import Context, InsertPoint, family_of
+from .backbone import Context, InsertPoint
 from .diffusers_unet import check_unet, check_widths, checkpointed_blocks, insert_points
 from .fingerprint import fingerprint_of
 from .pipeline_folder import PipelineParts, check_folder, read_json, weights_variant
@@ -125,9 +126,9 @@ class DiffusersBackbone:
         """Encode to float32. Without vectors the pseudo-word is a word like any other."""
         if vectors and has_pseudo_word(prompt, pseudo_word) and vectors.keys() != self.texts.keys():
             raise ACFunError(
-                f"The style was trained with the text encoders {', '.join(sorted(vectors))}; this "
-                f"pipeline has {', '.join(sorted(self.texts))}. Use a pipeline of the family it "
-                "was trained on."
+                f"The style was trained with the text encoders of {name_by_encoders(vectors)}; "
+                f"this pipeline has those of {name_by_encoders(self.texts)}. Use a pipeline of the "
+                "family it was trained on."
             )
         encoded = [
             text.encode(prompt, pseudo_word, vectors.get(name)) for name, text in self.texts.items()
@@ -185,7 +186,7 @@ class DiffusersBackbone:
         return torch.autocast(self.device.type, dtype)
 
     def gradient_checkpointing(self) -> AbstractContextManager[None]:
-        """Swap the ``forward`` of the U-Net's down, middle and up blocks meanwhile."""
+        """Turn diffusers' own checkpointing on meanwhile; the text encoder is not recomputed."""
         return checkpointed_blocks(self.unet)
 
     def is_out_of_memory(self, error: BaseException) -> bool:

@@ -1,14 +1,13 @@
 """A diffusers U-Net under the canonical LDM names of its blocks."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from contextlib import contextmanager
 from typing import Any
 
 from diffusers import UNet2DConditionModel
-from torch.utils.checkpoint import checkpoint
 
 from ..errors import ACFunError
+from ..families import OTHER
 from ..method.concrete_fusion import InsertAt
 from .backbone import InsertPoint
 
@@ -33,10 +32,9 @@ def check_unet(unet: Any) -> None:
     foreign = sorted({type(block).__name__ for block in blocks} - _BLOCKS)
     if not blocks or foreign:
         raise ACFunError(
-            f"ACFun works on the ResBlocks of a U-Net; this pipeline has a "
-            f"{type(unet).__name__}"
-            f"{' with ' + ', '.join(foreign) if foreign else ''}. Use a pipeline of the SD1.x, "
-            "SD2.x or SDXL family."
+            f"ACFun works on the ResBlocks of a U-Net; this pipeline is of {OTHER}"
+            f"{' (with ' + ', '.join(foreign) + ')' if foreign else ''}. Use a pipeline of the "
+            "SD1.x, SD2.x or SDXL family."
         )
 
 
@@ -48,13 +46,15 @@ def check_widths(unet: Any, text_width: int, latent_channels: int) -> None:
     """
     if text_width != unet.config.cross_attention_dim:
         raise ACFunError(
-            f"The text encoders give embeddings {text_width} wide, the U-Net takes "
-            f"{unet.config.cross_attention_dim}. Use a whole pipeline of one family."
+            "Text encoders and U-Net are of different models (embeddings "
+            f"{text_width} wide, the U-Net takes {unet.config.cross_attention_dim}). Use a whole "
+            "pipeline of one family."
         )
     if latent_channels != unet.config.in_channels:
         raise ACFunError(
-            f"The VAE gives latents of {latent_channels} channels, the U-Net takes "
-            f"{unet.config.in_channels}. Use a text-to-image pipeline, and no inpainting one."
+            "VAE and U-Net are of different models, or the U-Net is for inpainting (latents of "
+            f"{latent_channels} channels, the U-Net takes {unet.config.in_channels}). Use a "
+            "text-to-image pipeline, and no inpainting one."
         )
 
 
@@ -77,14 +77,18 @@ def insert_points(unet: Any, where: InsertAt) -> dict[str, InsertPoint]:
 
 @contextmanager
 def checkpointed_blocks(unet: Any) -> Iterator[None]:
-    """Recompute the U-Net's blocks in the backward pass for the length of a ``with`` block."""
-    with ExitStack() as restore:
-        for block in (*unet.down_blocks, unet.mid_block, *unet.up_blocks):
-            block.forward = partial(
-                checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False
-            )
-            restore.callback(delattr, block, "forward")
+    """Have diffusers recompute ResBlocks and transformer blocks in the backward pass meanwhile.
+
+    A U-Net whose owner has turned that on already is left as it is.
+    """
+    if unet.is_gradient_checkpointing:
         yield
+        return
+    unet.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        unet.disable_gradient_checkpointing()
 
 
 def _blocks(unet: Any) -> Iterator[tuple[str, Any, Any]]:

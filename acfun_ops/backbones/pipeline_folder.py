@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ACFunError, first_line
+from ..families import OTHER
 
 WANTED = "a diffusers folder of an SD1.x, SD2.x or SDXL pipeline"
 _WEIGHTS = ("unet", "vae", "text_encoder")
 _VARIANT = re.compile(r"\.([^.]+?)(?:-\d+-of-\d+)?\.safetensors$")
+_NAMES = {
+    "StableDiffusionXL": "SDXL",
+    "StableDiffusion3": "SD3",
+    "StableDiffusion": "Stable Diffusion",
+    "Flux": "Flux",
+}
 _SETTINGS = ("tokenizer", "scheduler")
 
 
@@ -48,16 +55,16 @@ def check_folder(folder: Path) -> None:
     if not (folder / "model_index.json").is_file():
         found = "has no model_index.json" if folder.is_dir() else "does not exist"
         raise ACFunError(f"{folder} {found}; expected {WANTED}. Give the folder of one.")
-    pipeline = read_json(folder / "model_index.json").get("_class_name", "pipeline")
+    pipeline = _name_of(str(read_json(folder / "model_index.json").get("_class_name")))
     if not (folder / "unet").is_dir():
         raise ACFunError(
-            f"ACFun works on the ResBlocks of a U-Net; {folder} holds a {pipeline} without one. "
+            f"ACFun works on the ResBlocks of a U-Net; {folder} holds {pipeline} without one. "
             f"Give {WANTED}."
         )
     for part in (*_WEIGHTS, *_SETTINGS):
         if not (folder / part).is_dir():
             raise ACFunError(
-                f"{folder} holds a {pipeline} without {part}; expected {WANTED}. Give the folder "
+                f"{folder} holds {pipeline} without {part}; expected {WANTED}. Give the folder "
                 "of a whole one, and no refiner."
             )
     for part in _WEIGHTS:
@@ -69,9 +76,14 @@ def check_folder(folder: Path) -> None:
     kind = read_json(folder / "unet" / "config.json").get("_class_name")
     if kind != "UNet2DConditionModel":
         raise ACFunError(
-            f"ACFun works on the ResBlocks of a U-Net; {folder / 'unet'} holds a {kind}. Give "
-            f"{WANTED}."
+            f"ACFun works on the ResBlocks of a U-Net; {folder / 'unet'} holds another "
+            f"kind of network ({kind}). Give {WANTED}."
         )
+
+
+def _name_of(pipeline: str) -> str:
+    """Return what users call a pipeline by diffusers' class of it."""
+    return next((name for start, name in _NAMES.items() if pipeline.startswith(start)), OTHER)
 
 
 def weights_variant(part: Path) -> str | None:

@@ -39,6 +39,7 @@ class VisionEncoder:
         Args:
             pictures: RGB squares ``(b, s, s, 3)`` in [0, 1].
         """
+        # ComfyUI's pixels exactly; transformers' CLIPImageProcessor is up to 2 of 255 levels off.
         side = self.model.config.image_size
         pixels = rearrange(pictures, "b h w c -> b c h w").float().to(self.model.device)
         pixels = F.interpolate(pixels, size=(side, side), mode="bicubic", antialias=True)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..backbones.diffusers_backbone import load_pipeline
-from ..drawing.applied_style import Drawing, check_fits, draw_picture
+from ..drawing.applied_style import Drawing, check_applies, draw_picture
 from ..errors import ACFunError
 from ..method.concrete_fusion import PartStrengths
 from ..prompts import has_pseudo_word
@@ -45,7 +45,7 @@ def run(options: Namespace) -> int:
     device = chosen_device(options.device)
     dtype = chosen_dtype(options.precision, device)
     backbone = load_pipeline(options.model, options.clip_vision, device, dtype)
-    check_fits(style, backbone)
+    check_applies(style, backbone)
     for number in range(options.count):
         drawing = replace(first, seed=first.seed + number)
         with Progress(f"seed {drawing.seed}", drawing.steps) as progress:

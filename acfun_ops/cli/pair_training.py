@@ -13,7 +13,7 @@ from ..errors import ACFunError, is_out_of_memory
 from ..style.style import Style
 from ..training.checkpoint import TrainState
 from ..training.config import Precision
-from ..training.encoded_pair import prepare_pair
+from ..training.encoded_pair import PreparedPair, prepare_pair
 from .device_choice import chosen_device, chosen_dtype
 from .pair_list import Pair
 from .saved_training import load_resumed, train_to_file
@@ -60,9 +60,10 @@ def train_pair(source: Source, pair: Pair) -> Ending:
     started = time.monotonic()
     try:
         backbone = _loaded(source, pair.config.precision)
-        resume = _standing(backbone, source, pair)
+        prepared = _prepared(backbone, source, pair)
+        resume = _standing(prepared, pair.out)
         note = _REPLACED if resume is None and pair.out.exists() else ""
-        result = train_to_file(backbone, pair.pictures(), pair.config, pair.out, resume)
+        result, _ = train_to_file(backbone, prepared, pair.config, pair.out, resume)
     except ACFunError as error:
         return Ending(outcome="failed", note=str(error))
     except RuntimeError as error:
@@ -88,27 +89,31 @@ def are_done(source: Source, pairs: Sequence[Pair]) -> list[bool]:
 
 
 def _is_done(source: Source, pair: Pair) -> bool:
+    if not pair.out.exists():
+        return False
     try:
-        found = _standing(_loaded(source, pair.config.precision), source, pair)
+        backbone = _loaded(source, pair.config.precision)
+        found = _standing(_prepared(backbone, source, pair), pair.out)
     except ACFunError:
         return False  # The training itself will say what is wrong.
     return found is not None and found[0].facts.steps >= pair.config.steps
 
 
-def _standing(
-    backbone: Backbone, source: Source, pair: Pair
-) -> tuple[Style, TrainState | None] | None:
+def _prepared(backbone: Backbone, source: Source, pair: Pair) -> PreparedPair:
+    dtype = chosen_dtype(pair.config.precision, chosen_device(source.device))
+    return prepare_pair(backbone, pair.pictures(), pair.config, dtype)
+
+
+def _standing(prepared: PreparedPair, out: Path) -> tuple[Style, TrainState | None] | None:
     """Return the style of an earlier part of a pair's run, with its state; None if none is there.
 
     Raises:
         ACFunError: what is there cannot be read.
     """
-    if not pair.out.exists():
+    if not out.exists():
         return None
-    found = load_resumed(pair.out)
-    dtype = chosen_dtype(pair.config.precision, chosen_device(source.device))
-    run = prepare_pair(backbone, pair.pictures(), pair.config, dtype).facts.run
-    return found if found[0].facts.run == run else None
+    found = load_resumed(out)
+    return found if found[0].facts.run == prepared.facts.run else None
 
 
 @lru_cache(maxsize=1)

@@ -10,9 +10,10 @@ from ..style.style_file import load_style
 from ..style.whole_files import check_can_be_written
 from ..training.checkpoint import TrainState, load_state
 from ..training.config import TrainConfig
+from ..training.encoded_pair import PreparedPair
 from ..training.events import PreviewEvent, StepEvent, TrainPictures, TrainResult
 from ..training.fit import fit
-from ..training.kept_run import keep_run, resume_file
+from ..training.kept_run import keep_run, place_for, resume_file
 from ..training.picture_notices import picture_notices
 from ..training.reporting import Reporter
 from .picture_files import write_picture
@@ -77,26 +78,31 @@ def train_and_save(
     Raises:
         ACFunError: the inputs are unusable, or the style cannot be written.
     """
-    result = train_to_file(backbone, pictures, config, out, resume)
-    _tell_end(result, config, out)
+    result, path = train_to_file(backbone, pictures, config, out, resume)
+    _tell_end(result, config, path)
     return EXIT_CODES[result.outcome]
 
 
 def train_to_file(
     backbone: Backbone,
-    pictures: TrainPictures,
+    pictures: TrainPictures | PreparedPair,
     config: TrainConfig,
     out: Path,
     resume: tuple[Style, TrainState | None] | None = None,
-) -> TrainResult:
+) -> tuple[TrainResult, Path]:
     """Train with a progress bar and save the style, and beside it what going on needs.
 
-    The first Ctrl-C stops after the current step and the second at once; both save. Arguments and
-    errors are those of :func:`train_and_save`.
+    The first Ctrl-C stops after the current step and the second at once; both save. Where ``out``
+    holds more steps of the same run, what is not finished goes beside it. Arguments and errors are
+    those of :func:`train_and_save`.
+
+    Returns:
+        The result, and where its style lies.
     """
     with interrupts() as wants_stop:
         reporter = _Reporter(out, config, wants_stop)
-        for text in picture_notices(pictures):
+        given = pictures.given if isinstance(pictures, PreparedPair) else pictures
+        for text in picture_notices(given):
             note(f"note: {text}")
         try:
             with reporter.progress:
@@ -104,8 +110,13 @@ def train_to_file(
         except BaseException:
             reporter.keep_last()
             raise
-        keep_run(result, out)
-    return result
+    return result, _keep(result, out)
+
+
+def _keep(result: TrainResult, out: Path) -> Path:
+    path = out if result.outcome == "finished" else place_for(result.style, out)
+    keep_run(result, path)
+    return path
 
 
 class _Reporter(Reporter):
@@ -138,8 +149,8 @@ class _Reporter(Reporter):
 
     def keep(self, result: TrainResult) -> str:
         """Write the style, and its training state beside it."""
-        keep_run(result, self.out)
-        return f"The style of step {result.style.facts.steps} is saved at {self.out}."
+        path = _keep(result, self.out)
+        return f"The style of step {result.style.facts.steps} is saved at {path}."
 
 
 def _tell_end(result: TrainResult, config: TrainConfig, out: Path) -> None:

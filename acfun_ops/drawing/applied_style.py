@@ -10,6 +10,7 @@ from ..backbones.backbone import Backbone, Context
 from ..errors import ACFunError
 from ..method.concrete_fusion import FULL_STRENGTH, PartStrengths, attached
 from ..method.diffusion import noise_at, sampling_sigmas
+from ..style.model_match import ModelShape, check_fits
 from ..style.style import Style
 from .drawing import Guidance, draw_latents
 
@@ -45,23 +46,16 @@ class Drawing:
             raise ACFunError(f"size is {self.size}; expected 0 or a multiple of 8 pixels.")
 
 
-def check_fits(style: Style, backbone: Backbone) -> None:
-    """Refuse a style that was trained on another kind of model.
+def check_applies(style: Style, backbone: Backbone) -> None:
+    """Refuse a style that does not fit a backbone, see :func:`check_fits`.
 
     Raises:
-        ACFunError: family, context width or blocks differ.
+        ACFunError: it was trained on another kind of model.
     """
     points = backbone.insert_points(style.facts.insert_at)
     widths = {block: point.channels for block, point in points.items()}
     context = backbone.encode_prompt("", style.facts.pseudo_word, {}).tokens.shape[-1]
-    same = (style.facts.family, style.context_width, style.block_widths)
-    if same != (backbone.family, context, widths):
-        raise ACFunError(
-            f"The style was trained on {style.facts.family} ({len(style.concrete)} blocks, "
-            f"embeddings {style.context_width} wide); this model is {backbone.family} "
-            f"({len(widths)} blocks, embeddings {context} wide) and differs in these or in block "
-            "widths. Use a model like the one it was trained on, or train a new style."
-        )
+    check_fits(style, ModelShape(backbone.family, context, widths))
 
 
 @torch.no_grad()
@@ -104,7 +98,7 @@ def draw_picture(
 def _context(backbone: Backbone, drawing: Drawing, style: Style | None) -> Context:
     if style is None:
         return backbone.encode_prompt(drawing.prompt, "", {})
-    check_fits(style, backbone)
+    check_applies(style, backbone)
     contexts = []
     for share, member in style.members:
         context = backbone.encode_prompt(drawing.prompt, style.facts.pseudo_word, member.vectors)

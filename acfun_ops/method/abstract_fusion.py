@@ -103,9 +103,10 @@ class AbstractFusion(nn.Module):
             return text
         if text.shape[-1] != self.text_dim or style_tokens.shape[-1] != self.image_dim:
             raise ACFunError(
-                f"This style fuses prompt embeddings {self.text_dim} wide with image tokens "
-                f"{self.image_dim} wide; found {text.shape[-1]} and {style_tokens.shape[-1]}. "
-                "Use the CLIP of the model family it was trained on."
+                "The prompt was encoded by another kind of CLIP than the style was trained with "
+                f"(embeddings {text.shape[-1]} wide and not {self.text_dim}, image tokens "
+                f"{style_tokens.shape[-1]} and {self.image_dim}). Use the CLIP of the model family "
+                "it was trained on."
             )
         if style_tokens.ndim == 2:
             style_tokens = style_tokens.expand(text.shape[0], -1, -1)

@@ -1,8 +1,8 @@
 """A trained style: its weights, its facts, and the two as bytes.
 
 The bytes are one safetensors file that holds all that applying a style needs, in half precision,
-and never the face photo. Facts live in its metadata under one key, as JSON with sorted keys, so
-that equal styles are equal bytes.
+and never the face photo. Facts live in its metadata under one key, as JSON with sorted keys, and
+beside it stands what other programs read; equal styles are equal bytes.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..method.abstract_fusion import AbstractFusion
 from ..method.concrete_fusion import ConcreteFusion, InsertAt, Statistics
+from .style_card import StyleCard, model_spec
 
 FORMAT = 1
 BLEND_FORMAT = 2  # Has several abstract parts, which earlier versions of the pack would refuse.
@@ -88,6 +89,8 @@ class Style:
     """CLIP image tokens ``(n, di)`` of the style pictures."""
     concrete: Mapping[str, Mapping[str, Tensor]] = field(repr=False)
     """CFun's state dicts by canonical block name."""
+    card: StyleCard = field(default_factory=StyleCard)
+    """What people say of it."""
     others: tuple[AbstractPart, ...] = field(default=(), repr=False)
     """Further abstract parts of a blend, after the style's own."""
 
@@ -118,8 +121,8 @@ class Style:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the style's file, hex."""
-        return hashlib.sha256(style_bytes(self)).hexdigest()
+        """SHA-256 of the style's weights and facts, hex; what people say of it changes nothing."""
+        return hashlib.sha256(save(_named_tensors(self), _facts_of(self))).hexdigest()
 
     def abstract_fusion(self) -> AbstractFusion:
         """Return AFun with this style's weights, float32, frozen."""
@@ -146,6 +149,14 @@ class Style:
 
 def style_bytes(style: Style) -> bytes:
     """Return the style's file; equal styles give equal bytes."""
+    facts = style.facts
+    side = facts.settings.get("resolution")
+    known = side if isinstance(side, int) else 0
+    spec = model_spec(facts.family, facts.prompt, facts.pseudo_word, known, style.card)
+    return _with_metadata(save(_named_tensors(style)), spec | _facts_of(style))
+
+
+def _named_tensors(style: Style) -> dict[str, Tensor]:
     tensors = _abstract_tensors(style)
     for number, other in enumerate(style.others, 1):
         named = _abstract_tensors(other).items()
@@ -153,14 +164,31 @@ def style_bytes(style: Style) -> bytes:
         tensors |= {f"blend.{number}.{name}": tensor.clone() for name, tensor in named}
     for block, state in style.concrete.items():
         tensors |= {f"cfun.{block}.{name}": tensor for name, tensor in state.items()}
-    facts = asdict(style.facts)
-    if not style.facts.shares:
-        del facts["shares"]
-    metadata = {METADATA_KEY: json.dumps(facts, sort_keys=True)}
-    return save({name: t.contiguous() for name, t in tensors.items()}, metadata)
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
 def _abstract_tensors(part: "Style | AbstractPart") -> dict[str, Tensor]:
     tensors = {f"afun.{name}": tensor for name, tensor in part.abstract.items()}
     tensors |= {f"token.{encoder}": vector for encoder, vector in part.vectors.items()}
     return tensors | {"style_tokens": part.style_tokens}
+
+
+def _facts_of(style: Style) -> dict[str, str]:
+    facts = asdict(style.facts)
+    if not style.facts.shares:
+        del facts["shares"]
+    return {METADATA_KEY: json.dumps(facts, sort_keys=True)}
+
+
+def _with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:
+    """Put metadata into a safetensors file that has none.
+
+    The library itself writes several keys in an order that differs from call to call.
+    """
+    size = int.from_bytes(content[:8], "little")
+    tensors = json.loads(content[8 : 8 + size])
+    whole = {"__metadata__": dict(sorted(metadata.items())), **tensors}
+    # Half a surrogate pair, which a text box may hold, is no UTF-8.
+    header = json.dumps(whole, ensure_ascii=False).encode("utf-8", "replace")
+    header += b" " * (-len(header) % 8)  # The tensors stay aligned.
+    return len(header).to_bytes(8, "little") + header + content[8 + size :]

@@ -1,5 +1,6 @@
 """Styles on disk: written whole, read with every fact and tensor checked."""
 
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ACFunError
+from ..families import FAMILIES
 from ..method.concrete_fusion import InsertAt, Statistics, part_of
 from .style import (
     BLEND_FORMAT,
@@ -19,7 +21,8 @@ from .style import (
     StyleFacts,
     style_bytes,
 )
-from .whole_files import FileKind, read_safetensors, write_whole
+from .style_card import card_in
+from .whole_files import FileKind, read_metadata, read_safetensors, write_whole
 
 STYLE_FILE = FileKind(
     name="ACFun style",
@@ -29,8 +32,6 @@ STYLE_FILE = FileKind(
     "style again.",
 )
 RUN_ID = re.compile(r"[0-9a-f]{16}")
-
-FAMILIES = ("sd1", "sd2", "sdxl", "custom")
 
 _INSERT_STATE = {
     f"{layer}.{kind}" for layer in ("down", "scale", "shift") for kind in ("weight", "bias")
@@ -78,12 +79,22 @@ def load_style(path: Path) -> Style:
         vectors=own.vectors,
         style_tokens=own.style_tokens,
         concrete=concrete,
+        card=card_in(read_metadata(path)),
         others=tuple(others),
     )
     flaw = _flaw_of(style)
     if flaw is not None:
         raise STYLE_FILE.damaged(path, flaw)
     return style
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return the facts in a file's metadata, unchecked and without its weights; empty if none."""
+    try:
+        facts = json.loads(read_metadata(path).get(METADATA_KEY, "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _taken_part(tensors: dict[str, Tensor], prefix: str) -> AbstractPart:

@@ -14,7 +14,7 @@ from ..method.diffusion import add_noise, sample_noise, sample_sigma
 from ..style.style import Style
 from .checkpoint import TrainState, continued
 from .config import TrainConfig
-from .encoded_pair import encode_pair
+from .encoded_pair import PreparedPair, encode_pair, prepare_pair
 from .events import (
     MESSAGES,
     OVERFLOWED,
@@ -37,7 +37,7 @@ IMAGERY_EVERY = 25
 
 def fit(
     backbone: Backbone,
-    pictures: TrainPictures,
+    pictures: TrainPictures | PreparedPair,
     config: TrainConfig,
     on_event: OnEvent = lambda event: False,
     resume: tuple[Style, TrainState | None] | None = None,
@@ -51,7 +51,7 @@ def fit(
 
     Args:
         backbone: the frozen model.
-        pictures: the pair to learn.
+        pictures: the pair to learn; prepared before if its run had to be named.
         config: how.
         on_event: is told of progress and may stop the run.
         resume: a style to go on from, with its training state if there is one.
@@ -85,11 +85,17 @@ class _Run:
     """One training run."""
 
     def __init__(
-        self, backbone: Backbone, pictures: TrainPictures, config: TrainConfig, on_event: OnEvent
+        self,
+        backbone: Backbone,
+        pictures: TrainPictures | PreparedPair,
+        config: TrainConfig,
+        on_event: OnEvent,
     ) -> None:
         self.backbone, self.config, self.on_event = backbone, config, on_event
         dtype = DTYPES.get(config.precision, backbone.compute_dtype)
-        self.pair = encode_pair(backbone, pictures, config, dtype)
+        if isinstance(pictures, TrainPictures):
+            pictures = prepare_pair(backbone, pictures, config, dtype)
+        self.pair = encode_pair(backbone, pictures)
         self.facts = self.pair.facts
         self.generator = torch.Generator().manual_seed(config.seed)
         self.model = StyledModel(backbone, self.pair, config, dtype, self.generator)
@@ -164,7 +170,8 @@ class _Run:
 
     def _batch(self, sigma: float) -> tuple[AlignmentBatch, Tensor | None]:
         pair, config, kept = self.pair, self.config, self.progress.kept
-        style, face = self._sample_index(len(pair.style)), self._sample_index(len(pair.face))
+        style = self._sample_index(len(pair.style), pair.style_weights)
+        face = self._sample_index(len(pair.face), pair.face_weights)
         due = "imagery" not in kept or self.progress.step % IMAGERY_EVERY == 0
         if config.alignment == "imagery" and due:
             kept["imagery"] = self.model.draw(
@@ -181,7 +188,10 @@ class _Run:
         )
         return batch, None if pair.face_mask is None else pair.face_mask[face : face + 1]
 
-    def _sample_index(self, count: int) -> int:
+    def _sample_index(self, count: int, weights: tuple[float, ...] | None) -> int:
+        if weights is not None:
+            chances = torch.tensor(weights, dtype=torch.float64)
+            return int(torch.multinomial(chances, 1, generator=self.generator))
         return int(torch.randint(count, (1,), generator=self.generator))
 
     def _report(self, loss: float) -> bool:
@@ -200,7 +210,7 @@ class _Run:
                 return
             except ACFunError as error:  # One of another version, say.
                 self.on_event(NoticeEvent(str(error)))
-        self.model.trainables.load_style(style)
+        self.model.trainables.load_style(style, self.backbone.family)
         text = "pictures, settings or checkpoint differ from its training, so"
         if same_run:
             text = "its training state is missing, so the optimiser starts anew and"

@@ -3,9 +3,12 @@
 import re
 import time
 from contextlib import suppress
+from itertools import chain, count
 from pathlib import Path
 
-from ..style.style_file import RUN_ID, save_style
+from ..errors import ACFunError
+from ..style.style import Style
+from ..style.style_file import RUN_ID, load_style, save_style
 from ..style.whole_files import TEMPORARY
 from .checkpoint import save_state
 from .events import TrainResult
@@ -36,6 +39,25 @@ def keep_run(result: TrainResult, style_path: Path) -> None:
     else:
         with suppress(OSError):  # A file that cannot be removed costs space and no more.
             resume_file(style_path).unlink(missing_ok=True)
+
+
+def place_for(style: Style, path: Path) -> Path:
+    """Return ``path``, or a numbered name beside it if it holds more steps of the same run.
+
+    A run that ends early, for whatever reason, must not cost what an earlier part has learnt.
+    """
+    names = chain([path.stem], (f"{path.stem}_{number}" for number in count(2)))
+    places = (path.with_name(f"{name}{path.suffix}") for name in names)
+    return next(p for p in places if steps_at(p, style.facts.run) <= style.facts.steps)
+
+
+def steps_at(path: Path, run: str) -> int:
+    """Return the steps of the style in a file; 0 if there is none, or one of another run."""
+    try:
+        facts = load_style(path).facts if path.exists() else None
+    except ACFunError:
+        return 0
+    return facts.steps if facts is not None and facts.run == run else 0
 
 
 def prune_states(folder: Path, newest: Path, limit: int = RESUME_LIMIT) -> int:

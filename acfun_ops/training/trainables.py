@@ -6,8 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ACFunError
+from ..families import name_by_encoders
 from ..method.abstract_fusion import AbstractFusion
 from ..method.concrete_fusion import ConcreteFusion, Statistics
+from ..style.model_match import ModelShape, misfit
 from ..style.style import Style, StyleFacts
 
 
@@ -70,8 +72,8 @@ class Trainables(nn.Module):
             },
         )
 
-    def load_style(self, style: Style) -> None:
-        """Take over a style's weights.
+    def load_style(self, style: Style, family: str) -> None:
+        """Take over a style's weights; ``family`` is that of the model to train.
 
         Raises:
             ACFunError: the style has other widths, rank or layers than these trainables, or is a
@@ -89,11 +91,13 @@ class Trainables(nn.Module):
                 "CLIP vision model that the style was trained with."
             )
         widths = {block: insert.channels for block, insert in self.inserts().items()}
-        if style.block_widths != widths or style.vectors.keys() != self.vectors.keys():
+        reason = misfit(style, ModelShape(family, self.abstract.text_dim, widths))
+        if reason is None and style.vectors.keys() != self.vectors.keys():
+            reason = f"was trained with the text encoders of {name_by_encoders(style.vectors)}"
+        if reason is not None:
             raise ACFunError(
-                f"resume_from was trained on {style.facts.family} with {len(style.concrete)} "
-                f"blocks; this model's {len(widths)} blocks differ in name or width. Connect the "
-                "model that it was trained on, or disconnect resume_from."
+                f"resume_from {reason}. Connect the model that it was trained on, or disconnect "
+                "resume_from."
             )
         if style.facts.heads != self.heads:
             raise ACFunError(

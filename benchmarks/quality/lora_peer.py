@@ -56,7 +56,7 @@ class DreamBoothLora:
         def lesson(picture: Tensor, prompt: str) -> Lesson:
             with torch.no_grad():
                 context = encode_words(backbone, prompt, style, face, self.stand_in)
-            return Lesson(encode_square(backbone, picture), lambda: context)
+            return Lesson(encode_square(backbone, picture), lambda _: context)
 
         lessons = [
             lesson(pair.face, f"a photo of {_rare_person(pair)}"),
@@ -128,7 +128,7 @@ class BLora:
             with torch.no_grad():
                 context = encode_words(backbone, prompt, style, face, self.stand_in)
             latent = encode_square(backbone, picture)
-            lesson = Lesson(latent, lambda context=context: context)  # type: ignore[misc]
+            lesson = Lesson(latent, lambda _, context=context: context)  # type: ignore[misc]
             with updated(backbone, self.rank, self.seed, B_LORA_TARGETS) as updates:
                 rate, seed = self.learning_rate, self.seed
                 learn_by_noise_loss(backbone, [lesson], list(updates.values()), steps, rate, seed)

@@ -17,10 +17,17 @@ from comfy_api.internal import make_locked_method_func
 from comfy_api.latest import io
 from comfy_library import ComfyLibrary
 from server import PromptServer
+from style_graphs import kept_training
 from torch import Tensor
 
 NODE_ID = "node"
 DOING = re.compile(r"Loading |Encoding |step \d")
+# What torch and Python say where a sentence of ours should stand.
+RAW_ERRORS = re.compile(
+    r"size mismatch|must match the size|mat1 and mat2|shapes cannot|Expected .*channel|not subscri"
+    r"|has no attribute|NoneType",
+    re.IGNORECASE,
+)
 Weights = dict[str, Tensor]
 
 
@@ -109,8 +116,7 @@ class PackNodes:
 
     def kept_style(self) -> tuple[Any, Path]:
         """Load the style that the last text says was kept; return it and its path."""
-        folder = self.folder.style_folder() / "training"
-        path = next(path for path in folder.iterdir() if f"/{path.name} (" in self.texts[-1])
+        path = kept_training(self.folder.style_folder(), self.texts[-1])
         return self.run("ACFunLoadStyle", style_file=f"training/{path.name}")[0], path
 
     def bytes_of(self, style: Any) -> bytes:

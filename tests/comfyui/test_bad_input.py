@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 import pytest
 import torch
 from comfy_graphs import node
-from pack_nodes import picture
+from pack_nodes import RAW_ERRORS, picture
 from style_graphs import styled_graph, training_graph
 
-RAW_ERRORS = re.compile(
-    r"size mismatch|must match the size|mat1 and mat2|shapes cannot|Expected .*channel|not subscri"
-    r"|has no attribute|NoneType",
-    re.IGNORECASE,
-)
 FLAT = {"color": 0, "batch_size": 1}
 
 
@@ -68,19 +62,25 @@ def only(node_id, checkpoint_key):
 IN_SERVER = {
     "training on SD3": (
         trained_on({"other": checkpoint("sd3"), "train": {"model": ["other", 0]}}),
-        ["ACFunTrainStyle", "SD3", "Connect a checkpoint of the SD1.x, SD2.x or SDXL family"],
+        [
+            "ACFunTrainStyle",
+            "model is SD3. Connect a checkpoint of the SD1.x, SD2.x or SDXL family",
+        ],
     ),
     "adapters on SD3": (
         only("adapters", "sd3"),
-        ["ACFunApplyAdapters", "SD3", "Connect a checkpoint of the SD1.x, SD2.x or SDXL family"],
+        [
+            "ACFunApplyAdapters",
+            "model is SD3. Connect a checkpoint of the SD1.x, SD2.x or SDXL family",
+        ],
     ),
     "adapters of SD1 on SDXL": (
         only("adapters", "sdxl"),
-        ["trained on sd1", "connected model is sdxl", "Load a sd1 checkpoint"],
+        ["trained on SD1.x; this model is SDXL", "Use a model like the one it was trained on"],
     ),
     "embedding of SD1 on SDXL": (
         only("positive", "sdxl"),
-        ["trained with the text encoders l", "clip has g, l", "Connect the CLIP of the model"],
+        ["with the CLIP of SD1.x", "clip is of SDXL", "Connect the CLIP of the model"],
     ),
     "no clip in training": (
         trained_on({"other": checkpoint("unet_only"), "train": {"clip": ["other", 1]}}),
@@ -96,7 +96,7 @@ IN_SERVER = {
     ),
     "clip of SDXL on SD1": (
         trained_on({"other": checkpoint("sdxl"), "train": {"clip": ["other", 1]}}),
-        ["clip gives embeddings 2048 wide, the model takes 768", "CLIP of the same checkpoint"],
+        ["clip is of SDXL", "the model, which is SD1.x", "CLIP of the same checkpoint"],
     ),
     "no S* in the prompt": (
         trained_on({"train": {"prompt": "a painting of a woman, GRASS*"}}),
@@ -209,7 +209,11 @@ def narrower(style):
     ("change", "options", "reason"),
     [
         (narrower, {}, r"tokens 768 wide; the connected clip_vision gives 1024\. Connect the CLIP"),
-        (lambda style: style, {"checkpoint": "sd2_v"}, r"trained on sd1 .*Connect the model that"),
+        (
+            lambda style: style,
+            {"checkpoint": "sd2_v"},
+            r"on SD1\.x; this model is SD2\.x\. Connect the model",
+        ),
         (lambda style: style, {"rank": 9}, r"another rank .*Set the rank it was trained with"),
     ],
     ids=["clip_vision", "model", "rank"],
@@ -219,45 +223,10 @@ def test_resuming_with_other_models_or_options_is_refused(acfun, change, options
         acfun.train(**options, seed=50, resume_from=change(acfun.style()))
 
 
-def without_middle(style):
-    return {block: s for block, s in style.concrete.items() if block != "middle_block.0"}
-
-
-def with_narrow_middle(style):
-    state = {name: t[..., :100] for name, t in style.concrete["middle_block.0"].items()}
-    state |= {name: t[:100] for name, t in state.items() if name.startswith(("scale", "shift"))}
-    return dict(style.concrete) | {"middle_block.0": state}
-
-
-@pytest.mark.parametrize("change", [without_middle, with_narrow_middle])
-def test_a_style_of_other_blocks_or_widths_is_refused(acfun, comfy, change):
-    other = replace(acfun.style(), concrete=change(acfun.style()))
-    with pytest.raises(acfun.error, match=r"trained on sd1 .* differs in blocks or widths"):
-        acfun.adapt(comfy.checkpoint("sd1")[0], other)
-    with pytest.raises(acfun.error, match=r"trained on sd1 .*blocks differ in name or width"):
-        acfun.train(seed=50, resume_from=other)
-
-
-@pytest.mark.parametrize(("of", "on"), [("sd1", "sdxl"), ("sdxl", "sd1"), ("sd2_v", "sd1")])
-@pytest.mark.parametrize("text", ["in S* style", "a woman"])
-def test_a_clip_of_another_family_is_refused(acfun, comfy, of, on, text):
-    with pytest.raises(acfun.error, match=r"(text encoders|prompt embeddings)") as error:
-        acfun.embed(acfun.style(of), comfy.checkpoint(on)[1], text)
-    assert RAW_ERRORS.search(str(error.value)) is None
-    assert "CLIP of the model family" in str(error.value)
-
-
 @pytest.mark.parametrize("socket", ["model", "clip", "vae", "clip_vision"])
 def test_an_empty_socket_is_named(acfun, socket):
     with pytest.raises(acfun.error, match=rf"The socket {socket} brings nothing\. Connect "):
         acfun.train(**{socket: None})
-
-
-def test_a_vae_of_another_family_is_named(acfun, comfy, monkeypatch):
-    vae = comfy.checkpoint("sd1")[2]
-    monkeypatch.setattr(vae, "encode", lambda pictures: torch.zeros(1, 16, 8, 8))
-    with pytest.raises(acfun.error, match=r"The vae gives latents .* Connect the VAE"):
-        acfun.train()
 
 
 def test_a_prompt_of_nothing_but_stand_ins_is_refused(acfun, comfy):

@@ -33,6 +33,8 @@ NODES = {
             "resume_from": "ACFUN_STYLE",
             "preset": "as set below",
             "retrain": False,
+            "style_picture_weights": "",
+            "face_photo_weights": "",
         },
         {"style": "ACFUN_STYLE", "loss": "LOSS_MAP", "previews": "IMAGE"},
     ),
@@ -89,7 +91,7 @@ NODES = {
     "ACFunSaveStyle": (
         "Save ACFun Style",
         {"style": "ACFUN_STYLE", "filename_prefix": "style"},
-        {},
+        {"preview": "IMAGE", "thumbnail": False, "author": "", "license": ""},
         {"style": "ACFUN_STYLE"},
     ),
     "ACFunLoadStyle": (

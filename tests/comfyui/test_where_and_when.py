@@ -7,6 +7,7 @@ import comfy.samplers
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
+from comfy_extras import nodes_hooks
 from comfy_extras.nodes_custom_sampler import Guider_DualCFG
 from stock_nodes import encode, sample
 
@@ -248,3 +249,25 @@ def test_the_shared_model_stays_plain(acfun, model, draw):
     before = draw(model)
     draw(acfun.adapt(model, acfun.style(), applies_to="negative only", ease="fade in and out"))
     assert torch.equal(draw(model), before)
+
+
+def hooked(prompt, lora_name, strength):
+    """Return a prompt with a stock LoRA hook whose keyframe sets its strength from the start."""
+    hooks = nodes_hooks.CreateHookLora().create_hook(lora_name, 1.0, 0.0)[0]
+    keyframe = nodes_hooks.CreateHookKeyframe().create_hook_keyframe(strength, 0.0)[0]
+    hooks = nodes_hooks.SetHookKeyframes().set_hook_keyframes(hooks, keyframe)[0]
+    return nodes_hooks.ConditioningSetProperties().set_properties(
+        prompt, 1.0, "default", hooks=hooks
+    )[0]
+
+
+@pytest.mark.parametrize("applies_to", SIDES[:2])
+def test_stock_hooks_keep_working(acfun, model, prompts, models_dir, applies_to):
+    """A hook puts its prompt into a batch of its own."""
+    limited = acfun.adapt(model, acfun.style(), applies_to=applies_to)
+    lora_name = models_dir.name("lora")
+    off, on = (sample(limited, hooked(prompts[0], lora_name, s), prompts[1])[-1] for s in (0, 1))
+    assert torch.allclose(off, sample(limited, *prompts)[-1], atol=1e-3)
+    assert not torch.allclose(off, on, atol=1e-3)
+    plain = sample(model, hooked(prompts[0], lora_name, 1), prompts[1])[-1]
+    assert not torch.allclose(on, plain, atol=1e-3)

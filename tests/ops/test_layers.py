@@ -15,7 +15,7 @@ OPS = ROOT / "acfun_ops"
 
 # A room is a file or a folder of acfun_ops; each imports only from those to its left (DESIGN.md).
 FLOORS = (
-    ("errors", "prompts"),
+    ("errors", "families", "prompts"),
     ("images", "method"),
     ("backbones", "style"),
     ("drawing",),

@@ -15,8 +15,9 @@ from acfun_ops.method.diffusion import sample_euler, sampling_sigmas
 from acfun_ops.style.style_file import load_style
 from acfun_ops.training import fit as training
 from acfun_ops.training.config import TrainConfig
-from benchmarks.quality import lora_peer, peers
+from benchmarks.quality import dreamstyler_peer, lora_peer, peers
 from benchmarks.quality.attention_peers import AttentionDistillation, StyleId, inverted
+from benchmarks.quality.dreamstyler_peer import DreamStyler
 from benchmarks.quality.lora_peer import BLora, DreamBoothLora
 from benchmarks.quality.methods import Acfun, PartialBackbone, undone
 from benchmarks.quality.nano import PRIOR
@@ -38,6 +39,7 @@ LEARNERS = [
     TextualInversion(learning_rate=5e-2),
     DreamBoothLora(learning_rate=1e-2),
     Inst(learning_rate=1e-2),
+    DreamStyler(learning_rate=1e-2),
 ]
 # They redraw the photo alike for every noise and prompt.
 REDRAWERS = [StyleId(steps=4), AttentionDistillation()]
@@ -101,7 +103,7 @@ def test_method_is_repeatable_and_follows_pictures_and_noise(
     assert torch.equal(new_style, first) == isinstance(method, NamedImg2Img)
 
 
-@pytest.mark.parametrize("method", LEARNERS[1:], ids=NAMES[1:4])
+@pytest.mark.parametrize("method", LEARNERS[1:], ids=NAMES[1:5])
 def test_peer_lowers_its_loss(method, backbone, pair, tmp_path, monkeypatch):
     losses = []
 
@@ -119,7 +121,7 @@ def test_peer_lowers_its_loss(method, backbone, pair, tmp_path, monkeypatch):
         learn_by_noise_loss(backbone, lessons, parameters, *rest)
         losses.append(mean_loss())
 
-    for module in (peers, lora_peer):
+    for module in (peers, lora_peer, dreamstyler_peer):
         monkeypatch.setattr(module, "learn_by_noise_loss", watched)
     method.learn(backbone, pair, 30, tmp_path / "learnt.safetensors")
     assert losses[1] < 0.995 * losses[0]
@@ -370,3 +372,24 @@ def test_distilled_attention_is_nearer_to_the_paintings_afterwards(backbone, pai
         return sum((o[1].mean(1) - o[0].mean(1)).abs().mean() for o in outputs)
 
     assert off(moved) < off(face)
+
+
+def test_dreamstyler_learns_a_word_for_each_band_of_noise_levels(backbone, pair, tmp_path):
+    method, path = DreamStyler(learning_rate=1e-2), tmp_path / "words.safetensors"
+    bands = [method.band(backbone, float(sigma)) for sigma in backbone.sigmas]
+    assert sorted(set(bands)) == list(range(6)) and bands == sorted(bands)
+    method.learn(backbone, pair, 12, path)
+    words = read_tensors(path, backbone.device)
+    start = backbone.word_vectors("painting")
+    assert all(not torch.equal(words[str(b)][n], start[n]) for b in range(6) for n in start)
+
+
+def test_dreamstyler_without_its_two_ways_draws_the_empty_prompt(backbone, pair, noise, tmp_path):
+    pictures_of = []
+    for shares in ({"style_guidance": 0.0, "content_guidance": 0.0}, {}):
+        method = DreamStyler(learning_rate=1e-2, **shares)
+        pictures_of.append(pictures(method, backbone, pair, noise, tmp_path))
+    (none, none_other), (both, both_other) = pictures_of
+    assert torch.equal(none, none_other)
+    assert not torch.equal(both, both_other)
+    assert not torch.equal(none, both)

@@ -211,27 +211,49 @@ def test_without_vectors_the_word_is_a_word(backbone):
 
 
 def test_vectors_of_another_family_are_refused(backbone):
-    with pytest.raises(ACFunError, match="text encoders g, l; this pipeline has l"):
+    with pytest.raises(ACFunError, match=r"encoders of SDXL; this pipeline has those of SD1\.x"):
         backbone.encode_prompt(PROMPT, "S*", {"l": torch.ones(WIDTH), "g": torch.ones(8)})
 
 
 def test_checkpointing_changes_no_gradient(backbone):
     sigma = torch.tensor(1.0)
 
-    def gradient():
+    calls = []
+    points = backbone.insert_points("resblock")
+    inserts = {b: trained_insert(p.channels).requires_grad_() for b, p in points.items()}
+
+    def gradients():
         context = encoded(backbone)
         context.tokens.requires_grad_()
+        for insert in inserts.values():
+            insert.zero_grad()
+        calls.clear()
         backbone.denoise(noisy(sigma), sigma, context).square().sum().backward()
-        return context.tokens.grad
+        found = [p.grad for insert in inserts.values() for p in insert.parameters()]
+        return len(calls), [context.tokens.grad, *found]
 
-    plain = gradient()
+    modules = {block: point.module for block, point in points.items()}
+    first = backbone.unet.down_blocks[0].resnets[0].conv1
+    hook = first.register_forward_hook(lambda *a: calls.append(a))
+    with attached(inserts, modules):
+        once, plain = gradients()
+        with backbone.gradient_checkpointing():
+            twice, saved = gradients()
+        assert gradients()[0] == once == 1
+    hook.remove()
+    assert twice == 2  # It was computed again.
+    for one, other in zip(plain, saved, strict=True):
+        assert torch.allclose(one, other, rtol=1e-4)
+        assert one.abs().max() > 0
+    assert not backbone.unet.is_gradient_checkpointing
+
+
+def test_checkpointing_that_was_on_stays_on(backbone):
+    backbone.unet.enable_gradient_checkpointing()
     with backbone.gradient_checkpointing():
-        saved = gradient()
-        assert "forward" in vars(backbone.unet.mid_block)
-    assert torch.allclose(plain, saved, rtol=1e-4)
-    assert plain.abs().max() > 0
-    blocks = (*backbone.unet.down_blocks, backbone.unet.mid_block, *backbone.unet.up_blocks)
-    assert all("forward" not in vars(block) for block in blocks)
+        assert backbone.unet.is_gradient_checkpointing
+    assert backbone.unet.is_gradient_checkpointing
+    backbone.unet.disable_gradient_checkpointing()
 
 
 def test_half_precision_pipelines_compute_in_half(tiny_model, backbone):

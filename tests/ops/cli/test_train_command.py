@@ -210,6 +210,19 @@ def test_ctrl_c_finishes_the_step_and_saves(line, monkeypatch):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_an_early_end_leaves_a_longer_part_of_the_same_run_alone(line, monkeypatch):
+    line.train("--steps", 5)
+    whole = line.out.read_bytes()
+    interrupting(monkeypatch, at=2)
+    code, said, _ = line.train("--steps", 50)
+    beside = line.folder / "my_2.safetensors"
+    assert (code, load_style(beside).facts.steps, line.out.read_bytes()) == (130, 2, whole)
+    assert f"Stopped after step 2 of 50; the style is saved at {beside} " in said
+    monkeypatch.undo()
+    line.train("--steps", 2)  # Finished, and so what was asked for.
+    assert load_style(line.out).facts.steps == 2
+
+
 def test_a_second_ctrl_c_stops_at_once_and_saves_the_step_before(line, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     interrupting(monkeypatch, at=4, times=2)

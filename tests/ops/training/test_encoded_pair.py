@@ -10,20 +10,25 @@ from tiny_training import small_config, tiny_pictures
 from acfun_ops import __version__
 from acfun_ops.errors import ACFunError
 from acfun_ops.images import picture_hash, prepare_mask, prepare_pictures
+from acfun_ops.style.style import style_bytes
 from acfun_ops.style.style_file import RUN_ID
+from acfun_ops.training import encoded_pair
 from acfun_ops.training.encoded_pair import (
     MAX_STYLE_PICTURES,
     MAX_STYLE_TOKENS,
     encode_pair,
     fewer_tokens,
+    prepare_pair,
     run_of,
 )
 from acfun_ops.training.events import TrainPictures
+from acfun_ops.training.fit import fit
 
 
 def encode(pictures=None, backbone=None, dtype=torch.float32, **changes):
     pictures = pictures or tiny_pictures()
-    return encode_pair(backbone or TinyBackbone(), pictures, small_config(**changes), dtype)
+    backbone = backbone or TinyBackbone()
+    return encode_pair(backbone, prepare_pair(backbone, pictures, small_config(**changes), dtype))
 
 
 def test_pictures_are_encoded_as_squares():
@@ -171,3 +176,12 @@ def test_of_many_style_pictures_eight_are_used_from_first_to_last():
     pair = encode(pictures)
     assert len(pair.style) == MAX_STYLE_PICTURES
     assert torch.equal(pair.style, encode(replace(pictures, style=pictures.style[expected])).style)
+
+
+def test_a_prepared_pair_is_prepared_no_second_time(monkeypatch):
+    backbone, config, calls = TinyBackbone(), small_config(steps=1), []
+    fresh = style_bytes(fit(backbone, tiny_pictures(masked=True), config).style)
+    pair = prepare_pair(backbone, tiny_pictures(masked=True), config, torch.float32)
+    monkeypatch.setattr(encoded_pair, "prepare_pictures", lambda *a: calls.append(a))
+    assert style_bytes(fit(backbone, pair, config).style) == fresh
+    assert calls == []

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from tiny_training import cancelled, small_config, trained
 
-from acfun_ops.training.kept_run import keep_run, prune_states, resume_file
+from acfun_ops.training.kept_run import keep_run, place_for, prune_states, resume_file
 
 RUNS = [f"{number:016x}" for number in range(4)]
 
@@ -23,6 +23,19 @@ def test_only_an_unfinished_run_keeps_its_state(tmp_path):
     keep_run(cancelled(config, 2), path)
     keep_run(replace(cancelled(config, 2), outcome="diverged", state=None), path)
     assert states_in(tmp_path) == ["a.safetensors"]
+
+
+def test_fewer_steps_of_the_same_run_go_beside(tmp_path):
+    path, config = tmp_path / "a.b.safetensors", small_config()
+    keep_run(trained(config), path)
+    early, other = cancelled(config, 2), cancelled(small_config(seed=1), 2)
+    assert place_for(early.style, path) == tmp_path / "a.b_2.safetensors"
+    assert place_for(trained(config).style, path) == path
+    assert place_for(other.style, path) == path
+    keep_run(cancelled(config, 3), tmp_path / "a.b_2.safetensors")
+    assert place_for(early.style, path) == tmp_path / "a.b_3.safetensors"
+    path.write_bytes(b"broken")
+    assert place_for(early.style, path) == path
 
 
 def test_the_oldest_states_go_first_and_the_newest_never(tmp_path):

@@ -13,7 +13,7 @@ from acfun_ops.errors import ACFunError
 from acfun_ops.method.alignment import ALIGNMENTS
 from acfun_ops.method.diffusion import sample_sigma
 from acfun_ops.style.style import style_bytes
-from acfun_ops.training.encoded_pair import encode_pair
+from acfun_ops.training.encoded_pair import encode_pair, prepare_pair
 from acfun_ops.training.events import NoticeEvent, PreviewEvent, SamplingEvent, StepEvent
 from acfun_ops.training.fit import IMAGERY_EVERY
 from acfun_ops.training.styled_model import StyledModel
@@ -336,7 +336,7 @@ def white_noise_after_the_weights(config, backbone, generator):
     """What a run samples for its first noise if it is white and nothing else is sampled for it."""
     StyledModel(
         backbone,
-        encode_pair(backbone, tiny_pictures(), config, torch.float32),
+        encode_pair(backbone, prepare_pair(backbone, tiny_pictures(), config, torch.float32)),
         config,
         torch.float32,
         generator,

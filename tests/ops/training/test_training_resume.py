@@ -233,8 +233,8 @@ def test_steps_already_done_give_the_style_back_and_say_so(steps, with_state):
         ({"rank": 5}, {}, "another rank or another number of layers"),
         ({"layers": 2}, {}, "another rank or another number of layers"),
         ({"statistics": "mean_std"}, {}, "another rank"),
-        ({"insert_at": "attention"}, {}, "3 blocks; this model's 2 blocks differ"),
-        ({}, {"encoders": ("l", "g")}, "differ in name or width"),
+        ({"insert_at": "attention"}, {}, "its 3 and the 2 of this model"),
+        ({}, {"encoders": ("l", "g")}, "are 16 wide; this model takes 32"),
     ],
 )
 def test_style_of_another_shape_is_an_error(changes, backbone, message):
