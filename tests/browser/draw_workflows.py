@@ -34,9 +34,16 @@ from small_prior_graphs import (  # noqa: E402
 from small_prior_node import NANO  # noqa: E402
 from workflow_prompts import WORKFLOWS_DIR, load_workflow, to_prompt, workflow_names  # noqa: E402
 
-WIDTH, MARGIN = 1600, 30
+WIDTH, MARGIN, FOOT_HEIGHT = 1600, 20, 20
 TRAINS = "1_train_and_apply"
 FOOT = "Drawn by the repository's toy model of 64 pixels, not by Stable Diffusion."
+# What else a picture leaves out.
+FEET = {
+    "3_apply_with_controlnet": "It has no ControlNet: here without.",
+    "4_apply_with_lora_and_upscale": "The LoRA is random, the last step without its model.",
+    "5_with_freeu": "FreeU does not know its widths: here without effect.",
+    "9_scheduled_by_hooks": "The LoRA is random.",
+}
 CLIENT = "() => window.comfyAPI.api.api.clientId"
 EXTENT = """() => {
     const boxes = [...app.graph._nodes, ...app.graph._groups].map((item) => item.boundingRect);
@@ -94,7 +101,7 @@ def draw(opened: ComfyPage, server: ComfyServer, name: str) -> None:
         raise RuntimeError(failure)
     left, top, right, bottom = page.evaluate(EXTENT)
     scale = (WIDTH - 2 * MARGIN) / (right - left)
-    height = round((bottom - top) * scale) + 2 * MARGIN
+    height = round((bottom - top) * scale) + 2 * MARGIN + FOOT_HEIGHT
     page.set_viewport_size({"width": WIDTH, "height": height})
     style = page.add_style_tag(content=BARE)
     page.evaluate(SHOW, [scale, MARGIN / scale - left, MARGIN / scale - top])
@@ -103,10 +110,14 @@ def draw(opened: ComfyPage, server: ComfyServer, name: str) -> None:
     style.evaluate("(element) => element.remove()")
     page.set_viewport_size({"width": WIDTH, "height": 900})
     ImageDraw.Draw(picture).text(
-        (MARGIN, height - 8), FOOT, (200, 200, 200), ImageFont.load_default(15), anchor="ls"
+        (MARGIN, height - 8),
+        f"{FOOT} {FEET.get(name, '')}",
+        (200, 200, 200),
+        ImageFont.load_default(15),
+        anchor="ls",
     )
     path = WORKFLOWS_DIR / f"{name}.jpg"
-    picture.save(path, quality=78, optimize=True)
+    picture.save(path, quality=72, optimize=True)
     log.info("%s: %d kB", path.name, path.stat().st_size // 1000)
 
 

@@ -55,7 +55,8 @@ def with_small_prior(prompt: PromptGraph, folder: str = "prior") -> PromptGraph:
             while isinstance(value, list) and tuple(value) in replaced:
                 value = replaced[tuple(value)]
             content["inputs"][name] = value
-    return {"small_prior": node("LoadSmallPrior", folder=folder), **changed}
+    loader = node("LoadSmallPrior", folder=folder) | {"_meta": {"title": "Load Small Prior"}}
+    return {"small_prior": loader, **changed}
 
 
 def enlarged(prompt: PromptGraph) -> PromptGraph:
@@ -64,6 +65,7 @@ def enlarged(prompt: PromptGraph) -> PromptGraph:
     for key, content in prompt.items():
         if content["class_type"] in ("SaveImage", "PreviewImage"):
             scale = node("ImageScale", image=content["inputs"]["images"], upscale_method="lanczos")
+            scale |= {"_meta": {"title": "Enlarged"}}
             scale["inputs"] |= {"width": SHOWN_SIDE, "height": SHOWN_SIDE, "crop": "disabled"}
             changed[f"{key}_large"] = scale
             changed[key]["inputs"]["images"] = [f"{key}_large", 0]
