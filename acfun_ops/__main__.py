@@ -1,11 +1,11 @@
-"""``python -m acfun_ops``: train, train-many, generate, inspect, demo."""
+"""``acfun`` or ``python -m acfun_ops``: train, train-many, generate, inspect, demo."""
 
 import importlib
 import os
 import sys
 from collections.abc import Sequence
 
-from .cli.command_options import new_parser
+from .cli.command_options import parsed
 from .errors import ACFunError, is_out_of_memory
 
 _EXTRAS = {"diffusers": "headless", "PIL": "headless", "tqdm": "headless", "ray": "cluster"}
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 is done, 1 a training that could not finish, 2 a mistake of the user, 130 Ctrl-C.
     """
-    options = new_parser().parse_args(arguments)
+    options = parsed(arguments)
     try:
         command = importlib.import_module(
             f".cli.{options.command.replace('-', '_')}_command", __package__
@@ -48,6 +48,11 @@ def _fail(sentence: str, code: int) -> int:
     return code
 
 
-if __name__ == "__main__":
+def console() -> int:
+    """Run the command line as a process of its own and return its exit code."""
     os.environ.update(_QUIET)  # The libraries read it when they are imported.
-    sys.exit(main())
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(console())

@@ -6,6 +6,7 @@ Pictures are ``(b, h, w, c)`` in [0, 1] everywhere outside a backbone.
 import hashlib
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from einops import rearrange, repeat
@@ -13,6 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .errors import ACFunError
+
+T = TypeVar("T")
 
 MIN_SIDE = 64
 MAX_ASPECT = 4.0
@@ -26,11 +29,14 @@ def single_pictures(pictures: Pictures) -> list[Tensor]:
     return [batch[i : i + 1] for batch in _batches(pictures) for i in range(len(batch))]
 
 
-def at_most(pictures: list[Tensor], limit: int) -> list[Tensor]:
-    """Return all pictures, or ``limit`` (2 or more) of them evenly spread from first to last."""
+def at_most(pictures: Sequence[T], limit: int) -> list[T]:
+    """Return all pictures, or ``limit`` (2 or more) of them evenly spread from first to last.
+
+    pictures: they, or what belongs to each of them.
+    """
     last = len(pictures) - 1
     if last < limit:
-        return pictures
+        return list(pictures)
     return [pictures[round(i * last / (limit - 1))] for i in range(limit)]
 
 

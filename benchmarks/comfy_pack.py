@@ -14,6 +14,7 @@ import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 COMFYUI = Path(os.environ.get("COMFYUI_PATH", "~/comfy/ComfyUI")).expanduser()
+SAMPLING_STEPS = 3
 SIDE = 256
 PROMPT = "A painting of a woman in S* style"
 # Channels of the ResBlocks of encoder, middle and decoder, in any order.
@@ -264,9 +265,8 @@ class Loaded:
 
     @torch.inference_mode()
     def _sample(self, model: Any, positive: Any) -> None:
-        stock.KSampler().sample(
-            model, 0, 8, 7.0, "euler", "normal", positive, self.negative, self.latent, 1.0
-        )
+        how = (0, SAMPLING_STEPS, 7.0, "euler", "normal")
+        stock.KSampler().sample(model, *how, positive, self.negative, self.latent, 1.0)
 
     def peak_of_steps(self, checkpointing: str) -> int:
         """Return by how many bytes resident memory peaks in training, above the loaded models."""

@@ -3,9 +3,10 @@
     python benchmarks/speed.py [--full]
 
 It needs ComfyUI at ``$COMFYUI_PATH`` or ``~/comfy/ComfyUI`` and a machine with nothing else to do.
-Each figure is a ratio of measurements that take turns in one run, on the small SD1-layout model of
-the tests at 256 px; ``--full`` adds a full-size SD1.5 with random weights (8 GB of memory). The
-table goes to ``benchmarks/results/speed.json`` together with the machine it was measured on.
+Each figure is the median ratio of pairs of measurements in one run, of which now the one and now
+the other goes first, on the small SD1-layout model of the tests at 256 px; ``--full`` adds a
+full-size SD1.5 with random weights (8 GB of memory). The table goes to
+``benchmarks/results/speed.json`` together with the machine it was measured on.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import torch
 
 RESULTS = Path(__file__).parent / "results" / "speed.json"
 ROUNDS = 5
+SAMPLING_ROUNDS = 16
 LIMITS = {
     "training step / forward pass of the pair": 2.15,
     "core Train LoRA step / our step": -2.5,
@@ -91,14 +93,14 @@ def measure(checkpoint: Path) -> dict[str, float]:
 
 def training_figures(loaded: comfy_pack.Loaded) -> dict[str, float]:
     """Return our step against two plain forward passes and against core's LoRA step."""
-    forward, ours = [], []
-    for _ in range(ROUNDS):
-        forward.append(seconds(loaded.forward_pair, warm_up=1, calls=4))
-        ours.append(loaded.step_seconds(steps=8))
+    ratio, step = against(
+        lambda: loaded.step_seconds(steps=8),
+        lambda: seconds(loaded.forward_pair, warm_up=1, calls=4),
+        ROUNDS,
+    )
     core = (loaded.core_seconds(5) - loaded.core_seconds(2)) / 3
-    step = statistics.median(ours)
     return {
-        "training step / forward pass of the pair": step / statistics.median(forward),
+        "training step / forward pass of the pair": ratio,
         "core Train LoRA step / our step": core / step,
         "training step, s": step,
         "previews / the rest of a training, default settings": comfy_pack.previews_share(
@@ -112,16 +114,32 @@ def sampling_figures(loaded: comfy_pack.Loaded, folder: Path) -> dict[str, float
     style_file = loaded.write_style(folder / "style.safetensors")
     apply = [seconds(lambda: loaded.apply_adapters(style_file)) for _ in range(ROUNDS)]
     embed = [seconds(loaded.embed_styled) - seconds(loaded.embed_plain) for _ in range(ROUNDS)]
-    plain, styled = [], []
-    for _ in range(ROUNDS):
-        plain.append(seconds(loaded.sample_plain))
-        styled.append(seconds(loaded.sample_styled))
+    ratio, _ = against(
+        lambda: seconds(loaded.sample_styled),
+        lambda: seconds(loaded.sample_plain),
+        SAMPLING_ROUNDS,
+    )
     return {
-        "sampling with both Apply nodes / plain": statistics.median(styled)
-        / statistics.median(plain),
+        "sampling with both Apply nodes / plain": ratio,
         "applying a loaded style, ms": 1000 * statistics.median(apply),
         "fusing a prompt, beyond CLIP Text Encode, ms": 1000 * statistics.median(embed),
     }
+
+
+def against(
+    ours: Callable[[], float], known: Callable[[], float], rounds: int
+) -> tuple[float, float]:
+    """Return the median ratio of two times measured in pairs, and the median of the first."""
+    pairs = []
+    for turn in range(rounds):
+        # What the machine's speed drifts by within a pair cancels when the order changes.
+        if turn % 2:
+            reference, own = known(), ours()
+        else:
+            own, reference = ours(), known()
+        pairs.append((own, reference))
+    ratio = statistics.median(own / reference for own, reference in pairs)
+    return ratio, statistics.median(own for own, _ in pairs)
 
 
 def seconds(call: Callable[[], Any], warm_up: int = 0, calls: int = 1) -> float:

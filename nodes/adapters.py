@@ -16,8 +16,9 @@ from ..acfun_ops.method.concrete_fusion import BlockMask, FoldedFusion, PartStre
 from ..acfun_ops.style import model_match
 from ..acfun_ops.style.style import Style
 from .comfy_unet import context_width, insert_modules, insert_points, unet_of
-from .mask_view import add_view, cut, seen_places
+from .mask_view import add_view, are_negative, cut, seen_places
 from .sockets import tell
+from .timing import BOTH, NEGATIVE, Acting, Timing
 
 _KEY = "acfun"
 _COMPILE_KEY = "torch.compile"
@@ -25,6 +26,7 @@ _SAVED_WITHOUT = (
     "The checkpoint is saved without the style: its adapters are no weights of the model. Save the "
     "style with Save ACFun Style and apply it wherever the checkpoint is loaded."
 )
+ALL_BLACK = "The mask is all black: the style does not act. Paint white where it shall."
 _KEPT_MASKS = 64  # Tiles times their sizes; each is a few kilobytes.
 
 
@@ -34,7 +36,7 @@ class AdapterWrapper:
     Args:
         style: whose inserts act.
         strengths: per part of the U-Net.
-        percents: the shares of sampling at which they begin and stop to act, 0 to 1.
+        acting: when in the sampling, and under which prompts.
         mask: ``(m, 1, h, w)`` in [0, 1] over the whole picture, or None for everywhere.
         node_id: the node on which notices are shown.
     """
@@ -43,15 +45,15 @@ class AdapterWrapper:
         self,
         style: Style,
         strengths: PartStrengths,
-        percents: tuple[float, float],
+        acting: Acting,
         mask: Tensor | None,
         node_id: str,
     ) -> None:
-        self.percents = percents
+        self.acting = acting
         self.style = style
         self.strengths = strengths
         self.node_id = node_id
-        self.has_acted = False
+        self.has_acted = self.was_due = False
         with torch.inference_mode(False):  # so that a training may run through it, too
             self.mask = None if mask is None else mask.clone()
         self._placed: dict[torch.device, dict[str, FoldedFusion]] = {}
@@ -65,7 +67,7 @@ class AdapterWrapper:
         model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, _KEY, self.sample)
         model.add_callback_with_key(CallbacksMP.ON_CLEANUP, _KEY, self.release)
         model.add_object_patch("model_config", self._saving_noticed(model))
-        if self.mask is not None:
+        if self.mask is not None or self.acting.applies_to != BOTH:
             add_view(model)
 
     def apply(
@@ -79,12 +81,15 @@ class AdapterWrapper:
         transformer_options: Mapping[str, Any] = MappingProxyType({}),
         **kwargs: Any,
     ) -> Tensor:
-        """Run the model with the inserts attached, if the sigma ``t`` is in range."""
+        """Run the model with the inserts attached, if they act at ``t`` under any prompt."""
         self.release()
         base, arguments = executor.class_obj, (c_concat, c_crossattn, control, transformer_options)
-        if not self._acts_at(t[:1], base.model_sampling):
+        amounts = self._amounts(x, t, c_crossattn, transformer_options, base.model_sampling)
+        if not any(amounts):
             return executor(x, t, *arguments, **kwargs)
-        inserts, mask = self._inserts_on(x.device), self._mask_for(x, transformer_options)
+        self.was_due = True
+        inserts = self._inserts_on(x.device)
+        mask = self._mask_for(x, transformer_options, amounts)
         where = self.style.facts.insert_at
         modules = insert_modules(base.diffusion_model, list(inserts), where)
         with ExitStack() as stack:
@@ -107,15 +112,18 @@ class AdapterWrapper:
         **kwargs: Any,
     ) -> Tensor:
         """Run a whole sampling, and say so if the inserts have not acted although due."""
-        self.has_acted = False
+        self.has_acted = self.was_due = False
         try:
             output: Tensor = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         finally:
             self.release()
         guider = executor.class_obj
         sampling = guider.model_patcher.get_model_object("model_sampling")
-        if not self.has_acted and self._acts_at(sigmas[:-1], sampling):
-            tell(self.node_id, _never_acted(guider.model_options))
+        timing = self.acting.timing
+        if not self.has_acted and any(timing.strength_at(float(s), sampling) for s in sigmas[:-1]):
+            no_prompt = self.acting.applies_to != BOTH and not self.was_due
+            text = _no_prompt(self.acting.applies_to) if no_prompt else None
+            tell(self.node_id, text or _never_acted(guider.model_options))
         return output
 
     def release(self, *_: Any) -> None:
@@ -133,9 +141,14 @@ class AdapterWrapper:
                 }
         return self._placed[device]
 
-    def _mask_for(self, x: Tensor, options: Mapping[str, Any]) -> BlockMask | None:
+    def _mask_for(
+        self, x: Tensor, options: Mapping[str, Any], amounts: tuple[float, ...]
+    ) -> BlockMask | None:
+        each = None
+        if set(amounts) != {1.0}:
+            each = torch.tensor(amounts, device=x.device).view(-1, 1, 1, 1)
         if self.mask is None:
-            return None
+            return None if each is None else BlockMask(each)
         size, places = seen_places(x, options)
         if places is None:
             self._tell_once(
@@ -144,20 +157,38 @@ class AdapterWrapper:
                 "node (tiles, resizing)."
             )
             size, places = seen_places(x, {})
-        key = (x.device, size, places, x.shape[-2:])
+        key = (x.device, size, places, x.shape[-2:], amounts)
         if key not in self._masks:
             if len(self._masks) >= _KEPT_MASKS:
                 self._masks.pop(next(iter(self._masks)))
             with torch.inference_mode(False):
                 mask = self.mask.to(x.device, torch.float32)
-                self._masks[key] = BlockMask(cut(mask, size, places, x.shape[-2:]))
+                parts = cut(mask, size, places, x.shape[-2:])
+                self._masks[key] = BlockMask(parts if each is None else parts * each)
         return self._masks[key]
 
-    def _acts_at(self, sigmas: Tensor, sampling: Any) -> bool:
-        if self.percents == (0.0, 1.0):
-            return True
-        start, end = (sampling.percent_to_sigma(percent) for percent in self.percents)
-        return bool(((end <= sigmas) & (sigmas <= start)).any())
+    def _amounts(
+        self,
+        x: Tensor,
+        t: Tensor,
+        context: Tensor | None,
+        options: Mapping[str, Any],
+        sampling: Any,
+    ) -> tuple[float, ...]:
+        """Return how strongly the inserts act on each sample, 0 to 1."""
+        timing, applies_to = self.acting.timing, self.acting.applies_to
+        amount = 1.0 if timing == Timing() else timing.strength_at(float(t[0]), sampling)
+        if applies_to == BOTH or amount == 0:
+            return (amount,) * len(x)
+        negative = are_negative(x, context, options)
+        if negative is None:
+            self._tell_once(
+                "Another node puts the prompts together in a way of its own, and nothing tells the "
+                "positive from the negative: the style acts on both. Bypass that node, or set "
+                "applies_to to both."
+            )
+            return (amount,) * len(x)
+        return tuple(amount * (flag == (applies_to == NEGATIVE)) for flag in negative)
 
     def _eager(self, unet: Any, options: Mapping[str, Any]) -> AbstractContextManager[Any]:
         """Keep a compiled U-Net from running a graph that was made without the inserts."""
@@ -199,17 +230,45 @@ class AdapterWrapper:
             tell(self.node_id, text)
 
 
+def adapted(
+    model: Any,
+    style: Style,
+    strengths: PartStrengths,
+    acting: Acting,
+    mask: Tensor | None,
+    node_id: str,
+) -> Any:
+    """Return a clone of a MODEL with a style's inserts, or the very MODEL if none would act.
+
+    Arguments are those of :class:`AdapterWrapper`.
+    """
+    if not strengths.any() or (mask is not None and not mask.any()):
+        return model
+    styled = model.clone()
+    AdapterWrapper(style, strengths, acting, mask, node_id).put_on(styled)
+    return styled
+
+
 def check_fits(style: Style, model: Any) -> None:
     """Refuse a style whose inserts do not fit a ComfyUI MODEL.
 
     Raises:
-        ACFunError: the model has no U-Net, or is of another kind than the style.
+        ACFunError: there is no model, it has no U-Net, or is of another kind than the style.
     """
+    if model is None:
+        raise ACFunError("The socket model brings nothing. Connect a checkpoint's MODEL.")
     unet = unet_of(model)
     points = insert_points(unet, style.facts.insert_at)
     widths = {block: point.channels for block, point in points.items()}
     width = context_width(unet)
     model_match.check_fits(style, model_match.ModelShape(family_of(width), width, widths))
+
+
+def _no_prompt(applies_to: str) -> str:
+    return (
+        f"applies_to is {applies_to}, and this sampling had no such prompt, so the adapters never "
+        "acted. At cfg 1 there is no negative prompt: raise cfg, or set applies_to to both."
+    )
 
 
 def _never_acted(model_options: Mapping[str, Any]) -> str:

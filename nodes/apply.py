@@ -5,19 +5,42 @@ from typing import Any
 from comfy_api.latest import io, ui
 from torch import Tensor
 
-from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.images import check_mask
 from ..acfun_ops.method.concrete_fusion import PartStrengths
-from ..acfun_ops.prompts import has_pseudo_word
 from ..acfun_ops.style.style import Style
-from .adapters import AdapterWrapper, check_fits
-from .pseudo_word import tokenize
+from .adapters import ALL_BLACK, adapted, check_fits
+from .conditioning import check_clip, encode_fused, missing_word
 from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself, tell
+from .timing import APPLIES_TO, BOTH, CONSTANT, EASES, Acting, Timing
 
 
 def _strength(name: str, tooltip: str) -> io.Float.Input:
     return io.Float.Input(
         name, default=1.0, min=0.0, max=3.0, step=0.05, tooltip=f"{tooltip} 0 is off, 1 as trained."
+    )
+
+
+def applies_to_input() -> io.Combo.Input:
+    """Return the input that says under which prompts the adapters act."""
+    return io.Combo.Input(
+        "applies_to",
+        options=list(APPLIES_TO),
+        default=BOTH,
+        optional=True,
+        tooltip="Under which prompts the adapters act. Positive only draws the style stronger, "
+        "since guidance then pushes away from the plain picture.",
+    )
+
+
+def ease_input(span: str) -> io.Combo.Input:
+    """Return the input that sets the adapters' strength over a span of sampling."""
+    return io.Combo.Input(
+        "ease",
+        options=list(EASES),
+        default=CONSTANT,
+        optional=True,
+        tooltip=f"The adapters' strength {span}: constant, growing from 0, falling to 0, or "
+        "growing to the middle and falling again.",
     )
 
 
@@ -61,37 +84,12 @@ class ApplyAFunEmbedding(io.ComfyNode):
     @speaks_for_itself
     def execute(cls, style: Style, clip: Any, text: str, strength: float) -> io.NodeOutput:
         """Encode, then fuse every part of the conditioning."""
-        if clip is None:
-            raise ACFunError(
-                "The socket clip brings nothing: the checkpoint may be a U-Net alone. "
-                "Connect a CLIP."
-            )
-        notice = _missing_word(text, style.facts.pseudo_word)
+        check_clip(clip)
+        notice = missing_word(text, style.facts.pseudo_word)
         if notice:
             tell(cls.hidden.unique_id, notice)
         shown = ui.PreviewText(notice) if notice else None
-        tokens = tokenize(clip, text, style.facts.pseudo_word, style.vectors)
-        conditioning = clip.encode_from_tokens_scheduled(tokens)
-        if strength == 0:
-            return io.NodeOutput(conditioning, ui=shown)
-        fusion = style.abstract_fusion()
-
-        def fused(embedding: Tensor) -> Tensor:
-            device = embedding.device
-            return fusion.to(device)(embedding, style.style_tokens.to(device), strength)
-
-        fused_parts = [[fused(embedding), extra] for embedding, extra in conditioning]
-        return io.NodeOutput(fused_parts, ui=shown)
-
-
-def _missing_word(text: str, pseudo_word: str) -> str:
-    """Return what to say of a prompt without the style's word, "" if it has it."""
-    if has_pseudo_word(text, pseudo_word):
-        return ""
-    return (
-        f"The prompt does not hold this style's word {pseudo_word}, so it adds nothing. Write "
-        f"{pseudo_word}, exactly so and as a word of its own, where the style shall stand."
-    )
+        return io.NodeOutput(encode_fused(clip, text, style, strength), ui=shown)
 
 
 class ApplyCFunAdapters(io.ComfyNode):
@@ -135,6 +133,8 @@ class ApplyCFunAdapters(io.ComfyNode):
                     optional=True,
                     tooltip="Where the adapters act, white is fully; any size.",
                 ),
+                applies_to_input(),
+                ease_input("from start_percent to end_percent"),
             ],
             outputs=[
                 io.Model.Output(
@@ -160,28 +160,20 @@ class ApplyCFunAdapters(io.ComfyNode):
         start_percent: float,
         end_percent: float,
         mask: Tensor | None = None,
+        applies_to: str = BOTH,
+        ease: str = CONSTANT,
     ) -> io.NodeOutput:
         """Return a clone with one more wrapper, or the very model if nothing would act."""
-        if model is None:
-            raise ACFunError("The socket model brings nothing. Connect a checkpoint's MODEL.")
-        if start_percent > end_percent:
-            raise ACFunError(
-                f"start_percent ({start_percent:g}) is after end_percent ({end_percent:g}), so the "
-                "adapters would never act. Swap them."
-            )
         check_fits(style, model)
+        timing = Timing(start=start_percent, end=end_percent, ease=ease)
         strengths = PartStrengths(
             encoder=encoder_strength, middle=middle_strength, decoder=decoder_strength
         ).scaled(strength)
-        if not strengths.any():
-            return io.NodeOutput(model)
         area = None if mask is None else check_mask(mask, "mask")
         node_id = cls.hidden.unique_id
-        if area is not None and not area.any():
-            text = "The mask is all black: the style does not act. Paint white where it shall."
-            tell(node_id, text)
-            return io.NodeOutput(model, ui=ui.PreviewText(text))
-        styled = model.clone()
-        percents = (start_percent, end_percent)
-        AdapterWrapper(style, strengths, percents, area, node_id).put_on(styled)
+        acting = Acting(timing=timing, applies_to=applies_to)
+        styled = adapted(model, style, strengths, acting, area, node_id)
+        if styled is model and strengths.any():
+            tell(node_id, ALL_BLACK)
+            return io.NodeOutput(model, ui=ui.PreviewText(ALL_BLACK))
         return io.NodeOutput(styled)

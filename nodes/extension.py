@@ -4,22 +4,28 @@ from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
 from .apply import ApplyAFunEmbedding, ApplyCFunAdapters
+from .apply_style import ApplyACFunStyle
+from .blend import BlendACFunStyles
 from .files import LoadACFunStyle, SaveACFunStyle
 from .style_folder import register_folder
+from .style_sheet import ACFunStyleSheet
 from .train import TrainACFunStyle
 
 
 class ACFunExtension(ComfyExtension):
-    """The five nodes."""
+    """The pack's nodes, in the order of its menu."""
 
     @override
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [
             TrainACFunStyle,
+            ApplyACFunStyle,
             ApplyAFunEmbedding,
             ApplyCFunAdapters,
+            BlendACFunStyles,
             SaveACFunStyle,
             LoadACFunStyle,
+            ACFunStyleSheet,
         ]
 
 

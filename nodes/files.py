@@ -1,15 +1,20 @@
 """Save ACFun Style and Load ACFun Style."""
 
 import hashlib
+import time
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io, ui
+from torch import Tensor
 
 from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.style.style import Style
-from ..acfun_ops.style.style_file import load_style, save_style
+from ..acfun_ops.style.style_file import load_style
+from .saved_style import save_once
 from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself, tell
-from .style_folder import check_prefix, new_style_path, style_names, style_path
+from .style_folder import check_prefix, style_names, style_path
+from .style_preview import read_preview
 
 
 class SaveACFunStyle(io.ComfyNode):
@@ -34,6 +39,32 @@ class SaveACFunStyle(io.ComfyNode):
                     tooltip="Start of the file's name; a number follows. Folders below "
                     "models/acfun may be named: portraits/monet. %date:yyyy-MM-dd% is today.",
                 ),
+                io.Image.Input(
+                    "preview",
+                    optional=True,
+                    lazy=True,
+                    tooltip="A picture drawn in the style, to stand beside the file: ComfyUI's "
+                    "model library and Load ACFun Style show it.",
+                ),
+                io.Boolean.Input(
+                    "thumbnail",
+                    default=False,
+                    optional=True,
+                    tooltip="Also put the preview, small, into the file itself, for everyone whom "
+                    "it is shared with. Off, no picture is in it.",
+                ),
+                io.String.Input(
+                    "author",
+                    default="",
+                    optional=True,
+                    tooltip="Who made the style, written into the file. May be empty.",
+                ),
+                io.String.Input(
+                    "license",
+                    default="",
+                    optional=True,
+                    tooltip="Under which it is shared, such as CC BY 4.0. May be empty.",
+                ),
             ],
             outputs=[
                 StyleSocket.Output("saved_style", display_name="style", tooltip="The same style.")
@@ -54,18 +85,25 @@ class SaveACFunStyle(io.ComfyNode):
 
     @classmethod
     @speaks_for_itself
-    def check_lazy_status(cls, filename_prefix: Any, style: Style | None = None) -> list[str]:
-        """Ask for the style once the name is known to be one that can be saved."""
+    def check_lazy_status(cls, filename_prefix: Any, **inputs: Any) -> list[str]:
+        """Ask for the style and its picture once the name is one that can be saved."""
         check_prefix(filename_prefix)
-        return ["style"] if style is None else []
+        return [name for name in ("style", "preview") if inputs.get(name, name) is None]
 
     @classmethod
     @speaks_for_itself
-    def execute(cls, style: Style, filename_prefix: str) -> io.NodeOutput:
-        """Save the style and show its path and size."""
-        path = new_style_path(filename_prefix)
-        size = save_style(style, path)
-        text = f"Saved {path} ({size / 1e6:.2f} MB, {style.facts.steps} steps)"
+    def execute(
+        cls,
+        style: Style,
+        filename_prefix: str,
+        preview: Tensor | None = None,
+        thumbnail: bool = False,
+        author: str = "",
+        license: str = "",
+    ) -> io.NodeOutput:
+        """Save the style, unless it is saved already, and show its path and size."""
+        label = {"author": author.strip(), "license": license.strip()}
+        text = save_once(style, filename_prefix, label, preview, thumbnail)
         tell(cls.hidden.unique_id, text)
         return io.NodeOutput(style, ui=ui.PreviewText(text))
 
@@ -81,8 +119,8 @@ class LoadACFunStyle(io.ComfyNode):
             display_name="Load ACFun Style",
             category=CATEGORY,
             **SEARCH,
-            description="Reads a style from models/acfun. Runs that were cancelled or failed are "
-            "listed under training/.",
+            description="Reads a style from models/acfun. Trainings are listed under training/ by "
+            "prompt, steps and date.",
             inputs=[
                 io.Combo.Input(
                     "style_file",
@@ -118,11 +156,22 @@ class LoadACFunStyle(io.ComfyNode):
     @classmethod
     @speaks_for_itself
     def execute(cls, style_file: str) -> io.NodeOutput:
-        """Load the style."""
-        style = load_style(style_path(style_file))
-        facts = style.facts
-        tell(
-            cls.hidden.unique_id,
-            f"{facts.family}, {facts.steps} steps, trained with: {facts.prompt}",
-        )
-        return io.NodeOutput(style)
+        """Load the style, and show its facts and its picture."""
+        path = style_path(style_file)
+        style = load_style(path)
+        text = _told(style, path)
+        tell(cls.hidden.unique_id, text)
+        shown = ui.PreviewText(text).as_dict() | {"acfun": (True,)}  # Read by web/acfun.js.
+        picture = read_preview(path, style.card)
+        if picture is not None:
+            shown |= ui.PreviewImage(picture, cls=cls).as_dict()
+        return io.NodeOutput(style, ui=shown)
+
+
+def _told(style: Style, path: Path) -> str:
+    """Return the facts that people choose a style by."""
+    file, card = path.stat(), style.card
+    date = card.date or time.strftime("%Y-%m-%d", time.localtime(file.st_mtime))
+    facts = [style.facts.family, f"{style.facts.steps} steps", date, f"{file.st_size / 1e6:.2f} MB"]
+    facts += [f"by {card.author}"] * bool(card.author) + [card.license] * bool(card.license)
+    return f"{', '.join(facts)}, trained with: {style.facts.prompt}"

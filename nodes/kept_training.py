@@ -11,9 +11,8 @@ from ..acfun_ops.training.checkpoint import TrainState, load_state
 from ..acfun_ops.training.events import TrainResult
 from ..acfun_ops.training.kept_run import keep_run, place_for, prune_states, resume_file, steps_at
 from .sockets import log
-from .style_folder import FOLDER, style_folder
-
-TRAINING = "training"
+from .style_folder import FOLDER, name_of, style_folder
+from .style_names import TRAINING
 
 
 def check_can_keep() -> None:
@@ -51,7 +50,7 @@ def keep_training(result: TrainResult) -> str:
 
 
 def _kept_as(path: Path) -> str:
-    return f"It is kept as {TRAINING}/{path.name} (press R to list it)"
+    return f"It is kept as {name_of(path)} (press R to list it)"
 
 
 def kept_state(style: Style) -> TrainState | None:

@@ -1,8 +1,8 @@
-"""What part of the picture a call of the U-Net sees, so that a mask acts where it was painted.
+"""What a call of the U-Net sees: which part of the picture, and under which prompts.
 
 A U-Net is handed crops (areas of conditions, tiles of other packs) and parts of the batch (context
-windows). Wrappers around the sampling note the whole latent and what is cut from it; where another
-pack cuts by itself, its part is found by its values.
+windows). Wrappers around the sampling note the whole latent, what is cut from it and the prompts;
+where another pack cuts by itself, its part and its prompt are found by their values.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,13 +32,19 @@ class View:
 
     size: height and width of the whole latent. latent: ``(n, c, h, w)``, what the areas of
     conditions are cut from. places: of each of its samples, None if that is unknown. areas: height,
-    width, top and left in ``latent`` by the uuid of a condition.
+    width, top and left in ``latent`` by the uuid of a condition. negative: the uuids of what the
+    guider takes for negative prompts, and positive of all others. prompts: of each list of
+    conditions whether it is negative, in the order of ``cond_or_uncond``, and its embeddings
+    ``(b, t, d)``.
     """
 
     size: tuple[int, int]
     latent: Tensor
     places: tuple[Place, ...] | None
     areas: Mapping[Any, tuple[int, int, int, int]]
+    negative: frozenset[Any] = frozenset()
+    positive: frozenset[Any] = frozenset()
+    prompts: tuple[tuple[bool, tuple[Tensor, ...]], ...] = ()
 
 
 def add_view(model: Any) -> None:
@@ -71,6 +77,32 @@ def seen_places(
     return view.size, _of_conditions(x, view, options.get("uuids", ())) or _found(x, view)
 
 
+def are_negative(
+    x: Tensor, context: Tensor | None, options: Mapping[str, Any]
+) -> tuple[bool, ...] | None:
+    """Return of each sample of ``x`` whether it is drawn under a negative prompt.
+
+    Args:
+        x: what the U-Net is called with, ``(b, c, h, w)``.
+        context: the prompt embeddings of the call, ``(b, t, d)``.
+        options: the transformer_options of the call.
+
+    Returns:
+        None if another pack has put the batch together and nothing tells.
+    """
+    view: View | None = options.get(_KEY)
+    lists: Sequence[int] = options.get("cond_or_uncond", [0])
+    known = {} if view is None else {i: negative for i, (negative, _) in enumerate(view.prompts)}
+    flags = [known.get(index, index > 0) for index in lists]
+    is_whole = not len(x) % len(flags)
+    if view is not None and view.prompts:
+        is_whole = _areas_of(x, view, options.get("uuids", ())) is not None
+    if is_whole or len(set(flags)) == 1:
+        each = max(1, len(x) // len(flags))
+        return tuple(flag for flag in flags for _ in range(each))[: len(x)]
+    return None if view is None or context is None else _by_prompt(context, view)
+
+
 def cut(
     mask: Tensor, size: tuple[int, int], places: Sequence[Place], part: Sequence[int]
 ) -> Tensor:
@@ -90,8 +122,13 @@ def cut(
 def _see_whole(
     executor: Any, x: Tensor, timestep: Tensor, model_options: dict[str, Any], seed: Any = None
 ) -> Tensor:
-    """Note the whole latent (a PREDICT_NOISE wrapper)."""
-    return executor(x, timestep, _with_view(model_options, _whole(x)), seed)
+    """Note the whole latent and the guider's prompts (a PREDICT_NOISE wrapper)."""
+    prompts = getattr(executor.class_obj, "original_conds", {})
+    uuids: dict[bool, set[Any]] = {False: set(), True: set()}
+    for name, conditions in prompts.items():
+        uuids["negative" in name] |= {cond["uuid"] for cond in conditions or ()}
+    view = replace(_whole(x), negative=frozenset(uuids[True]), positive=frozenset(uuids[False]))
+    return executor(x, timestep, _with_view(model_options, view), seed)
 
 
 def _see_conditions(
@@ -102,7 +139,7 @@ def _see_conditions(
     timestep: Tensor,
     model_options: dict[str, Any],
 ) -> Any:
-    """Note the part of the batch and the areas of the conditions (a CALC_COND_BATCH wrapper)."""
+    """Note the part of the batch, and the conditions' areas and prompts (CALC_COND_BATCH)."""
     whole = model_options.get("transformer_options", {}).get(_KEY) or _whole(x_in)
     areas = {
         cond["uuid"]: _area(cond, x_in)
@@ -111,7 +148,11 @@ def _see_conditions(
         if x_in.ndim == 4
     }
     places = _of_window(x_in, whole, model_options) or _found(x_in, whole)
-    view = replace(whole, latent=x_in, places=places, areas=areas)
+    prompts = tuple(
+        (_is_negative(condition or (), whole, index), _embeddings(condition or ()))
+        for index, condition in enumerate(conds)
+    )
+    view = replace(whole, latent=x_in, places=places, areas=areas, prompts=prompts)
     return executor(model, conds, x_in, timestep, _with_view(model_options, view))
 
 
@@ -157,15 +198,59 @@ def _of_window(
 
 def _of_conditions(x: Tensor, view: View, uuids: Sequence[Any]) -> tuple[Place, ...] | None:
     """Return the places of a batch as ComfyUI puts it together: all frames for each condition."""
-    areas = [view.areas.get(uuid, (*_size(view.latent), 0, 0)) for uuid in uuids]
-    is_whole_batch = len(x) == len(areas) * len(view.latent)
-    if not is_whole_batch or view.places is None or {a[:2] for a in areas} != {_size(x)}:
+    areas = _areas_of(x, view, uuids)
+    if areas is None or view.places is None:
         return None
     return tuple(
         Place(place.frame, place.top + top, place.left + left)
         for _, _, top, left in areas
         for place in view.places
     )
+
+
+def _areas_of(
+    x: Tensor, view: View, uuids: Sequence[Any]
+) -> list[tuple[int, int, int, int]] | None:
+    """Return the area of each condition of a batch as ComfyUI puts it together, else None."""
+    areas = [view.areas.get(uuid, (*_size(view.latent), 0, 0)) for uuid in uuids]
+    is_whole_batch = len(x) == len(areas) * len(view.latent)
+    return areas if is_whole_batch and {a[:2] for a in areas} == {_size(x)} else None
+
+
+def _is_negative(condition: Sequence[Mapping[str, Any]], view: View, index: int) -> bool:
+    # Some guiders have the negative first, and a negative may be a copy of a positive's area.
+    uuids = {cond["uuid"] for cond in condition}
+    if uuids & view.negative:
+        return True
+    return index > 0 and not uuids & view.positive
+
+
+def _embeddings(condition: Sequence[Mapping[str, Any]]) -> tuple[Tensor, ...]:
+    contexts = (cond.get("model_conds", {}).get("c_crossattn") for cond in condition)
+    return tuple(context.cond for context in contexts if context is not None)
+
+
+def _by_prompt(context: Tensor, view: View) -> tuple[bool, ...] | None:
+    """Return of each sample whether its prompt is negative, by its values; None if unclear."""
+    flags = []
+    for sample in context:
+        sides = {
+            negative
+            for negative, embeddings in view.prompts
+            for embedding in embeddings
+            if _holds(sample, embedding)
+        }
+        if len(sides) != 1:
+            return None
+        flags.append(sides.pop())
+    return tuple(flags)
+
+
+def _holds(sample: Tensor, embedding: Tensor) -> bool:
+    # ComfyUI repeats the shorter of two prompts of one batch.
+    start = sample[: embedding.shape[1]]
+    same = embedding.shape[1:] == start.shape
+    return same and bool((embedding.to(start) == start).flatten(1).all(dim=1).any())
 
 
 def _found(x: Tensor, view: View) -> tuple[Place, ...] | None:

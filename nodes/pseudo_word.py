@@ -9,8 +9,9 @@ from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.families import name_by_encoders
 from ..acfun_ops.prompts import has_pseudo_word, pseudo_word_pattern
 
-# Rare words that are one token each in CLIP's vocabulary; one absent from the prompt stands in.
-_STAND_INS = ("sks", "lun", "grr", "zwx", "hta", "ucc", "phol")
+# Rare words that are one token each in CLIP's vocabulary, and letters, which are so in any; one
+# absent from the prompt stands in.
+_STAND_INS = ("sks", "lun", "grr", "zwx", "hta", "ucc", "phol", "q", "z", "x", "j")
 
 Tokens = dict[str, list[list[tuple[Any, ...]]]]
 

@@ -4,12 +4,14 @@ import json
 import re
 import time
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import folder_paths
 
 from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.style.whole_files import check_can_be_written
+from .style_names import TRAINING, file_of, is_label, label_of
 
 FOLDER = "acfun"
 _FILE = "style.safetensors"
@@ -45,13 +47,35 @@ def style_folder(below: str = "") -> Path:
     )
 
 
+def style_files() -> dict[str, Path]:
+    """Return all styles' files by their names below models/acfun."""
+    found = {}
+    for name in folder_paths.get_filename_list(FOLDER):
+        path = folder_paths.get_full_path(FOLDER, name)
+        if path is not None:
+            found[name] = Path(path)
+    return found
+
+
 def style_names() -> list[str]:
-    """Return the names of all styles, as Load ACFun Style lists them."""
-    return list(folder_paths.get_filename_list(FOLDER))
+    """Return what Load ACFun Style lists: files by name, then trainings' runs, newest first."""
+    files, runs = [], []
+    for name, path in style_files().items():
+        label = label_of(name, path)
+        if label == name:
+            files.append(name)
+        else:
+            runs.append((path.stat().st_mtime, label))
+    return files + [label for _, label in sorted(runs, reverse=True)]
+
+
+def name_of(path: Path) -> str:
+    """Return what Load ACFun Style lists a training's file as."""
+    return label_of(f"{TRAINING}/{path.name}", path)
 
 
 def style_path(name: object) -> Path:
-    """Return the path of a style by its listed name, as this or another system writes it.
+    """Return the path of a style by its listed name or its file's, as any system writes it.
 
     Raises:
         ACFunError: it is no name, leads out of the folder, or there is no such file.
@@ -61,16 +85,23 @@ def style_path(name: object) -> Path:
             f"style_file is {json.dumps(name, default=str)}; expected the name of a file below "
             f"models/{FOLDER}. Choose one from the list."
         )
+    if is_label(name):  # Its prompt may hold anything, and is no path.
+        return _found(name, [file_of(name, folder_paths.get_filename_list(FOLDER))])
     parts = PurePosixPath(name.replace("\\", "/"))
     if ".." in parts.parts or parts.is_absolute() or ":" in name:
         raise ACFunError(
             f"'{name}' leads out of the folder of styles; expected a file below models/{FOLDER}. "
             "Choose one from the list."
         )
+    names = folder_paths.get_filename_list(FOLDER)
     # Windows writes folders with a backslash, and macOS letters with their accents apart.
-    same = (other for other in style_names() if _spelling(other) == _spelling(name))
-    for spelling in (name, str(parts), *same):
-        found = folder_paths.get_full_path(FOLDER, spelling)
+    same = (other for other in names if _spelling(other) == _spelling(name))
+    return _found(name, (name, str(parts), *same))
+
+
+def _found(name: str, spellings: Iterable[str | None]) -> Path:
+    for spelling in spellings:
+        found = folder_paths.get_full_path(FOLDER, spelling) if spelling else None
         if found is not None:
             return Path(found)
     raise ACFunError(
@@ -102,6 +133,18 @@ def new_style_path(prefix: object) -> Path:
     except OSError as error:
         raise _cannot_be_made(prefix, root, error) from error
     return path
+
+
+def saved_paths(prefix: object) -> list[Path]:
+    """Return the files that were saved under a prefix before.
+
+    Raises:
+        ACFunError: see :func:`check_prefix`.
+    """
+    root, parts = _free_path(prefix)
+    folder, name, *_ = folder_paths.get_save_image_path(str(parts), str(root))
+    ours = re.compile(rf"{re.escape(name)}_\d+_\.safetensors")
+    return sorted(path for path in Path(folder).iterdir() if ours.fullmatch(path.name))
 
 
 def _free_path(prefix: object) -> tuple[Path, PurePosixPath]:

@@ -114,6 +114,8 @@ class TrainACFunStyle(io.ComfyNode):
                     tooltip="Train even if models/acfun holds the finished style of the same "
                     "pictures, settings and models.",
                 ),
+                _option(io.String, "style_picture_weights", optional=True),
+                _option(io.String, "face_photo_weights", optional=True),
             ],
             outputs=[
                 StyleSocket.Output("style", display_name="style", tooltip="The trained style."),
@@ -149,7 +151,7 @@ class TrainACFunStyle(io.ComfyNode):
         check_can_keep()
         with TrainingReport(cls.hidden.unique_id, config.steps) as report:
             if preset != AS_SET:
-                report.say(told_preset(preset))
+                report.say(told_preset(preset, config))
             report.doing("Loading the models.")
             return _train(models, pictures, config, report, resume, retrain)
 

@@ -1,6 +1,7 @@
 // Shows what a training's last run said, also when ComfyUI took the run from its cache: nothing
 // runs then, but the page is sent the node's kept text, which it shows on Preview Any only.
 import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
 
 function escaped(text) {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
@@ -12,3 +13,29 @@ api.addEventListener("executed", ({ detail }) => {
   // As if the node had said it now, so that the page shows it where it shows all such texts.
   api.dispatchEvent(new CustomEvent("progress_text", { detail: { nodeId: detail.node, text } }));
 });
+
+// The templates name example pictures. Load Image looks for them in ComfyUI's input folder, where
+// the page puts the missing ones as if the user had chosen the files, and says so.
+const EXAMPLES = /^acfun_(style|face|other_face)\.jpg$|^acfun_face_mask\.png$/;
+
+async function bringExamples(graph) {
+  const named = (graph?.nodes ?? []).flatMap(({ widgets_values }) => widgets_values ?? []);
+  const wanted = new Set(named.filter((value) => EXAMPLES.test(value)));
+  if (!wanted.size) return;
+  const { LoadImage } = await (await api.fetchApi("/object_info/LoadImage")).json();
+  const [values, options] = LoadImage.input.required.image;
+  const present = Array.isArray(values) ? values : options.options;
+  const missing = [...wanted].filter((name) => !present.includes(name));
+  if (!missing.length) return;
+  for (const name of missing) {
+    const picture = await fetch(new URL(`examples/${name}`, import.meta.url));
+    const body = new FormData();
+    body.append("image", await picture.blob(), name);
+    await api.fetchApi("/upload/image", { method: "POST", body });
+  }
+  await app.refreshComboInNodes();
+  const detail = `Put into ComfyUI's input folder: ${missing.join(", ")}`;
+  app.extensionManager.toast.add({ severity: "info", summary: "ACFun", detail, life: 10000 });
+}
+
+app.registerExtension({ name: "ACFun.ExamplePictures", beforeConfigureGraph: bringExamples });

@@ -69,7 +69,7 @@ def load_vision_encoder(pipeline: Path, image_encoder: Path | None) -> VisionEnc
     if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
         raise ACFunError(
             f"There is no CLIP vision model in {image_encoder or pipeline} (config.json and a "
-            ".safetensors file), and one must see the style picture. Give --image-encoder the "
+            ".safetensors file), and one must see the style picture. Give --clip-vision the "
             "folder of one, such as CLIP ViT-L/14."
         )
     try:
@@ -78,7 +78,7 @@ def load_vision_encoder(pipeline: Path, image_encoder: Path | None) -> VisionEnc
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ACFunError(
             f"{folder} could not be read as a CLIP vision model: {first_line(error)}. Give "
-            "--image-encoder the folder of another one."
+            "--clip-vision the folder of another one."
         ) from error
     return VisionEncoder(model, mean, std)
 

@@ -1,24 +1,31 @@
-"""The options of the command line; those of ``train`` come from TrainConfig."""
+"""The options of the command line."""
 
-from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
-from dataclasses import fields
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any
 
 from .. import __version__
-from ..training.config import PRECISIONS, TrainConfig, help_of
+from ..training.config import PRECISIONS
+from .shell_completion import FILE, add_completion
+from .training_options import add_training
+
+SCRIPT = "acfun"
+"""What the command is called where the package is installed."""
 
 _TRAIN = """examples:
-  python -m acfun_ops train --model ./stable-diffusion-v1-5 --style a.png --face b.png \\
+  %(prog)s --model ./stable-diffusion-v1-5 --style-image a.png --face-image b.png \\
       --out my.safetensors --prompt "A painting of a woman in S* style"
-  python -m acfun_ops train ... --steps 800 --resume my.safetensors
+  %(prog)s ... --preset quick
+  %(prog)s ... --steps 800 --resume-from my.safetensors
 
-Ctrl-C stops after the current step and saves; my.resume beside the style lets --resume go on
+Ctrl-C stops after the current step and saves; my.resume beside the style lets --resume-from go on
 exactly and may be deleted; a finished training leaves none. Exit codes: 0 done, 1 diverged or out
 of memory (the last good style is saved), 2 a mistake, 130 Ctrl-C."""
 _TRAIN_MANY = """examples:
-  python -m acfun_ops train-many pairs.csv --model ./stable-diffusion-v1-5 --out styles/
-  python -m acfun_ops train-many pairs.csv ... --address 192.0.2.10:6379
+  %(prog)s pairs.csv --model ./stable-diffusion-v1-5 --out styles/
+  %(prog)s pairs.csv ... --address 192.0.2.10:6379
 
 pairs.csv has a line for each pair below a header such as
   style,face,name,prompt
@@ -32,28 +39,55 @@ not; a training whose worker dies is started again by itself. Every machine of a
 the same folders. results.csv in the folder of the styles tells how each pair ended. Exit codes:
 0 all done, 1 some failed, 2 a mistake and nothing was started, 130 Ctrl-C."""
 _GENERATE = """examples:
-  python -m acfun_ops generate --model ./stable-diffusion-v1-5 --style-file my.safetensors \\
+  %(prog)s --model ./stable-diffusion-v1-5 --style-file my.safetensors \\
       --prompt "A painting of a woman in S* style, autumn leaves" --out out.png
-  python -m acfun_ops generate ... --count 4 --seed 10 --decoder-strength 0.5
+  %(prog)s ... --count 4 --seed 10 --decoder-strength 0.5
 
 Prompts are taken literally: (word:1.2) has no meaning here."""
 _INSPECT = """example:
-  python -m acfun_ops inspect my.safetensors"""
+  %(prog)s my.safetensors"""
 _DEMO = """example:
-  python -m acfun_ops demo
+  %(prog)s
 
 The demo's model is a toy for trying and testing. For pictures, use ComfyUI with an SD checkpoint,
 or the commands train and generate with a Stable Diffusion pipeline."""
 
 
-def new_parser() -> ArgumentParser:
-    """Return the parser; the chosen command's name is in ``command``."""
+# Names of 0.1.0, which still work, and what they are called since: as the node's inputs.
+_FORMER = {
+    "--style": "--style-image",
+    "--face": "--face-image",
+    "--resume": "--resume-from",
+    "--image-encoder": "--clip-vision",
+}
+
+
+def parsed(arguments: Sequence[str] | None = None) -> Namespace:
+    """Return the options; the chosen command's name is in ``command``.
+
+    Args:
+        arguments: those of the process if there are none given.
+
+    Raises:
+        SystemExit: help was asked for, or an option is unknown or missing.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    words = [word.partition("=") for word in given]
+    named = ["".join((_FORMER.get(name, name), *rest)) for name, *rest in words]
+    return new_parser("--help-all" in given).parse_args(named)
+
+
+def new_parser(shows_all: bool = False) -> ArgumentParser:
+    """Return the parser, whose help shows the switches for research as well if wanted."""
+    is_script = Path(sys.argv[0]).stem == SCRIPT
     parser = ArgumentParser(
-        prog="python -m acfun_ops",
+        prog=SCRIPT if is_script else "python -m acfun_ops",
         description="ACFun: one style picture and one face photo become a style for a diffusion "
         "model. Works on local files; nothing is downloaded.",
     )
     parser.add_argument("--version", action="version", version=__version__)
+    if is_script:
+        add_completion(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, add, summary, examples in (
         ("train", _add_train, "train a style on a diffusers pipeline", _TRAIN),
@@ -70,6 +104,11 @@ def new_parser() -> ArgumentParser:
             formatter_class=RawDescriptionHelpFormatter,
         )
         add(command)
+        if name.startswith("train"):
+            command.add_argument(
+                "--help-all", action="help", help="show the switches for research, too, and exit"
+            )
+            add_training(command, shows_all)
     return parser
 
 
@@ -85,44 +124,45 @@ def _path(text: str) -> Path:
         raise ArgumentTypeError(f"{text}: {error} Write the folder's whole path.") from error
 
 
+def _add_file(command: ArgumentParser, name: str, **options: Any) -> None:
+    command.add_argument(name, type=_path, **options).complete = FILE  # type: ignore[attr-defined]
+
+
 def _add_train(command: ArgumentParser) -> None:
     _add_pipeline(command)
     for name, text in (
-        ("style", "one or more pictures in the style, of which 8 are used"),
-        ("face", "one or more photos of one face"),
+        ("style-image", "one or more pictures in the style, of which 8 are used"),
+        ("face-image", "one or more photos of one face"),
         ("face-mask", "white where the face counts; one, or one per photo"),
     ):
-        command.add_argument(
+        _add_file(
+            command,
             f"--{name}",
-            type=_path,
             nargs="+",
             action="extend",
             required=name != "face-mask",
             metavar="PICTURE",
             help=text,
         )
-    command.add_argument(
+    _add_file(
+        command,
         "--out",
-        type=_path,
         required=True,
         metavar="FILE",
         help="the style's file, .safetensors",
     )
-    command.add_argument(
-        "--resume",
-        type=_path,
+    _add_file(
+        command,
+        "--resume-from",
         metavar="FILE",
         help="a style to go on from; steps count from it",
     )
-    _add_training(command)
 
 
 def _add_train_many(command: ArgumentParser) -> None:
-    command.add_argument("pairs", type=_path, help="the list of pairs, a CSV file")
+    _add_file(command, "pairs", help="the list of pairs, a CSV file")
     _add_pipeline(command)
-    command.add_argument(
-        "--out", type=_path, required=True, metavar="DIR", help="folder for the styles"
-    )
+    _add_file(command, "--out", required=True, metavar="DIR", help="folder for the styles")
     command.add_argument(
         "--address", metavar="HOST:PORT", help="a running Ray cluster; without it, this machine"
     )
@@ -133,32 +173,15 @@ def _add_train_many(command: ArgumentParser) -> None:
         metavar="CORES",
         help="of each training that has no GPU; more cores, fewer trainings at once (default: 1)",
     )
-    _add_training(command)
-
-
-def _add_training(command: ArgumentParser) -> None:
-    group = command.add_argument_group("training")
-    kinds = get_type_hints(TrainConfig)
-    for option in fields(TrainConfig):
-        group.add_argument(
-            f"--{option.name.replace('_', '-')}",
-            type=type(option.default),
-            choices=get_args(kinds[option.name]) or None,
-            default=option.default,
-            metavar=None if get_args(kinds[option.name]) else type(option.default).__name__.upper(),
-            help=f"{help_of(option.name)} (default: {option.default})".replace("%", "%%"),
-        )
 
 
 def _add_generate(command: ArgumentParser) -> None:
     _add_pipeline(command)
-    command.add_argument(
-        "--style-file", type=_path, required=True, metavar="FILE", help="a trained style"
-    )
+    _add_file(command, "--style-file", required=True, metavar="FILE", help="a trained style")
     command.add_argument("--prompt", required=True, help="any prompt; S* in it names the style")
-    command.add_argument(
+    _add_file(
+        command,
         "--out",
-        type=_path,
         required=True,
         metavar="FILE",
         help="the picture: .png, .jpg or .webp",
@@ -183,13 +206,13 @@ def _add_generate(command: ArgumentParser) -> None:
 
 
 def _add_inspect(command: ArgumentParser) -> None:
-    command.add_argument("file", type=_path, help="a style file")
+    _add_file(command, "file", help="a style file")
 
 
 def _add_demo(command: ArgumentParser) -> None:
-    command.add_argument(
+    _add_file(
+        command,
         "--out",
-        type=_path,
         default=Path("acfun_demo"),
         metavar="DIR",
         help="folder for the style and the contact sheet (default: acfun_demo)",
@@ -197,16 +220,16 @@ def _add_demo(command: ArgumentParser) -> None:
 
 
 def _add_pipeline(command: ArgumentParser) -> None:
-    command.add_argument(
+    _add_file(
+        command,
         "--model",
-        type=_path,
         required=True,
         metavar="DIR",
         help="a local diffusers pipeline of the SD1.x, SD2.x or SDXL family, in safetensors",
     )
-    command.add_argument(
-        "--image-encoder",
-        type=_path,
+    _add_file(
+        command,
+        "--clip-vision",
         metavar="DIR",
         help="a CLIP vision model (ViT-L/14), if the pipeline has none",
     )

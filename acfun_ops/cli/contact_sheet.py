@@ -19,38 +19,53 @@ class SheetRow:
     """One for each column, of any size."""
 
 
-def contact_sheet(columns: Sequence[str], rows: Sequence[SheetRow], side: int) -> Image.Image:
+def contact_sheet(
+    columns: Sequence[str],
+    rows: Sequence[SheetRow],
+    side: int,
+    height: int | None = None,
+    scale: float = 1.0,
+) -> Image.Image:
     """Return a sheet with the columns' names above and the rows' labels at the left.
 
     Args:
         columns: a name for each column.
         rows: as many pictures in each as there are columns.
-        side: each picture is resized to a square of this side in pixels.
+        side: each picture is resized to this width in pixels.
+        height: and to this height; to a square without it.
+        scale: of the labels and what is around the pictures.
     """
-    step = side + _GAP
-    width = 2 * _MARGIN + _LABEL_WIDTH + len(columns) * step
-    height = 2 * _MARGIN + _HEADER + len(rows) * step
-    sheet = Image.new("RGB", (width, height), _PAPER)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT)
+    high = height or side
+    gap, margin, beside, header, size = (
+        round(scale * length) for length in (_GAP, _MARGIN, _LABEL_WIDTH, _HEADER, _FONT)
+    )
+    sheet_size = (
+        2 * margin + beside + len(columns) * (side + gap),
+        2 * margin + header + len(rows) * (high + gap),
+    )
+    sheet = Image.new("RGB", sheet_size, _PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size)
     for column, name in enumerate(columns):
-        left = _MARGIN + _LABEL_WIDTH + column * step
-        draw.text((left + side / 2, _MARGIN), name, _INK, font, anchor="ma")
+        left = margin + beside + column * (side + gap)
+        draw.text((left + side / 2, margin), name, _INK, font, anchor="ma")
     for number, row in enumerate(rows):
-        top = _MARGIN + _HEADER + number * step
-        lines = "\n".join(_wrapped(row.label, font))
-        draw.multiline_text((_MARGIN, top + side / 2), lines, _INK, font, anchor="lm")
+        top = margin + header + number * (high + gap)
+        lines = "\n".join(_wrapped(row.label, font, beside - gap))
+        draw.multiline_text((margin, top + high / 2), lines, _INK, font, anchor="lm")
         for column, picture in enumerate(row.pictures):
-            left = _MARGIN + _LABEL_WIDTH + column * step
-            enlarged = picture.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
-            sheet.paste(enlarged, (left, top))
+            left = margin + beside + column * (side + gap)
+            resized = picture.convert("RGB").resize((side, high), Image.Resampling.LANCZOS)
+            sheet.paste(resized, (left, top))
     return sheet
 
 
-def _wrapped(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+def _wrapped(
+    text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
+) -> list[str]:
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
-        if lines[-1] and font.getlength(longer) > _LABEL_WIDTH - _GAP:
+        if lines[-1] and font.getlength(longer) > width:
             lines.append(word)
         else:
             lines[-1] = longer

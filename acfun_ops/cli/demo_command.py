@@ -52,7 +52,10 @@ def run(options: Namespace) -> int:
     Raises:
         ACFunError: they are missing, or the folder cannot be written.
     """
-    return make_demo(Path(__file__).resolve().parents[2] / "benchmarks" / "nano", options.out)
+    # An installed package has left the clone; the user may stand in it.
+    clones = (Path(__file__).resolve().parents[2], Path.cwd())
+    places = [clone / "benchmarks" / "nano" for clone in clones]
+    return make_demo(next((p for p in places if p.is_dir()), places[0]), options.out)
 
 
 def make_demo(nano: Path, out: Path) -> int:

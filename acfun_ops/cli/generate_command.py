@@ -44,7 +44,7 @@ def run(options: Namespace) -> int:
         note(f"note: The prompt does not name the style; {word} in it gives more of the style.")
     device = chosen_device(options.device)
     dtype = chosen_dtype(options.precision, device)
-    backbone = load_pipeline(options.model, options.image_encoder, device, dtype)
+    backbone = load_pipeline(options.model, options.clip_vision, device, dtype)
     check_applies(style, backbone)
     for number in range(options.count):
         drawing = replace(first, seed=first.seed + number)

@@ -33,6 +33,9 @@ def described(style: Style) -> Iterator[str]:
     yield f"  family        {facts.family}, embeddings {style.context_width} wide"
     yield f"  prompt        {facts.prompt}"
     yield f"  pseudo-word   {facts.pseudo_word}, vectors for {', '.join(sorted(style.vectors))}"
+    for name in ("title", "author", "license", "date"):
+        if getattr(style.card, name):
+            yield f"  {name:<14}{getattr(style.card, name)}"
     yield f"  trained       {facts.steps} steps, seed {facts.seed}, version {facts.version}"
     for name, value in sorted(facts.settings.items()):
         yield f"    {name:<24}{value}"

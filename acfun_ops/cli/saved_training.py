@@ -158,7 +158,7 @@ def _tell_end(result: TrainResult, config: TrainConfig, out: Path) -> None:
     if result.outcome == "cancelled":
         say(
             f"Stopped after step {steps} of {config.steps}; the style is saved at {out} "
-            f"({size:.2f} MB). Go on with: --resume {out}"
+            f"({size:.2f} MB). Go on with: --resume-from {out}"
         )
     elif result.outcome == "finished":
         say(f"{result.message} The style is saved at {out} ({size:.2f} MB).")

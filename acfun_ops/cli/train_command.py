@@ -1,19 +1,18 @@
 """The command ``train``: a style from two pictures."""
 
 from argparse import Namespace
-from dataclasses import fields
 from pathlib import Path
 
 from torch import Tensor
 
 from ..backbones.diffusers_backbone import load_pipeline
 from ..images import check_pictures
-from ..training.config import TrainConfig
 from ..training.events import TrainPictures
 from .device_choice import chosen_device, chosen_dtype
 from .picture_files import read_mask, read_picture
 from .saved_training import check_style_path, load_resumed, train_and_save
 from .terminal import say
+from .training_options import chosen_training
 
 
 def run(options: Namespace) -> int:
@@ -22,17 +21,19 @@ def run(options: Namespace) -> int:
     Raises:
         ACFunError: a mistake in the options, pictures or folders.
     """
-    config = TrainConfig(**{f.name: getattr(options, f.name) for f in fields(TrainConfig)})
+    config = chosen_training(options)
     check_style_path(options.out)
     masks = None if options.face_mask is None else [read_mask(path) for path in options.face_mask]
     pictures = TrainPictures(
-        style=_read_checked(options.style), face=_read_checked(options.face), face_mask=masks
+        style=_read_checked(options.style_image),
+        face=_read_checked(options.face_image),
+        face_mask=masks,
     )
-    resume = None if options.resume is None else load_resumed(options.resume)
+    resume = None if options.resume_from is None else load_resumed(options.resume_from)
     device = chosen_device(options.device)
     say(f"Loading {options.model} on {device}.")
     dtype = chosen_dtype(config.precision, device)
-    backbone = load_pipeline(options.model, options.image_encoder, device, dtype)
+    backbone = load_pipeline(options.model, options.clip_vision, device, dtype)
     return train_and_save(backbone, pictures, config, options.out, resume)
 
 

@@ -4,18 +4,18 @@ import csv
 import io
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import asdict
 from itertools import compress
 from pathlib import Path
 from typing import get_args
 
 from ..style.whole_files import write_whole
-from ..training.config import TrainConfig
 from .pair_list import Pair, read_pairs
 from .pair_training import Ending, Outcome, Source, are_done, train_pair
 from .ray_cluster import Cluster, is_cancelled, reason_of
 from .saved_training import check_style_path
 from .terminal import Progress, interrupts, note, say
+from .training_options import chosen_training
 
 RESULTS = "results.csv"
 COLUMNS = ("name", "style", "face", "outcome", "steps", "seconds", "file", "note")
@@ -28,10 +28,9 @@ def run(options: Namespace) -> int:
     Raises:
         ACFunError: a mistake in the list, its pictures, the folders or the cluster.
     """
-    defaults = {field.name: getattr(options, field.name) for field in fields(TrainConfig)}
-    pairs = read_pairs(options.pairs, options.out, defaults)
+    pairs = read_pairs(options.pairs, options.out, asdict(chosen_training(options)))
     check_style_path(pairs[0].out)
-    encoder = None if options.image_encoder is None else options.image_encoder.resolve()
+    encoder = None if options.clip_vision is None else options.clip_vision.resolve()
     source = Source(options.model.resolve(), encoder, options.device)
     with (
         interrupts() as wants_stop,

@@ -99,7 +99,17 @@ def _context(backbone: Backbone, drawing: Drawing, style: Style | None) -> Conte
     if style is None:
         return backbone.encode_prompt(drawing.prompt, "", {})
     check_applies(style, backbone)
-    context = backbone.encode_prompt(drawing.prompt, style.facts.pseudo_word, style.vectors)
-    fusion = style.abstract_fusion().to(backbone.device)
-    style_tokens = style.style_tokens.to(backbone.device)
-    return Context(fusion(context.tokens, style_tokens, drawing.strength), context.pooled)
+    contexts = []
+    for share, member in style.members:
+        context = backbone.encode_prompt(drawing.prompt, style.facts.pseudo_word, member.vectors)
+        fusion = member.abstract_fusion().to(backbone.device)
+        style_tokens = member.style_tokens.to(backbone.device)
+        fused = fusion(context.tokens, style_tokens, drawing.strength)
+        contexts.append((share, Context(fused, context.pooled)))
+    return _summed(contexts) if len(contexts) > 1 else contexts[0][1]
+
+
+def _summed(contexts: list[tuple[float, Context]]) -> Context:
+    tokens = torch.stack([share * context.tokens for share, context in contexts]).sum(dim=0)
+    pooled = [share * context.pooled for share, context in contexts if context.pooled is not None]
+    return Context(tokens, torch.stack(pooled).sum(dim=0) if pooled else None)

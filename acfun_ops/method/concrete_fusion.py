@@ -176,10 +176,9 @@ def _check_channels(x: Tensor, channels: int) -> None:
 
 
 class BlockMask:
-    """Where inserts act, at the size of any block; each size is made once.
+    """Where inserts act, or how much on each sample, at any block's size; each is made once.
 
-    Args:
-        mask: ``(b, 1, h, w)`` in [0, 1], one for each sample that the U-Net sees.
+    mask: ``(b, 1, h, w)`` in [0, 1], one for each sample that the U-Net sees.
     """
 
     def __init__(self, mask: Tensor) -> None:
@@ -284,17 +283,18 @@ class InsertHook:
     def __call__(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
         """See register_forward_hook: the result takes the place of ``output``."""
         self.has_acted = True
-        if output.ndim == 3:
-            if self.mask is not None:
-                raise ACFunError(
-                    "This style sits in attention blocks, where a mask cannot act; it needs "
-                    "inserts in ResBlocks. Disconnect the mask or use ResBlock inserts."
-                )
-            channels_first = rearrange(output, "b n c -> b c n")
-            fused: Tensor = self.insert(channels_first, self.strength)
-            return rearrange(fused, "b c n -> b n c")
-        strength: float | Tensor = self.strength
-        if self.mask is not None:
-            strength = self.mask.at(output.shape[-2:], output.device, self.strength)
-        changed: Tensor = self.insert(output, strength)
-        return changed
+        features = rearrange(output, "b n c -> b c n") if output.ndim == 3 else output
+        fused: Tensor = self.insert(features, self._strength_on(output))
+        return rearrange(fused, "b c n -> b n c") if output.ndim == 3 else fused
+
+    def _strength_on(self, output: Tensor) -> float | Tensor:
+        if self.mask is None:
+            return self.strength
+        if output.ndim == 4:
+            return self.mask.at(output.shape[-2:], output.device, self.strength)
+        if self.mask.mask.shape[-2:] != (1, 1):
+            raise ACFunError(
+                "This style sits in attention blocks, where a mask cannot act; it needs inserts in "
+                "ResBlocks. Disconnect the mask or use ResBlock inserts."
+            )
+        return self.mask.at((1, 1), output.device, self.strength)[..., 0]

@@ -1,14 +1,14 @@
 """A trained style: its weights, its facts, and the two as bytes.
 
 The bytes are one safetensors file that holds all that applying a style needs, in half precision,
-and never the face photo. Facts live in its metadata under one key, as JSON with sorted keys, so
-that equal styles are equal bytes.
+and never the face photo. Facts live in its metadata under one key, as JSON with sorted keys, and
+beside it stands what other programs read; equal styles are equal bytes.
 """
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from safetensors.torch import save
@@ -16,8 +16,12 @@ from torch import Tensor
 
 from ..method.abstract_fusion import AbstractFusion
 from ..method.concrete_fusion import ConcreteFusion, InsertAt, Statistics
+from .style_card import StyleCard, model_spec
 
 FORMAT = 1
+BLEND_FORMAT = 2  # Has several abstract parts, which earlier versions of the pack would refuse.
+MAX_PARTS = 16
+"""Abstract parts of a blend; each takes about a megabyte and an encoding of the prompt."""
 METADATA_KEY = "acfun_style"
 
 
@@ -55,6 +59,20 @@ class StyleFacts:
     """Digest of the style that the run started from, empty if none."""
     version: str
     """Of this pack."""
+    shares: tuple[float, ...] = ()
+    """Of each abstract part of a blend, 1 in all; empty for a style of one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AbstractPart:
+    """The abstract part of one of the styles that were blended. Tensors are as in a style."""
+
+    abstract: Mapping[str, Tensor]
+    """AFun's state dict."""
+    vectors: Mapping[str, Tensor]
+    """The pseudo-word's token vector ``(d,)`` by text encoder."""
+    style_tokens: Tensor
+    """CLIP image tokens ``(n, di)`` of the style pictures."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +89,25 @@ class Style:
     """CLIP image tokens ``(n, di)`` of the style pictures."""
     concrete: Mapping[str, Mapping[str, Tensor]] = field(repr=False)
     """CFun's state dicts by canonical block name."""
+    card: StyleCard = field(default_factory=StyleCard)
+    """What people say of it."""
+    others: tuple[AbstractPart, ...] = field(default=(), repr=False)
+    """Further abstract parts of a blend, after the style's own."""
+
+    @property
+    def members(self) -> tuple[tuple[float, "Style"], ...]:
+        """The abstract parts, each with its share and as a style of one.
+
+        The prompt embedding of a blend is the sum of theirs, times their shares.
+        """
+        if not self.others:
+            return ((1.0, self),)
+        own = replace(self, others=())
+        further = (
+            replace(own, abstract=o.abstract, vectors=o.vectors, style_tokens=o.style_tokens)
+            for o in self.others
+        )
+        return tuple(zip(self.facts.shares, (own, *further), strict=True))
 
     @property
     def context_width(self) -> int:
@@ -84,8 +121,8 @@ class Style:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the style's file, hex."""
-        return hashlib.sha256(style_bytes(self)).hexdigest()
+        """SHA-256 of the style's weights and facts, hex; what people say of it changes nothing."""
+        return hashlib.sha256(save(_named_tensors(self), _facts_of(self))).hexdigest()
 
     def abstract_fusion(self) -> AbstractFusion:
         """Return AFun with this style's weights, float32, frozen."""
@@ -112,10 +149,46 @@ class Style:
 
 def style_bytes(style: Style) -> bytes:
     """Return the style's file; equal styles give equal bytes."""
-    tensors = {f"afun.{name}": tensor for name, tensor in style.abstract.items()}
-    tensors |= {f"token.{encoder}": vector for encoder, vector in style.vectors.items()}
-    tensors["style_tokens"] = style.style_tokens
+    facts = style.facts
+    side = facts.settings.get("resolution")
+    known = side if isinstance(side, int) else 0
+    spec = model_spec(facts.family, facts.prompt, facts.pseudo_word, known, style.card)
+    return _with_metadata(save(_named_tensors(style)), spec | _facts_of(style))
+
+
+def _named_tensors(style: Style) -> dict[str, Tensor]:
+    tensors = _abstract_tensors(style)
+    for number, other in enumerate(style.others, 1):
+        named = _abstract_tensors(other).items()
+        # Cloned, because a style may be blended in twice, and a file holds no tensor twice.
+        tensors |= {f"blend.{number}.{name}": tensor.clone() for name, tensor in named}
     for block, state in style.concrete.items():
         tensors |= {f"cfun.{block}.{name}": tensor for name, tensor in state.items()}
-    facts = json.dumps(asdict(style.facts), sort_keys=True)
-    return save({name: t.contiguous() for name, t in tensors.items()}, {METADATA_KEY: facts})
+    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+
+
+def _abstract_tensors(part: "Style | AbstractPart") -> dict[str, Tensor]:
+    tensors = {f"afun.{name}": tensor for name, tensor in part.abstract.items()}
+    tensors |= {f"token.{encoder}": vector for encoder, vector in part.vectors.items()}
+    return tensors | {"style_tokens": part.style_tokens}
+
+
+def _facts_of(style: Style) -> dict[str, str]:
+    facts = asdict(style.facts)
+    if not style.facts.shares:
+        del facts["shares"]
+    return {METADATA_KEY: json.dumps(facts, sort_keys=True)}
+
+
+def _with_metadata(content: bytes, metadata: Mapping[str, str]) -> bytes:
+    """Put metadata into a safetensors file that has none.
+
+    The library itself writes several keys in an order that differs from call to call.
+    """
+    size = int.from_bytes(content[:8], "little")
+    tensors = json.loads(content[8 : 8 + size])
+    whole = {"__metadata__": dict(sorted(metadata.items())), **tensors}
+    # Half a surrogate pair, which a text box may hold, is no UTF-8.
+    header = json.dumps(whole, ensure_ascii=False).encode("utf-8", "replace")
+    header += b" " * (-len(header) % 8)  # The tensors stay aligned.
+    return len(header).to_bytes(8, "little") + header + content[8 + size :]

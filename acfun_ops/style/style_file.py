@@ -1,5 +1,6 @@
 """Styles on disk: written whole, read with every fact and tensor checked."""
 
+import json
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -11,8 +12,17 @@ from torch import Tensor
 from ..errors import ACFunError
 from ..families import FAMILIES
 from ..method.concrete_fusion import InsertAt, Statistics, part_of
-from .style import FORMAT, METADATA_KEY, Style, StyleFacts, style_bytes
-from .whole_files import FileKind, read_safetensors, write_whole
+from .style import (
+    BLEND_FORMAT,
+    MAX_PARTS,
+    METADATA_KEY,
+    AbstractPart,
+    Style,
+    StyleFacts,
+    style_bytes,
+)
+from .style_card import card_in
+from .whole_files import FileKind, read_metadata, read_safetensors, write_whole
 
 STYLE_FILE = FileKind(
     name="ACFun style",
@@ -54,27 +64,23 @@ def load_style(path: Path) -> Style:
     """
     tensors, metadata = read_safetensors(path, STYLE_FILE)
     facts = _facts_from(metadata, path)
-    abstract: dict[str, Tensor] = {}
-    vectors: dict[str, Tensor] = {}
+    prefixes = ["", *(f"blend.{number}." for number in range(1, len(facts.shares)))]
+    own, *others = (_taken_part(tensors, prefix) for prefix in prefixes)
     concrete: dict[str, dict[str, Tensor]] = {}
-    style_tokens = tensors.pop("style_tokens", torch.empty(0))
     for name, tensor in tensors.items():
         kind, _, rest = name.partition(".")
-        if kind == "afun":
-            abstract[rest] = tensor
-        elif kind == "token":
-            vectors[rest] = tensor
-        elif kind == "cfun" and rest.count(".") >= 2:
-            block, layer, parameter = rest.rsplit(".", 2)
-            concrete.setdefault(block, {})[f"{layer}.{parameter}"] = tensor
-        else:
+        if kind != "cfun" or rest.count(".") < 2:
             raise STYLE_FILE.damaged(path, f"it holds a tensor '{name[:60]}' that no style has")
+        block, layer, parameter = rest.rsplit(".", 2)
+        concrete.setdefault(block, {})[f"{layer}.{parameter}"] = tensor
     style = Style(
         facts=facts,
-        abstract=abstract,
-        vectors=vectors,
-        style_tokens=style_tokens,
+        abstract=own.abstract,
+        vectors=own.vectors,
+        style_tokens=own.style_tokens,
         concrete=concrete,
+        card=card_in(read_metadata(path)),
+        others=tuple(others),
     )
     flaw = _flaw_of(style)
     if flaw is not None:
@@ -82,16 +88,40 @@ def load_style(path: Path) -> Style:
     return style
 
 
+def read_facts(path: Path) -> dict[str, Any]:
+    """Return the facts in a file's metadata, unchecked and without its weights; empty if none."""
+    try:
+        facts = json.loads(read_metadata(path).get(METADATA_KEY, "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _taken_part(tensors: dict[str, Tensor], prefix: str) -> AbstractPart:
+    """Take an abstract part out of a file's tensors."""
+
+    def taken(kind: str) -> dict[str, Tensor]:
+        names = [name for name in tensors if name.startswith(prefix + kind)]
+        return {name.removeprefix(prefix + kind): tensors.pop(name) for name in names}
+
+    return AbstractPart(
+        abstract=taken("afun."),
+        vectors=taken("token."),
+        style_tokens=tensors.pop(f"{prefix}style_tokens", torch.empty(0)),
+    )
+
+
 def _facts_from(metadata: dict[str, Any], path: Path) -> StyleFacts:
     version = metadata.get("format")
     if not isinstance(version, int) or version < 1:
         raise STYLE_FILE.damaged(path, "its format version is missing")
-    if version > FORMAT:
+    if version > BLEND_FORMAT:
         raise ACFunError(
             f"{path.name} has style format {version}; this version of the pack reads up to "
-            f"{FORMAT}. Update the pack."
+            f"{BLEND_FORMAT}. Update the pack."
         )
-    kinds = {"str": str, "int": int}
+    metadata = metadata | {"shares": _shares_in(metadata)}
+    kinds = {"str": str, "int": int, "tuple": tuple}
     for fact in fields(StyleFacts):
         value = metadata.get(fact.name)
         options = {"insert_at": get_args(InsertAt), "statistics": get_args(Statistics)}
@@ -111,25 +141,40 @@ def _facts_from(metadata: dict[str, Any], path: Path) -> StyleFacts:
     return StyleFacts(**{fact.name: metadata[fact.name] for fact in fields(StyleFacts)})
 
 
+def _shares_in(metadata: dict[str, Any]) -> tuple[float, ...] | None:
+    """Return the shares of a blend, () for a style of one, None if they are none."""
+    shares = metadata.get("shares", [])
+    if not isinstance(shares, list) or not all(isinstance(s, float) for s in shares):
+        return None
+    in_range = all(0 < share < 1 for share in shares) and abs(sum(shares) - 1) < 1e-6
+    is_blend = in_range and len(shares) <= MAX_PARTS
+    return tuple(shares) if is_blend or not shares else None
+
+
 def _flaw_of(style: Style) -> str | None:
     """Return why a style's tensors make no style that can be applied, None if they do."""
-    tensors = [style.style_tokens, *style.abstract.values(), *style.vectors.values()]
-    tensors += [tensor for state in style.concrete.values() for tensor in state.values()]
-    parts = (style.abstract, style.vectors, style.concrete)
-    if not all(parts) or style.style_tokens.ndim != 2:
+    if len(style.others) + 1 != len(style.facts.shares or (1.0,)):
+        return "parts of the style are missing"
+    parts = [member for _, member in style.members]
+    tensors = [t for state in style.concrete.values() for t in state.values()]
+    for part in parts:
+        tensors += [part.style_tokens, *part.abstract.values(), *part.vectors.values()]
+    is_whole = all(p.abstract and p.vectors and p.style_tokens.ndim == 2 for p in parts)
+    if not is_whole or not style.concrete:
         return "parts of the style are missing"
     if any(t.dtype != torch.float16 or not torch.isfinite(t).all() for t in tensors):
         return "it holds values that are not finite half-precision numbers"
-    if any(vector.ndim != 1 for vector in style.vectors.values()):
+    same_encoders = all(part.vectors.keys() == style.vectors.keys() for part in parts)
+    if not same_encoders or any(v.ndim != 1 for part in parts for v in part.vectors.values()):
         return "its pseudo-word vectors have the wrong shape"
     if any(set(state) != _INSERT_STATE for state in style.concrete.values()):
         return "an insert is incomplete"
     try:
         for block in style.concrete:
             part_of(block)
-        style.abstract_fusion()
+        widths = {part.abstract_fusion().text_dim for part in parts}
         style.inserts()
     except (RuntimeError, ValueError, KeyError, IndexError) as error:
         reason = str(error).split("\n")[-1].strip()
         return f"its tensors do not fit together ({reason})"
-    return None
+    return None if len(widths) == 1 else "its abstract parts are of different widths"

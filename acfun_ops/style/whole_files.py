@@ -100,6 +100,15 @@ def _sync(descriptor: int) -> None:
             raise
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return a safetensors file's metadata without its tensors, empty if it cannot be read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (OSError, SafetensorError):
+        return {}
+
+
 def read_safetensors(path: Path, kind: FileKind) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read one of our own safetensors files: its tensors and the JSON under a metadata key.
 

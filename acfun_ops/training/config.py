@@ -19,6 +19,12 @@ def _option(default: Any, help: str, low: float = -math.inf, high: float = math.
     return field(default=default, metadata={"help": help, "low": low, "high": high})
 
 
+def _research(default: Any, help: str, low: float = -math.inf, high: float = math.inf) -> Any:
+    """Return a field that the node has no input for and ``--help`` does not show."""
+    metadata = {"help": help, "low": low, "high": high, "research": True}
+    return field(default=default, metadata=metadata)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """How to train a style. Each field's metadata holds its help text and its range.
@@ -84,15 +90,23 @@ class TrainConfig:
         "Recompute U-Net blocks in the backward pass: less memory, about a third slower. auto "
         "decides from the free memory, and turns it on when memory runs out.",
     )
-    pseudo_word: str = _option("S*", "The word in the prompt that is learnt.")
-    initial_word: str = _option("style", "The pseudo-word's vector starts at this word's.")
-    layers: int = _option(2, "Attention layers of AFun, 1 to 8.", 1, 8)
-    heads: int = _option(8, "Attention heads of AFun, 1 to 64.", 1, 64)
-    dropout: float = _option(
+    style_picture_weights: str = _option(
+        "",
+        "With several style pictures, how much each counts: one number for each, in their order, "
+        "as '1, 0.5'. 0 leaves one out; empty counts all alike.",
+    )
+    face_photo_weights: str = _option(
+        "", "With several face photos, how often each is learnt from: one number for each."
+    )
+    pseudo_word: str = _research("S*", "The word in the prompt that is learnt.")
+    initial_word: str = _research("style", "The pseudo-word's vector starts at this word's.")
+    layers: int = _research(2, "Attention layers of AFun, 1 to 8.", 1, 8)
+    heads: int = _research(8, "Attention heads of AFun, 1 to 64.", 1, 64)
+    dropout: float = _research(
         0.05, "Share of AFun's attention dropped in training, 0 to 0.9.", 0, 0.9
     )
-    insert_at: InsertAt = _option("resblock", "Where CFun sits; 'attention' is an ablation.")
-    statistics: Statistics = _option("std", "What drives CFun; 'mean_std' is an ablation.")
+    insert_at: InsertAt = _research("resblock", "Where CFun sits; 'attention' is an ablation.")
+    statistics: Statistics = _research("std", "What drives CFun; 'mean_std' is an ablation.")
 
     def __post_init__(self) -> None:
         for option, spec in self.__dataclass_fields__.items():
@@ -128,6 +142,11 @@ class TrainConfig:
                 f"{self.pseudo_word} as a word of its own. Write, for example: A painting of a "
                 f"woman in {self.pseudo_word} style."
             )
+
+
+def is_research(option: str) -> bool:
+    """Tell whether an option is a switch for research only."""
+    return "research" in TrainConfig.__dataclass_fields__[option].metadata
 
 
 def help_of(option: str) -> str:

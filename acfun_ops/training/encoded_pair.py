@@ -23,6 +23,7 @@ from ..style.style import FORMAT, StyleFacts
 from .checkpoint import run_of
 from .config import TrainConfig
 from .events import TrainPictures
+from .picture_weights import picture_weights
 
 MAX_STYLE_PICTURES = 8
 MAX_STYLE_NUMBERS = 600 * 1024
@@ -30,6 +31,10 @@ MAX_STYLE_NUMBERS = 600 * 1024
 
 # What may differ between two parts of one run.
 _NOT_IN_RUN = ("steps", "preview_every", "gradient_checkpointing")
+# Are in a run only where they make a difference.
+_WEIGHTS = ("style_picture_weights", "face_photo_weights")
+
+Weights = tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +45,10 @@ class PreparedPair:
     """``(b, s, s, 3)`` in [0, 1] on the CPU."""
     face: Tensor
     """``(b, s, s, 3)`` in [0, 1] on the CPU."""
+    style_weights: Weights | None
+    """How much each style picture counts, None if all count alike."""
+    face_weights: Weights | None
+    """How much each face photo counts, None if all count alike."""
     given: TrainPictures
     """As the user gave them."""
     facts: StyleFacts
@@ -58,6 +67,10 @@ class EncodedPair:
     """``(b, 1, h, w)``, one per face photo, each with mean 1."""
     style_tokens: Tensor
     """CLIP image tokens ``(n, di)`` of all style pictures, float32."""
+    style_weights: Weights | None
+    """How much each style picture counts, None if all count alike."""
+    face_weights: Weights | None
+    """How much each face photo counts, None if all count alike."""
     facts: StyleFacts
     """Of the style to come, at step 0."""
 
@@ -77,21 +90,41 @@ def prepare_pair(
         dtype: what the U-Net will compute in; it names the run.
 
     Raises:
-        ACFunError: the pictures are unusable.
+        ACFunError: the pictures are unusable, or their weights are.
     """
     side = config.resolution or backbone.native_side
     check_pictures(pictures.style, "style_image")
-    chosen = at_most(single_pictures(pictures.style), MAX_STYLE_PICTURES)
-    style = prepare_pictures(chosen, side, "style_image")
+    styles = single_pictures(pictures.style)
+    style = prepare_pictures(at_most(styles, MAX_STYLE_PICTURES), side, "style_image")
     face = prepare_pictures(pictures.face, side, "face_image")
     hashes = [picture_hash(style), picture_hash(face), ""]
     if pictures.face_mask is not None:
         mask = prepare_mask(pictures.face_mask, pictures.face, side)
         hashes[2] = picture_hash(mask / mask.amax())
-    settings = {k: v for k, v in asdict(config).items() if k not in _NOT_IN_RUN}
+    weights = [
+        _weights_of(config, name, count)
+        for name, count in zip(_WEIGHTS, (len(styles), len(face)), strict=True)
+    ]
+    settings = {k: v for k, v in asdict(config).items() if k not in (*_NOT_IN_RUN, *_WEIGHTS)}
     settings |= {"resolution": side, "precision": str(dtype).removeprefix("torch.")}
-    facts = _facts(backbone, config, settings, hashes)
-    return PreparedPair(style=style, face=face, given=pictures, facts=facts)
+    settings |= {name: str(w)[1:-1] for name, w in zip(_WEIGHTS, weights, strict=True) if w}
+    return PreparedPair(
+        style=style,
+        face=face,
+        given=pictures,
+        style_weights=weights[0],
+        face_weights=weights[1],
+        facts=_facts(backbone, config, settings, hashes),
+    )
+
+
+def _weights_of(config: TrainConfig, option: str, count: int) -> Weights | None:
+    """Return the weights of the pictures that are used, None if they are alike."""
+    weights = picture_weights(getattr(config, option), count, option)
+    if weights is None or option != "style_picture_weights":
+        return weights
+    used = at_most(weights, MAX_STYLE_PICTURES)
+    return picture_weights(str(used)[1:-1], len(used), option)
 
 
 def encode_pair(backbone: Backbone, pair: PreparedPair) -> EncodedPair:
@@ -110,24 +143,29 @@ def encode_pair(backbone: Backbone, pair: PreparedPair) -> EncodedPair:
     if pair.given.face_mask is not None:
         mask = prepare_mask(pair.given.face_mask, pair.given.face, face_latents.shape[-1])
         mask = mask.to(backbone.device)
+    tokens = fewer_tokens(backbone.style_tokens(pair.style).float(), pair.style_weights)
     return EncodedPair(
         style=style_latents,
         face=face_latents,
         face_mask=mask,
-        style_tokens=fewer_tokens(backbone.style_tokens(pair.style).float()).to(backbone.device),
+        style_tokens=tokens.to(backbone.device),
+        style_weights=pair.style_weights,
+        face_weights=pair.face_weights,
         facts=pair.facts,
     )
 
 
-def fewer_tokens(tokens: Tensor) -> Tensor:
+def fewer_tokens(tokens: Tensor, weights: Weights | None = None) -> Tensor:
     """Return the tokens of all style pictures in a row, averaged where they would be too many.
 
-    The tokens go into the style's file. Above ``MAX_STYLE_NUMBERS`` the patches of each picture are
-    averaged 2 x 2 until they fit; its class token, if it has one, stays. Not of the paper, which
-    has one style picture.
+    The tokens go into the style's file. Above ``MAX_STYLE_NUMBERS`` each picture's patches are
+    averaged 2 x 2 until they fit; its class token, if it has one, stays. A picture of lower weight
+    brings fewer patches, in proportion, and so draws less of AFun's attention; one of weight 0
+    brings nothing. Not of the paper, which has one style picture.
 
     Args:
         tokens: ``(b, n, di)``: n a square number of patches, or one more with a class token first.
+        weights: of the pictures, None if they are alike.
 
     Returns:
         ``(m, di)``, at most ``MAX_STYLE_NUMBERS`` numbers where the patches allow it.
@@ -135,11 +173,25 @@ def fewer_tokens(tokens: Tensor) -> Tensor:
     grid = math.isqrt(tokens.shape[1])
     first = tokens.shape[1] - grid**2  # 1 with a class token, 0 without; else no grid of patches.
     while tokens.numel() > MAX_STYLE_NUMBERS and first <= 1 and grid > 1:
-        patches = rearrange(tokens[:, first:], "b (h w) d -> b d h w", h=grid)
-        patches = F.adaptive_avg_pool2d(patches, grid // 2)
-        pooled = rearrange(patches, "b d h w -> b (h w) d")
-        tokens, grid = torch.cat([tokens[:, :first], pooled], dim=1), grid // 2
-    return tokens.flatten(0, 1)
+        tokens, grid = _pooled(tokens, first, grid // 2), grid // 2
+    if weights is None or first > 1:
+        return tokens.flatten(0, 1)
+    shares = [weight / max(weights) for weight in weights]
+    return torch.cat(
+        [
+            _pooled(tokens[i : i + 1], first, max(1, round(grid * math.sqrt(share))))[0]
+            for i, share in enumerate(shares)
+            if share > 0
+        ]
+    )
+
+
+def _pooled(tokens: Tensor, first: int, side: int) -> Tensor:
+    """Return tokens ``(b, n, di)`` with their patches averaged to ``side`` x ``side``."""
+    grid = math.isqrt(tokens.shape[1] - first)
+    patches = rearrange(tokens[:, first:], "b (h w) d -> b d h w", h=grid)
+    patches = rearrange(F.adaptive_avg_pool2d(patches, side), "b d h w -> b (h w) d")
+    return torch.cat([tokens[:, :first], patches], dim=1)
 
 
 def _facts(

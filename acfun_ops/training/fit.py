@@ -179,7 +179,8 @@ class _Run:
 
     def _batch(self, sigma: float) -> tuple[AlignmentBatch, Tensor | None]:
         pair, config, kept = self.pair, self.config, self.progress.kept
-        style, face = self._sample_index(len(pair.style)), self._sample_index(len(pair.face))
+        style = self._sample_index(len(pair.style), pair.style_weights)
+        face = self._sample_index(len(pair.face), pair.face_weights)
         due = "imagery" not in kept or self.progress.step % IMAGERY_EVERY == 0
         if config.alignment == "imagery" and due:
             kept["imagery"] = self.model.draw(
@@ -196,7 +197,10 @@ class _Run:
         )
         return batch, None if pair.face_mask is None else pair.face_mask[face : face + 1]
 
-    def _sample_index(self, count: int) -> int:
+    def _sample_index(self, count: int, weights: tuple[float, ...] | None) -> int:
+        if weights is not None:
+            chances = torch.tensor(weights, dtype=torch.float64)
+            return int(torch.multinomial(chances, 1, generator=self.generator))
         return int(torch.randint(count, (1,), generator=self.generator))
 
     def _report(self, loss: float) -> bool:

@@ -83,7 +83,7 @@ class Optimization:
             for group in self.adamw.param_groups
             if any(parameter.grad is not None for parameter in group["params"])
         ]
-        value, *sizes = torch.stack([loss.detach(), *norms]).tolist()
+        value, *sizes = torch.stack([loss.detach(), *norms]).cpu().tolist()
         if all(math.isfinite(size) for size in (value, *sizes)):
             self.skipped = 0
             return float(value)

@@ -20,6 +20,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
+# What the command line calls them.
+PRESET_WORDS = {
+    "quick": "quick look",
+    "balanced": "balanced",
+    "paper": "the paper's settings",
+}
+
 
 def with_preset(config: TrainConfig, preset: str) -> TrainConfig:
     """Return a configuration with a preset's numbers in place of its own.
@@ -32,7 +39,7 @@ def with_preset(config: TrainConfig, preset: str) -> TrainConfig:
     return replace(config, **PRESETS[preset])
 
 
-def told_preset(preset: str) -> str:
-    """Return the sentence that says which numbers a preset has set."""
-    numbers = ", ".join(f"{name} {value:g}" for name, value in PRESETS[preset].items())
+def told_preset(preset: str, config: TrainConfig) -> str:
+    """Return the sentence that says which numbers a training with a preset uses."""
+    numbers = ", ".join(f"{name} {getattr(config, name):g}" for name in PRESETS[preset])
     return f"Preset {preset}: {numbers}."

@@ -24,7 +24,7 @@ def due_steps(every: int, total: int, first: int = 0) -> set[int]:
     if every == 0:
         return set()
     tenth = first + math.ceil((total - first) / 10)
-    return {min(tenth, first - first % every + every), *range(0, total, every), total}
+    return {min(tenth, first - first % every + every), *range(every, total, every), total}
 
 
 class Previews:

@@ -81,8 +81,14 @@ class Trainables(nn.Module):
         """Take over a style's weights; ``family`` is that of the model to train.
 
         Raises:
-            ACFunError: the style has other widths, rank or layers than these trainables.
+            ACFunError: the style has other widths, rank or layers than these trainables, or is a
+                blend of several.
         """
+        if style.others:
+            raise ACFunError(
+                "resume_from is a blend of styles, which cannot be trained further. Connect one of "
+                "the styles it was blended from."
+            )
         if style.style_tokens.shape[-1] != self.abstract.image_dim:
             raise ACFunError(
                 f"resume_from was trained with CLIP image tokens {style.style_tokens.shape[-1]} "

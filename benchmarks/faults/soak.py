@@ -6,6 +6,7 @@ import random
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,16 @@ NODE_CLASS_MAPPINGS = {"SoakProbe": SoakProbe}
 
 
 def soak(trainings: int, samplings: int, seed: int = 0) -> tuple[dict[str, Any], list[str]]:
-    """Train and sample in turns in changing graphs; return the figures and what was wrong."""
+    """Train and sample in turns in changing graphs; return the figures and what was wrong.
+
+    Ctrl+C ends it with the figures so far.
+    """
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         models = ModelsDir(Path(name))
         server = ComfyServer(COMFYUI, models.root, pack=ROOT)
         (server.base / "custom_nodes" / "soak_probe.py").write_text(PROBE)
-        with server:
+        with server, suppress(KeyboardInterrupt):
             use = _Use(server, models, random.Random(seed))
             total = trainings + samplings
             for number in range(total):

@@ -5,6 +5,7 @@ from dataclasses import replace
 from .ablations import OURS, Setting, ablation_row, our_row
 from .bench import Expectation, Row, Section
 
+DRAWN_BETWEEN = "I_i drawn by the model"
 RANKS = (8, 128)
 LEARNING_RATES = (1e-4, 3e-4, 1e-3, 1e-2)
 
@@ -18,6 +19,7 @@ def design_choices(setting: Setting) -> Section:
         "independent noise levels": {"variant": "independent levels"},
         "white noise": {"variant": "white noise"},
         "no colour pull": {"variant": "no colour pull"},
+        DRAWN_BETWEEN: {"variant": "drawn between"},
     }
     rows = [our_row(setting)]
     rows += [ablation_row(setting, name, **changes) for name, changes in undone.items()]
@@ -30,10 +32,13 @@ def design_choices(setting: Setting) -> Section:
         reference=OURS,
         is_ranked=True,
         expectations=[
-            Expectation(f"{name} is no better", name, "structure", "lower", OURS) for name in undone
+            Expectation(f"{name} is no better", name, "structure", "lower", OURS)
+            for name in undone
+            if name != DRAWN_BETWEEN
         ]
         + [
             Expectation("white noise tints the seeds", "white noise", "colour", "higher", OURS),
+            Expectation("the model draws strokes", DRAWN_BETWEEN, "texture", "lower", OURS),
             Expectation("the pull brings colours", "no colour pull", "colour", "higher", OURS),
         ],
     )

@@ -1,4 +1,4 @@
-"""The peer that changes the U-Net: DreamBooth by low-rank updates of its attention."""
+"""The peers that change the U-Net, by low-rank updates of its attention."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +25,8 @@ from .peer_training import (
 from .sampling import draw_from_noise, encode_square
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
+CONTENT_BLOCK = "up_blocks.0.attentions.0."
+B_LORA_TARGETS = r"up_blocks\.0\.attentions\.[01]\..*\.(to_q|to_k|to_v|to_out\.0)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +56,7 @@ class DreamBoothLora:
         def lesson(picture: Tensor, prompt: str) -> Lesson:
             with torch.no_grad():
                 context = encode_words(backbone, prompt, style, face, self.stand_in)
-            return Lesson(encode_square(backbone, picture), lambda: context)
+            return Lesson(encode_square(backbone, picture), lambda _: context)
 
         lessons = [
             lesson(pair.face, f"a photo of {_rare_person(pair)}"),
@@ -90,9 +92,86 @@ class DreamBoothLora:
             return pictures(pair.prompt), pictures(pair.other_prompt)
 
 
+@dataclass(frozen=True, kw_only=True)
+class BLora:
+    """B-LoRA (Frenkel et al., 2024): what and how are learnt apart, in two blocks of the decoder.
+
+    Low-rank updates of both blocks learn the photo, others the painting, each under a rare word of
+    its own; drawn is with the photo's in the first block and the painting's in the second. On SDXL
+    these are the two first transformers of ``up_blocks.0``; a U-Net with one level less between
+    its middle and its strokes has them in the same place.
+
+    rank: of the updates. stand_in: see encode_words.
+    """
+
+    learning_rate: float = 1e-3
+    rank: int = 16
+    stand_in: str = "z"
+    seed: int = 0
+    learns: ClassVar[bool] = True
+
+    def learnt_as(self) -> "BLora":
+        """See Method."""
+        return self
+
+    def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
+        """See Method."""
+        if len(getattr(backbone.unet.up_blocks[0], "attentions", [])) < 2:
+            raise ACFunError(
+                "B-LoRA needs two transformers in the first block of the U-Net's decoder, and "
+                "this one has fewer. Use an SDXL pipeline."
+            )
+        generator = torch.Generator().manual_seed(self.seed)
+        face, style = (_rare_vectors(backbone, generator) for _ in range(2))
+        learnt = []
+        for picture, prompt in ((pair.face, f"a {FACE_WORD}"), (pair.style, f"a {STYLE_WORD}")):
+            with torch.no_grad():
+                context = encode_words(backbone, prompt, style, face, self.stand_in)
+            latent = encode_square(backbone, picture)
+            lesson = Lesson(latent, lambda _, context=context: context)  # type: ignore[misc]
+            with updated(backbone, self.rank, self.seed, B_LORA_TARGETS) as updates:
+                rate, seed = self.learning_rate, self.seed
+                learn_by_noise_loss(backbone, [lesson], list(updates.values()), steps, rate, seed)
+                learnt.append({name: update.detach().clone() for name, update in updates.items()})
+        write_tensors(path, face=face, style=style, content=learnt[0], painting=learnt[1])
+
+    @torch.no_grad()
+    def draw(
+        self,
+        backbone: DiffusersBackbone,
+        pair: Pair,
+        learnt: Path,
+        noise: Tensor,
+        sampling: Sampling,
+    ) -> tuple[Tensor, Tensor]:
+        """See Method."""
+        groups = read_tensors(learnt, backbone.device)
+
+        def pictures(prompt: str) -> Tensor:
+            prompt = prompt.replace(pair.face_words, _rare_person(pair))
+            words = (groups["style"], groups["face"], self.stand_in)
+            return draw_from_noise(
+                backbone, encode_words(backbone, prompt, *words), noise, sampling
+            )
+
+        with updated(backbone, self.rank, self.seed, B_LORA_TARGETS) as updates:
+            for name, update in updates.items():
+                group = "content" if CONTENT_BLOCK in name else "painting"
+                update.copy_(groups[group][name])
+            return pictures(pair.prompt), pictures(pair.other_prompt)
+
+
 @contextmanager
-def updated(backbone: DiffusersBackbone, rank: int, seed: int) -> Iterator[dict[str, Tensor]]:
+def updated(
+    backbone: DiffusersBackbone, rank: int, seed: int, targets: list[str] | str = TARGETS
+) -> Iterator[dict[str, Tensor]]:
     """Put low-rank updates on the U-Net's attention for the length of a ``with`` block.
+
+    Args:
+        backbone: whose U-Net is updated.
+        rank: of the updates.
+        seed: of their first weights.
+        targets: ends of the modules' names, or an expression for whole names.
 
     Yields:
         The updates' weights by name, float32; untrained, they change nothing.
@@ -105,7 +184,7 @@ def updated(backbone: DiffusersBackbone, rank: int, seed: int) -> Iterator[dict[
     except ImportError as error:
         raise ACFunError("The LoRA peer needs the package peft: pip install peft.") from error
     unet = backbone.unet
-    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=TARGETS)
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=targets)
     with torch.random.fork_rng(devices=[]):  # peft draws from torch's global generator
         torch.manual_seed(seed)
         unet.add_adapter(config)

@@ -17,10 +17,12 @@ from benchmarks.nano.labels import attributes_of
 from benchmarks.nano.reader import Reader, identity, load_reader
 
 from .ablations import Setting, all_sections
+from .attention_peers import AttentionDistillation, StyleId
 from .bench import Bench, Figure, Section
 from .design_choices import design_choices, learning_rates
+from .dreamstyler_peer import DreamStyler
 from .known_answers import known_answers, spliced_faces
-from .lora_peer import DreamBoothLora
+from .lora_peer import BLora, DreamBoothLora
 from .pairs import Drawn, Method, Pair, Sampling
 from .peers import Inst, LatentAdain, NamedImg2Img, TextualInversion
 from .picture_statistics import (
@@ -40,6 +42,10 @@ PEERS: tuple[tuple[str, Method], ...] = (
     ("textual inversion", TextualInversion(initial_face="woman", learning_rate=1e-2)),
     ("DreamBooth LoRA", DreamBoothLora()),
     ("InST-like", Inst()),
+    ("B-LoRA", BLora()),
+    ("DreamStyler", DreamStyler(learning_rate=1e-2)),
+    ("StyleID", StyleId()),
+    ("Attention Distillation", AttentionDistillation()),
     ("AdaIN on latents", LatentAdain()),
     ("img2img, style in words", NamedImg2Img()),
 )
@@ -111,6 +117,7 @@ def _pair(one: HeldOutPair) -> Pair:
         face_words=f"a {one.person.gender}",
         style_words=one.named.words,
         other_prompt=f"a painting of {other_words} in S* style",
+        style_prompt=f"a painting of {describe(one.sitter)} in S* style",
         spliced=torch.from_numpy(one.spliced),
     )
 

@@ -25,7 +25,8 @@ class Pair:
     name: names its files. style, face: RGB squares ``(s, s, 3)`` in [0, 1]. prompt: says of the
     face whatever words can, and names the style S*. face_words: the part of it that says who,
     "a woman". style_words: the style in plain words, "an oil painting". other_prompt: the prompt
-    with one attribute that neither picture has. spliced: a face put together from several
+    with one attribute that neither picture has. style_prompt: says what the style picture shows,
+    and names the style. spliced: a face put together from several
     people's, if any.
 
     Raises:
@@ -39,6 +40,7 @@ class Pair:
     face_words: str
     style_words: str
     other_prompt: str
+    style_prompt: str = f"{PAINTING}{STYLE_PHRASE}"
     spliced: Tensor | None = None
 
     def __post_init__(self) -> None:
@@ -54,6 +56,7 @@ class Pair:
     def digest(self) -> str:
         """SHA-256 of all that a method is given, hex."""
         words = [self.prompt, self.face_words, self.style_words, self.other_prompt]
+        words.append(self.style_prompt)
         given = [self.style, self.face] + [self.spliced] * (self.spliced is not None)
         pictures = [picture_hash(picture[None]) for picture in given]
         return hashlib.sha256("\n".join([*words, *pictures]).encode()).hexdigest()

@@ -27,10 +27,10 @@ Vectors = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Lesson:
-    """A clean latent ``(1, c, h, w)`` and its prompt, encoded anew in each step."""
+    """A clean latent ``(1, c, h, w)`` and its prompt, encoded anew in each step, for its sigma."""
 
     latent: Tensor
-    encode: Callable[[], Context]
+    encode: Callable[[float], Context]
 
 
 def noise_loss(backbone: Backbone, lesson: Lesson, step: int, generator: torch.Generator) -> Tensor:
@@ -38,7 +38,8 @@ def noise_loss(backbone: Backbone, lesson: Lesson, step: int, generator: torch.G
     sigma = sample_sigma(backbone.sigmas.cpu(), step, generator)
     noise = torch.randn(lesson.latent.shape, generator=generator).to(backbone.device)
     with backbone.autocast(backbone.compute_dtype):
-        denoised = backbone.denoise(add_noise(lesson.latent, noise, sigma), sigma, lesson.encode())
+        context = lesson.encode(sigma)
+        denoised = backbone.denoise(add_noise(lesson.latent, noise, sigma), sigma, context)
     error = (denoised.float() - lesson.latent).square().mean()
     return prediction_weight(sigma, backbone.prediction) * error
 

@@ -54,10 +54,10 @@ class TextualInversion:
             return encode_words(backbone, prompt, style, face, self.stand_in)
 
         lessons = [
-            Lesson(encode_square(backbone, pair.face), lambda: encode(f"a photo of {FACE_WORD}")),
+            Lesson(encode_square(backbone, pair.face), lambda _: encode(f"a photo of {FACE_WORD}")),
             Lesson(
                 encode_square(backbone, pair.style),
-                lambda: encode(f"a painting in {STYLE_WORD} style"),
+                lambda _: encode(f"a painting in {STYLE_WORD} style"),
             ),
         ]
         words = [*face.values(), *style.values()]
@@ -118,7 +118,7 @@ class Inst:
         fusion.to(backbone.device)
         dropout = torch.Generator().manual_seed(self.seed)
 
-        def encode() -> Context:
+        def encode(_: float) -> Context:
             context = backbone.encode_prompt(STYLE_WORD, STYLE_WORD, words)
             return Context(fusion(context.tokens, image_tokens, 1.0, dropout), context.pooled)
 

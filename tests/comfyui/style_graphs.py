@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,12 @@ def with_branch(graph: PromptGraph, name: str, other: PromptGraph) -> PromptGrap
 
 
 def saved_style(history: History) -> Path:
-    """Return the file that the node save_style of a run has written."""
+    """Return the file that the node save_style of a run has written, or an earlier run had."""
     text = history["outputs"]["save_style"]["text"][0]
-    return Path(text.removeprefix("Saved ").rsplit(" (", 1)[0])
+    return Path(re.match(r"Saved (?:before as )?(.*?)(?: \(\d|, unchanged)", text)[1])
+
+
+def kept_training(folder: Path, text: str) -> Path:
+    """Return the file below a folder that a training's last text says it is kept as."""
+    kept = (folder / "training").glob("*.safetensors")
+    return next(p for p in kept if f"#{p.stem[:8]}{p.stem[16:]} (press R" in text)

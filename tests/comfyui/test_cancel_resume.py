@@ -9,7 +9,7 @@ from comfy_graphs import node
 from comfy_server import failure_text
 from faulty_models import cancel, faulty
 from pack_nodes import picture
-from style_graphs import saved_style, training_graph
+from style_graphs import kept_training, saved_style, training_graph
 
 MANY_STEPS = 100_000
 
@@ -25,8 +25,7 @@ def test_cancelled_and_resumed_equals_never_cancelled(request, models_dir, acfun
     assert failure_text(history) == "Interrupted in node train (ACFunTrainStyle)."
     assert "execution_error" not in dict(history["status"]["messages"])  # What opens a dialog.
     text = server.messages(history).texts("train")[-1]
-    kept = (server.styles_dir / "training").iterdir()
-    path = next(p for p in kept if f"training/{p.name} (press R" in text)
+    path = kept_training(server.styles_dir, text)
     steps, cancelled = acfun.style_file.load_style(path).facts.steps, path.read_bytes()
     assert 1 <= steps < MANY_STEPS
     assert f"after step {steps} of {MANY_STEPS}" in text

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -166,19 +163,3 @@ def test_unet_only_checkpoint_has_no_clip_and_no_vae(comfy):
     _, clip, vae = comfy.checkpoint("unet_only")
     assert clip is None
     assert getattr(vae, "first_stage_model", None) is None
-
-
-def test_without_comfyui_one_line_says_what_was_skipped(tmp_path):
-    outcome = subprocess.run(
-        [sys.executable, "-m", "pytest", str(Path(__file__).parent), "-p", "no:cacheprovider"],
-        cwd=ROOT,
-        env=os.environ | {"COMFYUI_PATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    lines = [line for line in outcome.stdout.splitlines() if line.startswith("NOT TESTED")]
-    assert outcome.returncode == 0
-    assert len(lines) == 1
-    assert str(tmp_path) in lines[0]
-    assert "COMFYUI_PATH" in lines[0]

@@ -33,8 +33,28 @@ NODES = {
             "resume_from": "ACFUN_STYLE",
             "preset": "as set below",
             "retrain": False,
+            "style_picture_weights": "",
+            "face_photo_weights": "",
         },
         {"style": "ACFUN_STYLE", "loss": "LOSS_MAP", "previews": "IMAGE"},
+    ),
+    "ACFunApplyStyle": (
+        "Apply ACFun Style",
+        {
+            "model": "MODEL",
+            "clip": "CLIP",
+            "style": "ACFUN_STYLE",
+            "text": "A painting of a person in S* style",
+            "strength": 1.0,
+            "balance": 0.5,
+        },
+        {
+            "mask": "MASK",
+            "outside": "CONDITIONING",
+            "applies_to": "both",
+            "ease": "constant",
+        },
+        {"model": "MODEL", "conditioning": "CONDITIONING"},
     ),
     "ACFunApplyEmbedding": (
         "Apply AFun Embedding",
@@ -59,13 +79,19 @@ NODES = {
             "start_percent": 0.0,
             "end_percent": 1.0,
         },
-        {"mask": "MASK"},
+        {"mask": "MASK", "applies_to": "both", "ease": "constant"},
         {"model": "MODEL"},
+    ),
+    "ACFunBlendStyles": (
+        "Blend ACFun Styles",
+        {"style_a": "ACFUN_STYLE", "style_b": "ACFUN_STYLE", "ratio": 0.5, "mode": "blend"},
+        {},
+        {"style": "ACFUN_STYLE"},
     ),
     "ACFunSaveStyle": (
         "Save ACFun Style",
         {"style": "ACFUN_STYLE", "filename_prefix": "style"},
-        {},
+        {"preview": "IMAGE", "thumbnail": False, "author": "", "license": ""},
         {"style": "ACFUN_STYLE"},
     ),
     "ACFunLoadStyle": (
@@ -74,12 +100,37 @@ NODES = {
         {},
         {"style": "ACFUN_STYLE"},
     ),
+    "ACFunStyleSheet": (
+        "ACFun Style Sheet",
+        {
+            "model": "MODEL",
+            "clip": "CLIP",
+            "vae": "VAE",
+            "style": "ACFUN_STYLE",
+            "text": "A painting of a person in S* style",
+            "negative": "",
+            "seed": 0,
+            "seeds": 3,
+            "steps": 20,
+            "cfg": 7.0,
+            "sampler_name": "euler",
+            "scheduler": "normal",
+            "width": 512,
+            "height": 512,
+        },
+        {},
+        {"sheet": "IMAGE", "pictures": "IMAGE"},
+    ),
 }
 ADVANCED = {"rank", "alignment", "precision", "gradient_checkpointing"}
 COMBOS = {
     "alignment": ["staged", "paired", "imagery", "blend"],
     "precision": ["auto", "fp32", "bf16", "fp16"],
     "gradient_checkpointing": ["auto", "on", "off"],
+}
+WHERE_AND_WHEN = {
+    "applies_to": ["both", "positive only", "negative only"],
+    "ease": ["constant", "fade in", "fade out", "fade in and out"],
 }
 
 
@@ -101,7 +152,7 @@ def options_of(spec):
     return spec[0] if isinstance(spec[0], list) else spec[1]["options"]
 
 
-def test_there_are_exactly_five_nodes_with_these_labels(described):
+def test_there_are_exactly_these_nodes_with_their_labels(described):
     labels = {name: info["display_name"] for name, info in described.items()}
     assert labels == {name: content[0] for name, content in NODES.items()}
 
@@ -126,6 +177,9 @@ def test_choices_ranges_and_advanced_inputs_are_as_announced(described):
     assert (train["steps"][1]["min"], train["preview_every"][1]["min"]) == (1, 0)
     assert train["resolution"][1]["step"] == 64
     adapters = described["ACFunApplyAdapters"]["input"]["required"]
+    for node in ("ACFunApplyAdapters", "ACFunApplyStyle"):
+        optional = described[node]["input"]["optional"]
+        assert {name: options_of(optional[name]) for name in WHERE_AND_WHEN} == WHERE_AND_WHEN
     for name in ("start_percent", "end_percent"):
         assert (adapters[name][1]["min"], adapters[name][1]["max"]) == (0.0, 1.0)
 
@@ -145,8 +199,9 @@ def test_search_finds_every_node_by_what_people_look_for(server):
             assert {"face style", "stylize", "style transfer"} <= set(info["search_aliases"]), name
 
 
-def test_only_save_is_an_output_node(described):
-    assert [name for name, info in described.items() if info["output_node"]] == ["ACFunSaveStyle"]
+def test_only_save_and_sheet_are_output_nodes(described):
+    outputs = {name for name, info in described.items() if info["output_node"]}
+    assert outputs == {"ACFunSaveStyle", "ACFunStyleSheet"}
 
 
 def test_the_training_options_default_to_what_the_method_defaults_to(acfun):

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 from comfy_graphs import node
-from style_graphs import TRAINING, saved_style, styled_graph, training_graph
+from style_graphs import TRAINING, kept_training, saved_style, styled_graph, training_graph
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def graph(server, models_dir):
     return training_graph(server, models_dir)
 
 
-def test_progress_previews_losses_and_the_place_of_the_style_are_shown(server, graph):
+def test_progress_previews_losses_and_the_place_of_the_style_are_shown(acfun, server, graph):
     graph["train"]["inputs"] |= {"steps": 3, "preview_every": 2}
     graph["plot"] = node("LossGraphNode", loss=["train", 1], filename_prefix="loss")
     graph["previews"] = node("SaveImage", images=["train", 2], filename_prefix="preview")
@@ -35,10 +35,14 @@ def test_progress_previews_losses_and_the_place_of_the_style_are_shown(server, g
     assert any(re.fullmatch(r"step \d of 3, loss \d\.\d{4}.*", text) for text in texts)
     assert history["outputs"]["train"]["text"] == [texts[-1]]
     name = re.fullmatch(r"Trained 3 steps\. It is kept as (.*) \(press R to list it\)\.", texts[-1])
-    kept = server.styles_dir / name[1]
+    prompt = TRAINING["prompt"]
+    assert re.fullmatch(rf"training/{re.escape(prompt)}, 3 steps, .{{16}} #[0-9a-f]{{8}}", name[1])
+    kept = acfun.style_file.load_style(kept_training(server.styles_dir, texts[-1]))
     path = saved_style(history)
     assert path.parent == server.styles_dir
-    assert path.read_bytes() == kept.read_bytes()
+    saved = acfun.style_file.load_style(path)
+    assert saved.digest == kept.digest
+    assert (kept.card.title, saved.card.title) == (prompt, "style")
     size = f"({path.stat().st_size / 1e6:.2f} MB, 3 steps)"
     assert messages.texts("save_style")[-1] == f"Saved {path} {size}"
 

@@ -38,6 +38,7 @@ OUTSIDE = {
     "cli.contact_sheet": {"PIL"},
     "cli.demo_command": {"PIL"},
     "cli.ray_cluster": {"ray"},
+    "cli.shell_completion": {"shtab"},
     "cli.terminal": {"tqdm"},
 }
 

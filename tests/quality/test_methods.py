@@ -8,19 +8,30 @@ import torch
 from quality_pairs import drawn_pair
 
 from acfun_ops.backbones.backbone import Context
+from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.errors import ACFunError
 from acfun_ops.method.concrete_fusion import PartStrengths, part_of
-from acfun_ops.method.diffusion import sampling_sigmas
+from acfun_ops.method.diffusion import sample_euler, sampling_sigmas
 from acfun_ops.style.style_file import load_style
 from acfun_ops.training import fit as training
 from acfun_ops.training.config import TrainConfig
-from benchmarks.quality import lora_peer, peers
-from benchmarks.quality.lora_peer import DreamBoothLora
+from benchmarks.quality import dreamstyler_peer, lora_peer, peers
+from benchmarks.quality.attention_peers import AttentionDistillation, StyleId, inverted
+from benchmarks.quality.dreamstyler_peer import DreamStyler
+from benchmarks.quality.lora_peer import BLora, DreamBoothLora
 from benchmarks.quality.methods import Acfun, PartialBackbone, undone
+from benchmarks.quality.nano import PRIOR
 from benchmarks.quality.pairs import Sampling
-from benchmarks.quality.peer_training import encode_words, learn_by_noise_loss, noise_loss
+from benchmarks.quality.peer_training import (
+    encode_words,
+    learn_by_noise_loss,
+    noise_loss,
+    read_tensors,
+    write_tensors,
+)
 from benchmarks.quality.peers import Inst, LatentAdain, NamedImg2Img, TextualInversion
 from benchmarks.quality.sampling import draw_from_noise, encode_square, redraw
+from benchmarks.quality.self_attention import late_self_attentions, read
 
 SAMPLING = Sampling(steps=4, guidance=2.0)
 LEARNERS = [
@@ -28,14 +39,17 @@ LEARNERS = [
     TextualInversion(learning_rate=5e-2),
     DreamBoothLora(learning_rate=1e-2),
     Inst(learning_rate=1e-2),
+    DreamStyler(learning_rate=1e-2),
 ]
-ALL = [*LEARNERS, LatentAdain(), NamedImg2Img()]
+# They redraw the photo alike for every noise and prompt.
+REDRAWERS = [StyleId(steps=4), AttentionDistillation()]
+ALL = [*LEARNERS, *REDRAWERS, LatentAdain(), NamedImg2Img()]
 NAMES = [type(method).__name__ for method in ALL]
 
 
 @pytest.fixture(autouse=True)
 def needs_peft(request) -> None:
-    if "DreamBoothLora" in request.node.name:
+    if "lora" in request.node.name.lower():
         pytest.importorskip("peft")
 
 
@@ -79,8 +93,8 @@ def test_method_is_repeatable_and_follows_pictures_and_noise(
     first, other = pictures(method, backbone, pair, noise, tmp_path)
     again, _ = pictures(method, backbone, pair, noise, tmp_path)
     assert torch.equal(first, again)
-    assert not torch.equal(first[0], first[1])
-    assert not torch.equal(first, other)
+    assert torch.equal(first[0], first[1]) == (method in REDRAWERS)
+    assert torch.equal(first, other) == (method in REDRAWERS)
     another = drawn_pair(1)
     new_face, _ = pictures(method, backbone, replace(pair, face=another.face), noise, tmp_path)
     assert not torch.equal(new_face, first)
@@ -89,7 +103,7 @@ def test_method_is_repeatable_and_follows_pictures_and_noise(
     assert torch.equal(new_style, first) == isinstance(method, NamedImg2Img)
 
 
-@pytest.mark.parametrize("method", LEARNERS[1:], ids=NAMES[1:4])
+@pytest.mark.parametrize("method", LEARNERS[1:], ids=NAMES[1:5])
 def test_peer_lowers_its_loss(method, backbone, pair, tmp_path, monkeypatch):
     losses = []
 
@@ -107,7 +121,7 @@ def test_peer_lowers_its_loss(method, backbone, pair, tmp_path, monkeypatch):
         learn_by_noise_loss(backbone, lessons, parameters, *rest)
         losses.append(mean_loss())
 
-    for module in (peers, lora_peer):
+    for module in (peers, lora_peer, dreamstyler_peer):
         monkeypatch.setattr(module, "learn_by_noise_loss", watched)
     method.learn(backbone, pair, 30, tmp_path / "learnt.safetensors")
     assert losses[1] < 0.995 * losses[0]
@@ -179,7 +193,9 @@ def test_fixed_word_stays_while_the_rest_learns(backbone, pair, tmp_path):
     assert style.abstract["layers.0.out.weight"].any()
 
 
-@pytest.mark.parametrize("variant", ["independent levels", "white noise", "no colour pull"])
+@pytest.mark.parametrize(
+    "variant", ["independent levels", "white noise", "no colour pull", "drawn between"]
+)
 def test_choices_of_the_training_are_undone_while_it_lasts(variant, backbone, pair, tmp_path):
     files = [tmp_path / f"{number}.safetensors" for number in range(3)]
     for path, method in zip(
@@ -194,7 +210,7 @@ def test_choices_of_the_training_are_undone_while_it_lasts(variant, backbone, pa
 def test_independent_levels_are_drawn_from_the_whole_schedule():
     generator = torch.Generator().manual_seed(0)
     schedule = torch.arange(10.0)
-    with undone("independent levels"):
+    with undone("independent levels", None):
         drawn = [float(training.sample_sigma(schedule, 0, generator)) for _ in range(300)]
     assert set(drawn) == set(schedule.tolist())
 
@@ -291,3 +307,89 @@ def test_pair_refuses_prompts_it_cannot_use():
 def test_pair_words_the_style_for_methods_without_a_pseudo_word(pair):
     assert pair.unstyled(pair.other_prompt) == "a painting of a woman wearing a hat"
     assert pair.named(pair.prompt) == "an oil painting of a woman"
+
+
+@pytest.fixture(scope="module")
+def prior():
+    return load_pipeline(PRIOR)
+
+
+def test_inverted_latents_are_drawn_back(prior, pair):
+    clean = encode_square(prior, pair.face)
+    context = prior.encode_prompt("", "S*", {})
+    sigmas = sampling_sigmas(prior.sigmas, 50)
+    with torch.no_grad():
+        noisy = inverted(prior, clean, sigmas, context)[-1]
+        back = sample_euler(lambda x, sigma: prior.denoise(x, sigma, context), noisy, sigmas)
+    assert (back - clean).abs().mean() < 0.2 * clean.abs().mean()
+
+
+def test_style_id_draws_a_photo_that_is_its_own_style_back(prior, pair):
+    face, style = encode_square(prior, pair.face), encode_square(prior, pair.style)
+    kept = StyleId(kept_query=1.0, temperature=1.0, steps=50)
+    own, other = (kept.latent(prior, painting, face) for painting in (face, style))
+    assert (own - face).abs().mean() < 0.3 * (other - face).abs().mean()
+
+
+def test_b_lora_takes_each_block_from_its_own_picture_and_leaves_no_trace(prior, pair, tmp_path):
+    before = copy.deepcopy(prior.unet.state_dict())
+    noise = torch.randn((1, 24, 8, 8), generator=torch.Generator().manual_seed(1))
+    path, method = tmp_path / "b.safetensors", BLora(learning_rate=1e-2)
+    method.learn(prior, pair, 3, path)
+    groups = read_tensors(path, prior.device)
+    blocks = {".".join(name.split(".")[:4]) for name in groups["content"]}
+    assert blocks == {"up_blocks.0.attentions.0", "up_blocks.0.attentions.1"}
+    first, other = method.draw(prior, pair, path, noise, SAMPLING)
+    assert not torch.equal(first, other)
+    for group, block in (("content", "attentions.1."), ("painting", "attentions.0.")):
+        for name, tensor in groups[group].items():
+            groups[group][name] = torch.zeros_like(tensor) if block in name else tensor
+    write_tensors(path, **groups)
+    assert torch.equal(method.draw(prior, pair, path, noise, SAMPLING)[0], first)
+    groups["content"] = {name: torch.zeros_like(t) for name, t in groups["content"].items()}
+    write_tensors(path, **groups)
+    assert not torch.equal(method.draw(prior, pair, path, noise, SAMPLING)[0], first)
+    after = prior.unet.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_b_lora_needs_two_transformers_in_the_first_block(backbone, pair, tmp_path):
+    with pytest.raises(ACFunError, match="two transformers"):
+        BLora().learn(backbone, pair, 1, tmp_path / "b.safetensors")
+
+
+def test_distilled_attention_is_nearer_to_the_paintings_afterwards(backbone, pair):
+    style, face = encode_square(backbone, pair.style), encode_square(backbone, pair.face)
+    context = backbone.encode_prompt("", "S*", {})
+    method = AttentionDistillation(query_weight=0.0)
+    moved = method.latent(backbone, style, face, 20)
+
+    def off(latent):
+        with read(late_self_attentions(backbone.unet)) as seen, torch.no_grad():
+            backbone.denoise(torch.cat([style, latent]), 0.5, context)
+        outputs = [one.parts["output"] for one in seen]
+        return sum((o[1].mean(1) - o[0].mean(1)).abs().mean() for o in outputs)
+
+    assert off(moved) < off(face)
+
+
+def test_dreamstyler_learns_a_word_for_each_band_of_noise_levels(backbone, pair, tmp_path):
+    method, path = DreamStyler(learning_rate=1e-2), tmp_path / "words.safetensors"
+    bands = [method.band(backbone, float(sigma)) for sigma in backbone.sigmas]
+    assert sorted(set(bands)) == list(range(6)) and bands == sorted(bands)
+    method.learn(backbone, pair, 12, path)
+    words = read_tensors(path, backbone.device)
+    start = backbone.word_vectors("painting")
+    assert all(not torch.equal(words[str(b)][n], start[n]) for b in range(6) for n in start)
+
+
+def test_dreamstyler_without_its_two_ways_draws_the_empty_prompt(backbone, pair, noise, tmp_path):
+    pictures_of = []
+    for shares in ({"style_guidance": 0.0, "content_guidance": 0.0}, {}):
+        method = DreamStyler(learning_rate=1e-2, **shares)
+        pictures_of.append(pictures(method, backbone, pair, noise, tmp_path))
+    (none, none_other), (both, both_other) = pictures_of
+    assert torch.equal(none, none_other)
+    assert not torch.equal(both, both_other)
+    assert not torch.equal(none, both)

@@ -18,7 +18,7 @@ def backbone(tiny_model):
 
 def test_the_image_encoder_comes_from_a_folder_given(copied, backbone, tmp_path):
     elsewhere = (copied / "image_encoder").rename(tmp_path / "vision")
-    with pytest.raises(ACFunError, match=r"no CLIP vision model.*--image-encoder"):
+    with pytest.raises(ACFunError, match=r"no CLIP vision model.*--clip-vision"):
         load_pipeline(copied)
     found = load_pipeline(copied, elsewhere).style_tokens(torch.full((1, 32, 32, 3), 0.3))
     assert torch.equal(found, backbone.style_tokens(torch.full((1, 32, 32, 3), 0.3)))

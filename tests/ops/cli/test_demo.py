@@ -9,7 +9,7 @@ from headless_files import pixels, write_random_picture
 from PIL import Image
 
 from acfun_ops.cli import demo_command, saved_training
-from acfun_ops.cli.command_options import new_parser
+from acfun_ops.cli.command_options import parsed
 from acfun_ops.cli.contact_sheet import SheetRow, contact_sheet
 from acfun_ops.errors import ACFunError
 from acfun_ops.style.style_file import load_style
@@ -89,7 +89,7 @@ def test_without_a_clone_it_says_what_it_needs(nano, tmp_path, missing):
 def test_the_command_looks_in_the_repository_and_writes_here(monkeypatch):
     seen = []
     monkeypatch.setattr(demo_command, "make_demo", lambda *folders: seen.append(folders) or 0)
-    options = new_parser().parse_args(["demo"])
+    options = parsed(["demo"])
     assert demo_command.run(options) == 0
     nano, out = seen[0]
     assert nano.parts[-2:] == ("benchmarks", "nano") and (nano.parents[1] / "acfun_ops").is_dir()

@@ -2,7 +2,7 @@
 
 import re
 import signal
-from dataclasses import fields
+from dataclasses import asdict, fields
 
 import pytest
 import torch
@@ -10,7 +10,8 @@ from headless_files import pixels
 from PIL import Image
 
 from acfun_ops.cli import saved_training, train_command
-from acfun_ops.cli.command_options import new_parser
+from acfun_ops.cli.command_options import parsed
+from acfun_ops.cli.training_options import chosen_training
 from acfun_ops.style.style_file import load_style, save_style
 from acfun_ops.training import kept_run, reporting
 from acfun_ops.training.checkpoint import load_state
@@ -41,7 +42,6 @@ def test_the_same_command_gives_the_same_bytes_and_another_seed_others(line):
 
 
 def test_every_option_of_a_training_is_reachable():
-    parser = new_parser()
     changed = {
         "prompt": "a X! b",
         "steps": 7,
@@ -64,11 +64,11 @@ def test_every_option_of_a_training_is_reachable():
         "statistics": "mean_std",
     }
     assert changed.keys() == {f.name for f in fields(TrainConfig)}
-    files = ["train", "--model", "m", "--style", "a", "--face", "b", "--out", "c"]
+    files = ["train", "--model", "m", "--style-image", "a", "--face-image", "b", "--out", "c"]
     options = [p for n, v in changed.items() for p in (f"--{n.replace('_', '-')}", str(v))]
-    found, plain = (vars(parser.parse_args(files + more)) for more in (options, []))
-    assert {name: found[name] for name in changed} == changed
-    assert TrainConfig(**{name: plain[name] for name in changed}) == TrainConfig()
+    found, plain = (asdict(chosen_training(parsed(files + more))) for more in (options, []))
+    assert found == changed
+    assert plain == asdict(TrainConfig())
 
 
 def test_options_reach_the_training(line, monkeypatch):
@@ -205,7 +205,7 @@ def test_ctrl_c_finishes_the_step_and_saves(line, monkeypatch):
     code, said, _ = line.train("--steps", 50)
     assert (code, load_style(line.out).facts.steps) == (130, 4)
     assert f"Stopped after step 4 of 50; the style is saved at {line.out}" in said
-    assert f"--resume {line.out}" in said
+    assert f"--resume-from {line.out}" in said
     assert load_state(line.out.with_suffix(".resume")).step == 4
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -248,11 +248,13 @@ def test_a_full_disk_on_the_way_costs_no_training(line, monkeypatch):
     assert "note: The disk is full." in errors
 
 
-@pytest.mark.parametrize("option", ["model", "style", "face", "out", "face-mask", "resume"])
+@pytest.mark.parametrize(
+    "option", ["model", "style-image", "face-image", "out", "face-mask", "resume-from"]
+)
 def test_a_tilde_stands_for_the_home_folder_where_no_shell_puts_it_in(option, monkeypatch):
     monkeypatch.setenv("HOME", "/home/of")
-    files = {"model": "m", "style": "a", "face": "b", "out": "c"} | {option: "~/x"}
-    found = new_parser().parse_args(["train", *(f"--{n}={v}" for n, v in files.items())])
+    files = {"model": "m", "style-image": "a", "face-image": "b", "out": "c"} | {option: "~/x"}
+    found = parsed(["train", *(f"--{n}={v}" for n, v in files.items())])
     value = getattr(found, option.replace("-", "_"))
     assert str(value[0] if isinstance(value, list) else value) == "/home/of/x"
 

@@ -187,8 +187,11 @@ def test_weights_are_drawn_by_the_generator():
 
 @pytest.mark.parametrize(
     ("text_width", "style_width", "message"),
-    [(TEXT + 1, STYLE, "found 17 and 12"), (TEXT, STYLE - 1, "found 16 and 11")],
+    [
+        (TEXT + 1, STYLE, "17 wide and not 16, image tokens 12 and 12"),
+        (TEXT, STYLE - 1, "16 wide and not 16, image tokens 11 and 12"),
+    ],
 )
 def test_other_widths_are_refused(text_width, style_width, message):
-    with pytest.raises(ACFunError, match=f"16 wide with image tokens 12 wide; {message}.*CLIP"):
+    with pytest.raises(ACFunError, match=f"{message}.*Use the CLIP"):
         trained()(torch.zeros(1, 2, text_width), torch.zeros(3, style_width))

@@ -1,0 +1,58 @@
+"""Draws the example pictures that the templates name, by formula.
+
+python -m benchmarks.nano.draw_examples
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .paintings import paint, photograph
+from .people import Person, Pose, draw_person, draw_pose
+from .portraits import Plane
+from .styles import HELD_OUT
+
+FOLDER = Path(__file__).resolve().parents[2] / "web" / "examples"
+SIDE = 512
+STYLE = "blue swirls"
+SITTER, SITTER_POSE, FACE, POSE, OTHER = 8, 8, 37, 21, 6
+
+
+def main() -> None:
+    """Draw a style picture, two faces and a mask of the first one's face."""
+    FOLDER.mkdir(exist_ok=True)
+    style = paint(_person(SITTER), _pose(SITTER_POSE), HELD_OUT[STYLE].style, SITTER, SIDE)
+    face = photograph(_person(FACE), _pose(POSE), FACE, SIDE)
+    other = photograph(_person(OTHER), _pose(POSE), OTHER, SIDE)
+    pictures = {"style": style, "face": face, "other_face": other}
+    for name, portrait in pictures.items():
+        _image(portrait.color).save(FOLDER / f"acfun_{name}.jpg", quality=88)
+    _image(face_mask(face.landmarks)).convert("L").save(FOLDER / "acfun_face_mask.png")
+
+
+def face_mask(landmarks: dict[str, tuple[float, float]], side: int = SIDE) -> Plane:
+    """Return ``(s, s, 3)``, white on an oval from brow to chin."""
+    (left, _), (right, _) = landmarks["left_eye"], landmarks["right_eye"]
+    middle, chin = landmarks["nose"], landmarks["chin"][1]
+    reach = 1.15 * (right - left), 1.15 * (chin - middle[1])
+    grid = (np.arange(side, dtype=np.float32) + 0.5) / side
+    x, y = np.meshgrid((grid - middle[0]) / reach[0], (grid - middle[1]) / reach[1])
+    inside = x**2 + y**2 < 1
+    return np.repeat(inside[..., None], 3, axis=2).astype(np.float32)
+
+
+def _person(number: int) -> Person:
+    return draw_person(np.random.default_rng(number))
+
+
+def _pose(number: int) -> Pose:
+    return draw_pose(np.random.default_rng(number))
+
+
+def _image(picture: Plane) -> Image.Image:
+    return Image.fromarray((picture * 255).round().astype(np.uint8))
+
+
+if __name__ == "__main__":
+    main()

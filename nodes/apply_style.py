@@ -1,0 +1,158 @@
+"""Apply ACFun Style."""
+
+from typing import Any
+
+from comfy_api.latest import io, ui
+from torch import Tensor
+
+from ..acfun_ops.images import check_mask
+from ..acfun_ops.method.concrete_fusion import PartStrengths
+from ..acfun_ops.style.style import Style
+from .adapters import ALL_BLACK, adapted, check_fits
+from .apply import applies_to_input, ease_input
+from .conditioning import (
+    Conditioning,
+    check_clip,
+    combined,
+    encode_fused,
+    encode_plain,
+    missing_word,
+)
+from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself, tell
+from .timing import BOTH, CONSTANT, Acting, Timing
+
+_NO_MASK = "outside is not used without a mask. Connect a mask that says where the style acts."
+
+
+class ApplyACFunStyle(io.ComfyNode):
+    """Puts both parts of a style on a model and a prompt, everywhere or inside a mask."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """See ComfyUI."""
+        return io.Schema(
+            node_id="ACFunApplyStyle",
+            display_name="Apply ACFun Style",
+            category=CATEGORY,
+            **SEARCH,
+            description="Puts a whole style on model and prompt: what Apply AFun Embedding and "
+            "Apply CFun Adapters do, with one strength. A mask limits all of it.",
+            inputs=[
+                io.Model.Input("model", tooltip="A model of the family the style was trained on."),
+                io.Clip.Input("clip", tooltip="The CLIP of that family."),
+                StyleSocket.Input("style", tooltip="A trained style."),
+                io.String.Input(
+                    "text",
+                    default="A painting of a person in S* style",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    tooltip="Any prompt. S* stands for the learnt style word; it is left out where "
+                    "the style does not act.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=3.0,
+                    step=0.05,
+                    tooltip="Of the whole style. 0 is off, 1 as trained.",
+                ),
+                io.Float.Input(
+                    "balance",
+                    default=0.5,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="0 is the abstract part only (deformation, layout, atmosphere), 1 the "
+                    "concrete part only (strokes, colours, face). At 0.5 both act fully; from "
+                    "there to an end the other one fades out.",
+                ),
+                io.Mask.Input(
+                    "mask",
+                    optional=True,
+                    tooltip="Where the style acts, white is fully; any size. Sampling takes about "
+                    "half as long again, because two prompts are drawn.",
+                ),
+                io.Conditioning.Input(
+                    "outside",
+                    optional=True,
+                    tooltip="What is drawn outside the mask; without it, the text without S*. For "
+                    "two people, the conditioning of the first one's Apply ACFun Style.",
+                ),
+                applies_to_input(),
+                ease_input("over the sampling; the prompt's part does not change"),
+            ],
+            outputs=[
+                io.Model.Output(
+                    "styled_model", display_name="model", tooltip="For KSampler's model."
+                ),
+                io.Conditioning.Output(
+                    "conditioning", display_name="conditioning", tooltip="For KSampler's positive."
+                ),
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    @speaks_for_itself
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        style: Style,
+        text: str,
+        strength: float,
+        balance: float,
+        mask: Tensor | None = None,
+        outside: Conditioning | None = None,
+        applies_to: str = BOTH,
+        ease: str = CONSTANT,
+    ) -> io.NodeOutput:
+        """Return a styled clone of the model and a styled conditioning."""
+        check_clip(clip)
+        check_fits(style, model)
+        area = None if mask is None else check_mask(mask, "mask")
+        abstract, concrete = shares(strength, balance)
+        notices = [_NO_MASK] if area is None and outside is not None else []
+        if area is not None and not area.any():
+            notices.append(ALL_BLACK)
+            abstract = concrete = 0.0
+        if abstract != 0:
+            notices.append(missing_word(text, style.facts.pseudo_word))
+        text_shown = "\n".join(filter(None, notices))
+        if text_shown:
+            tell(cls.hidden.unique_id, text_shown)
+        strengths = PartStrengths().scaled(concrete)
+        acting = Acting(timing=Timing(ease=ease), applies_to=applies_to)
+        return io.NodeOutput(
+            adapted(model, style, strengths, acting, area, cls.hidden.unique_id),
+            _prompt(clip, text, style, abstract, area, outside),
+            ui=ui.PreviewText(text_shown) if text_shown else None,
+        )
+
+
+def shares(strength: float, balance: float) -> tuple[float, float]:
+    """Return the strengths of the abstract and the concrete part.
+
+    Args:
+        strength: of the whole.
+        balance: 0 is abstract only, 0.5 both fully, 1 concrete only.
+    """
+    return strength * min(1.0, 2 * (1 - balance)), strength * min(1.0, 2 * balance)
+
+
+def _prompt(
+    clip: Any,
+    text: str,
+    style: Style,
+    strength: float,
+    area: Tensor | None,
+    outside: Conditioning | None,
+) -> Conditioning:
+    is_styled = strength != 0
+    inside = (
+        encode_fused(clip, text, style, strength) if is_styled else encode_plain(clip, text, style)
+    )
+    if area is None or not (is_styled or outside):
+        return inside
+    return combined(inside, area[:, 0], outside or encode_plain(clip, text, style))

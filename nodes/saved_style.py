@@ -1,0 +1,83 @@
+"""Saving a style for people: with its title, date and picture, and only once."""
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from torch import Tensor
+
+from ..acfun_ops.errors import ACFunError
+from ..acfun_ops.style.style import Style
+from ..acfun_ops.style.style_card import StyleCard
+from ..acfun_ops.style.style_file import load_style, read_facts, save_style
+from .style_folder import new_style_path, saved_paths
+from .style_preview import thumbnail_of, write_preview
+
+
+def save_once(
+    style: Style,
+    prefix: str,
+    label: Mapping[str, str],
+    preview: Tensor | None,
+    has_thumbnail: bool,
+) -> str:
+    """Write a style under a prefix, unless the same one is there, and a picture beside it.
+
+    Args:
+        style: what its card says stays where the label says nothing.
+        prefix: of the file's name, numbered.
+        label: "author" and "license", each perhaps empty.
+        preview: an IMAGE whose first picture is put beside the file.
+        has_thumbnail: whether it is put into the file as well.
+
+    Returns:
+        A sentence that says where the style is.
+
+    Raises:
+        ACFunError: it cannot be written.
+    """
+    wanted = replace(style, card=_card(style.card, label))
+    if preview is not None and has_thumbnail:
+        wanted = replace(wanted, card=replace(wanted.card, thumbnail=thumbnail_of(preview)))
+    path = _same_saved(wanted, prefix)
+    if path is None:
+        path = new_style_path(prefix)
+        titled = replace(wanted, card=replace(wanted.card, title=path.stem.rsplit("_", 2)[0]))
+        size = save_style(titled, path)
+        text = f"Saved {path} ({size / 1e6:.2f} MB, {style.facts.steps} steps)"
+    else:
+        text = f"Saved before as {path}, unchanged; no second file was written"
+    if preview is None:
+        return text
+    try:
+        write_preview(preview, path)
+    except ACFunError as error:
+        return f"{text}, but without its preview. {error}"
+    return f"{text}, with its preview beside it"
+
+
+def _card(card: StyleCard, label: Mapping[str, str]) -> StyleCard:
+    given = {name: text for name, text in label.items() if text}
+    today = datetime.date.today().isoformat()
+    return replace(card, **given, date=card.date or today)
+
+
+def _same_saved(style: Style, prefix: str) -> Path | None:
+    """Return the file of the same style with the same label; when it was saved does not count."""
+    for path in saved_paths(prefix):
+        facts = read_facts(path)
+        if (facts.get("run"), facts.get("steps")) != (style.facts.run, style.facts.steps):
+            continue
+        try:
+            saved = load_style(path)
+        except ACFunError:
+            continue  # A damaged file is none.
+        if saved.digest == style.digest and _said(saved.card) == _said(style.card):
+            return path
+    return None
+
+
+def _said(card: StyleCard) -> tuple[str, str, bool]:
+    """Return what of a card makes another file; a picture drawn anew does not."""
+    return card.author, card.license, bool(card.thumbnail)

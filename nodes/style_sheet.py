@@ -1,0 +1,206 @@
+"""ACFun Style Sheet."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.samplers
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+from PIL import Image
+from torch import Tensor
+
+import nodes as stock
+
+from ..acfun_ops.cli.contact_sheet import SheetRow, contact_sheet
+from ..acfun_ops.errors import ACFunError
+from ..acfun_ops.method.concrete_fusion import FULL_STRENGTH, PartStrengths
+from ..acfun_ops.style.style import Style
+from .adapters import adapted, check_fits
+from .conditioning import Conditioning, check_clip, encode_fused, encode_plain, missing_word
+from .sockets import CATEGORY, SEARCH, StyleSocket, show, speaks_for_itself, tell
+from .timing import Acting
+
+_OFF = PartStrengths(encoder=0, middle=0, decoder=0)
+# Strength of AFun, None for a prompt without the style's word, and of CFun by part of the U-Net.
+COLUMNS: dict[str, tuple[float | None, PartStrengths]] = {
+    "plain": (None, _OFF),
+    "abstract only": (1.0, _OFF),
+    "encoder only": (0.0, PartStrengths(encoder=1, middle=0, decoder=0)),
+    "decoder only": (0.0, PartStrengths(encoder=0, middle=0, decoder=1)),
+    "full": (1.0, FULL_STRENGTH),
+}
+_LABELLED_WIDTH = 192  # Of a picture whose labels are of plain size.
+_LEAST_SCALE = 0.5
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The settings of KSampler that all pictures share."""
+
+    steps: int
+    cfg: float
+    sampler_name: str
+    scheduler: str
+
+
+class ACFunStyleSheet(io.ComfyNode):
+    """Draws what each part of a style does, from several seeds, on one labelled sheet."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        """See ComfyUI."""
+        return io.Schema(
+            node_id="ACFunStyleSheet",
+            display_name="ACFun Style Sheet",
+            category=CATEGORY,
+            **SEARCH,
+            description="Draws a labelled sheet of a style: without it, its abstract part, the "
+            "encoder's and the decoder's adapters alone, and all of it, one row for each seed.",
+            is_output_node=True,
+            inputs=[
+                io.Model.Input("model", tooltip="A model of the family the style was trained on."),
+                io.Clip.Input("clip", tooltip="The CLIP of that family."),
+                io.Vae.Input("vae", tooltip="The VAE of the checkpoint."),
+                StyleSocket.Input("style", tooltip="A trained style."),
+                io.String.Input(
+                    "text",
+                    default="A painting of a person in S* style",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    tooltip="The prompt of all pictures; the first column leaves S* out.",
+                ),
+                io.String.Input(
+                    "negative",
+                    default="",
+                    multiline=True,
+                    tooltip="What the pictures shall not show; encoded as CLIP Text Encode does.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=False,
+                    tooltip="Of the first row; each further row takes the next.",
+                ),
+                io.Int.Input(
+                    "seeds", default=3, min=1, max=16, tooltip="Rows. Each is 5 pictures."
+                ),
+                io.Int.Input("steps", default=20, min=1, max=200, tooltip="KSampler's steps."),
+                io.Float.Input(
+                    "cfg", default=7.0, min=0.0, max=100.0, step=0.1, tooltip="KSampler's cfg."
+                ),
+                io.Combo.Input(
+                    "sampler_name",
+                    options=comfy.samplers.KSampler.SAMPLERS,
+                    default="euler",
+                    tooltip="KSampler's sampler.",
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=comfy.samplers.KSampler.SCHEDULERS,
+                    default="normal",
+                    tooltip="KSampler's scheduler.",
+                ),
+                io.Int.Input(
+                    "width", default=512, min=64, max=2048, step=8, tooltip="Of each picture."
+                ),
+                io.Int.Input(
+                    "height", default=512, min=64, max=2048, step=8, tooltip="Of each picture."
+                ),
+            ],
+            outputs=[
+                io.Image.Output("sheet", display_name="sheet", tooltip="The labelled sheet."),
+                io.Image.Output(
+                    "pictures",
+                    display_name="pictures",
+                    tooltip="Its pictures without labels, row by row, as one batch.",
+                ),
+            ],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt, io.Hidden.extra_pnginfo],
+        )
+
+    @classmethod
+    @speaks_for_itself
+    def execute(
+        cls,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        style: Style,
+        text: str,
+        negative: str,
+        seed: int,
+        seeds: int,
+        steps: int,
+        cfg: float,
+        sampler_name: str,
+        scheduler: str,
+        width: int,
+        height: int,
+    ) -> io.NodeOutput:
+        """Draw every cell with ComfyUI's own sampler and put them on a sheet."""
+        check_clip(clip)
+        if vae is None:
+            raise ACFunError("The socket vae brings nothing. Connect a checkpoint's VAE.")
+        check_fits(style, model)
+        node_id = cls.hidden.unique_id
+        notice = missing_word(text, style.facts.pseudo_word)
+        if notice:
+            tell(node_id, notice)
+        against = clip.encode_from_tokens_scheduled(clip.tokenize(negative))
+        columns = [
+            (
+                adapted(model, style, strengths, Acting(), None, node_id),
+                _encoded(clip, text, style, abstract),
+            )
+            for abstract, strengths in COLUMNS.values()
+        ]
+        latent = stock.EmptyLatentImage().generate(width, height)[0]
+        sampling = Sampling(steps, cfg, sampler_name, scheduler)
+        pictures = []
+        for number in range(seeds * len(COLUMNS)):
+            row, column = divmod(number, len(COLUMNS))
+            label = f"seed {seed + row}, {list(COLUMNS)[column]}"
+            show(node_id, f"picture {number + 1} of {seeds * len(COLUMNS)}: {label}")
+            styled, positive = columns[column]
+            conditionings = (positive, against)
+            pictures.append(_drawn(styled, vae, conditionings, latent, seed + row, sampling))
+        batch = torch.cat(pictures)
+        show(node_id, notice or " ")
+        sheet = _sheet(batch, [f"seed {seed + row}" for row in range(seeds)])
+        return io.NodeOutput(sheet, batch, ui=ui.PreviewImage(sheet, cls=cls))
+
+
+def _encoded(clip: Any, text: str, style: Style, abstract: float | None) -> Conditioning:
+    if abstract is None:
+        return encode_plain(clip, text, style)
+    return encode_fused(clip, text, style, abstract)
+
+
+def _drawn(
+    model: Any,
+    vae: Any,
+    conditionings: tuple[Conditioning, Conditioning],
+    latent: dict[str, Any],
+    seed: int,
+    sampling: Sampling,
+) -> Tensor:
+    """Return what KSampler and VAE Decode give, ``(1, h, w, 3)``."""
+    settings = (sampling.steps, sampling.cfg, sampling.sampler_name, sampling.scheduler)
+    (samples,) = stock.common_ksampler(model, seed, *settings, *conditionings, latent)
+    picture: Tensor = stock.VAEDecode().decode(vae, samples)[0]
+    return picture
+
+
+def _sheet(pictures: Tensor, labels: list[str]) -> Tensor:
+    """Return pictures ``(n, h, w, 3)``, row by row, as a labelled sheet ``(1, h, w, 3)``."""
+    levels = (255.0 * pictures.cpu().numpy()).clip(0, 255).astype(np.uint8)  # As Save Image does.
+    images = [Image.fromarray(picture) for picture in levels]
+    count = len(COLUMNS)
+    rows = [SheetRow(label, images[n * count :][:count]) for n, label in enumerate(labels)]
+    height, width = pictures.shape[1:3]
+    scale = max(_LEAST_SCALE, width / _LABELLED_WIDTH)
+    sheet = contact_sheet(list(COLUMNS), rows, width, height, scale)
+    return torch.from_numpy(np.asarray(sheet).astype(np.float32) / 255)[None]

@@ -1,0 +1,126 @@
+"""Draws the workflows' pictures: the page after a run on the small prior.
+
+    python tests/browser/draw_workflows.py [1_train_and_apply ...]
+
+The graph is the workflow's own. What it draws comes from the toy prior, with the sizes and numbers
+that the prior needs; a line at the foot of each picture says so.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path += [str(ROOT / "tests" / "comfyui"), str(ROOT / "tests" / "browser"), str(ROOT)]
+
+log = logging.getLogger("draw-workflows")
+
+from comfy_page import LOAD_TIMEOUT, ComfyPage  # noqa: E402
+from comfy_server import ComfyServer, failure_text  # noqa: E402
+from conftest import BROWSERS, COMFYUI, MODEL_FILES, SETTINGS, STYLE_FILE  # noqa: E402
+from PIL import Image, ImageDraw, ImageFont  # noqa: E402
+from playwright.sync_api import sync_playwright  # noqa: E402
+from small_prior_graphs import (  # noqa: E402
+    enlarged,
+    link_small_prior,
+    with_small_prior,
+    write_small_prior_lora,
+)
+from small_prior_node import NANO  # noqa: E402
+from workflow_prompts import WORKFLOWS_DIR, load_workflow, to_prompt, workflow_names  # noqa: E402
+
+WIDTH, MARGIN, FOOT_HEIGHT = 1600, 20, 20
+TRAINS = "1_train_and_apply"
+FOOT = "Drawn by the repository's toy model of 64 pixels, not by Stable Diffusion."
+# What else a picture leaves out.
+FEET = {
+    "3_apply_with_controlnet": "It has no ControlNet: here without.",
+    "4_apply_with_lora_and_upscale": "The LoRA is random, the last step without its model.",
+    "5_with_freeu": "FreeU does not know its widths: here without effect.",
+    "9_scheduled_by_hooks": "The LoRA is random.",
+}
+CLIENT = "() => window.comfyAPI.api.api.clientId"
+EXTENT = """() => {
+    const boxes = [...app.graph._nodes, ...app.graph._groups].map((item) => item.boundingRect);
+    const edges = (n, end) => boxes.map((box) => box[n] + (end ? box[n + 2] : 0));
+    return [Math.min(...edges(0)), Math.min(...edges(1)),
+            Math.max(...edges(0, true)), Math.max(...edges(1, true))];
+}"""
+SHOW = """([scale, x, y]) => {
+    app.canvas.ds.scale = scale;
+    app.canvas.ds.offset = [x, y];
+    app.canvas.show_info = false;
+    app.canvas.deselectAll();
+    app.canvas.setDirty(true, true);
+}"""
+BARE = """
+    body * { visibility: hidden; }
+    #graph-canvas, .dom-widget, .dom-widget * { visibility: visible; }
+"""
+
+
+def main(names: list[str]) -> None:
+    """Run and draw the workflows; the first one always, because it makes the style."""
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        models = Path(folder)
+        for kind, name in MODEL_FILES.items():
+            (models / kind).mkdir()
+            (models / kind / name).touch()
+        write_small_prior_lora(models / "loras" / MODEL_FILES["loras"], NANO / "prior")
+        server = ComfyServer(COMFYUI, models, pack=ROOT)
+        link_small_prior(server)
+        (server.styles_dir / STYLE_FILE).touch()
+        path = next(path for path in map(shutil.which, BROWSERS) if path)
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        with server:
+            server.request("/settings", SETTINGS)
+            page = browser.new_page(viewport={"width": WIDTH, "height": 900})
+            page.set_default_timeout(LOAD_TIMEOUT)
+            opened = ComfyPage(page, server.address, "ACFunTrainStyle")
+            opened.open()
+            for name in dict.fromkeys([TRAINS, *names]):
+                draw(opened, server, name)
+        browser.close()
+
+
+def draw(opened: ComfyPage, server: ComfyServer, name: str) -> None:
+    """Open a workflow, run it on the prior, and save what the page shows."""
+    page, workflow = opened.page, load_workflow(name)
+    opened.open_template("acfun", name)
+    prompt = to_prompt(workflow, server.object_info())
+    if name == TRAINS:
+        (server.styles_dir / STYLE_FILE).unlink()  # It is made now.
+    run_id = server.queue(enlarged(with_small_prior(prompt)), page.evaluate(CLIENT))
+    failure = failure_text(server.wait(run_id, timeout=1800))
+    if failure is not None:
+        raise RuntimeError(failure)
+    left, top, right, bottom = page.evaluate(EXTENT)
+    scale = (WIDTH - 2 * MARGIN) / (right - left)
+    height = round((bottom - top) * scale) + 2 * MARGIN + FOOT_HEIGHT
+    page.set_viewport_size({"width": WIDTH, "height": height})
+    style = page.add_style_tag(content=BARE)
+    page.evaluate(SHOW, [scale, MARGIN / scale - left, MARGIN / scale - top])
+    page.wait_for_timeout(4000)
+    picture = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    style.evaluate("(element) => element.remove()")
+    page.set_viewport_size({"width": WIDTH, "height": 900})
+    ImageDraw.Draw(picture).text(
+        (MARGIN, height - 8),
+        f"{FOOT} {FEET.get(name, '')}",
+        (200, 200, 200),
+        ImageFont.load_default(15),
+        anchor="ls",
+    )
+    path = WORKFLOWS_DIR / f"{name}.jpg"
+    picture.save(path, quality=72, optimize=True)
+    log.info("%s: %d kB", path.name, path.stat().st_size // 1000)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    main(sys.argv[1:] or workflow_names())

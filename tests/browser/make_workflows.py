@@ -1,0 +1,328 @@
+"""Writes the workflows that show a style with the rest of the graph, 5 and up.
+
+python tests/browser/make_workflows.py
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path += [str(ROOT / "tests" / "comfyui"), str(ROOT / "tests" / "browser"), str(ROOT)]
+
+from comfy_server import ComfyServer  # noqa: E402
+from conftest import COMFYUI, MODEL_FILES, STYLE_FILE  # noqa: E402
+from workflow_files import Slot, WorkflowFile  # noqa: E402
+from workflow_prompts import WORKFLOWS_DIR  # noqa: E402
+
+WOMAN = "A painting of a woman with long red hair and glasses"
+TEXT = f"{WOMAN} in S* style"
+AGAINST = "photo, blurry, deformed, text, watermark"
+CHECKPOINT = (
+    "1. *Load Checkpoint*: a checkpoint of the style's family (SD1.x, SD2.x, SDXL), for example\n"
+    "   [v1-5-pruned-emaonly-fp16.safetensors](https://huggingface.co/Comfy-Org/"
+    "stable-diffusion-v1-5-archive/resolve/main/v1-5-pruned-emaonly-fp16.safetensors) in "
+    "**models/checkpoints**.\n"
+)
+STYLE = "2. *Load ACFun Style*: a file of **models/acfun**. Press R if a new one is missing.\n"
+EXAMPLES = (
+    "The example pictures come with the pack; the page puts them into ComfyUI's input folder."
+)
+SAMPLER = {"steps": 40, "cfg": 7, "sampler_name": "euler", "scheduler": "normal", "denoise": 1}
+
+
+class Graph(WorkflowFile):
+    """A workflow file with what most of these have in common."""
+
+    def __init__(self, name: str, info: Mapping[str, Any], about: str, *choices: str) -> None:
+        steps = "".join(f"{n}. {text}\n" for n, text in enumerate(choices, start=3))
+        note = f"# {about}\n\n**Choose before you run**\n\n{CHECKPOINT}{STYLE}{steps}"
+        super().__init__(name, info, note + "\n**Then press Run.**")
+
+    def say(self, text: str) -> None:
+        """Add a paragraph to the note."""
+        self.nodes[0]["widgets_values"][0] += f" {text}"
+
+    def load(self) -> None:
+        """Add the loaders of checkpoint and style."""
+        self.column("Models and pictures")
+        name = MODEL_FILES["checkpoints"]
+        self.model, self.clip, self.vae = self.add("CheckpointLoaderSimple", ckpt_name=name)
+        (self.style,) = self.add("ACFunLoadStyle", style_file=STYLE_FILE)
+
+    def empty(self) -> Slot:
+        """Add an empty latent."""
+        return self.add("EmptyLatentImage", width=512, height=512)[0]
+
+    def picture(self, name: str, title: str) -> Slot:
+        """Add a picture, cut to a square of 512 pixels."""
+        (image, _) = self.add("LoadImage", title, image=name)
+        (scaled,) = self.add(
+            "ImageScale",
+            image=image,
+            upscale_method="lanczos",
+            width=512,
+            height=512,
+            crop="center",
+        )
+        return scaled
+
+    def prompt(self, text: str = TEXT, title: str | None = None) -> Slot:
+        """Add Apply AFun Embedding."""
+        inputs = {"style": self.style, "clip": self.clip, "text": text}
+        return self.add("ACFunApplyEmbedding", title, **inputs)[0]
+
+    def apply(self) -> tuple[Slot, Slot]:
+        """Add the negative prompt and the adapters; return both."""
+        (negative,) = self.add("CLIPTextEncode", "Negative prompt", clip=self.clip, text=AGAINST)
+        (styled,) = self.add("ACFunApplyAdapters", model=self.model, style=self.style)
+        return negative, styled
+
+    def sample(self, title: str | None = None, **inputs: Any) -> Slot:
+        """Add a KSampler."""
+        return self.add("KSampler", title, **SAMPLER | inputs)[0]
+
+    def save(self, latents: Slot) -> None:
+        """Decode and save."""
+        (images,) = self.add("VAEDecode", samples=latents, vae=self.vae)
+        self.add("SaveImage", "Styled picture", images=images, filename_prefix="ACFun")
+
+
+def freeu(info: Mapping[str, Any]) -> WorkflowFile:
+    """Return the workflow with FreeU behind the adapters."""
+    graph = Graph("5_with_freeu", info, "FreeU on top of a style")
+    graph.say(
+        "FreeU strengthens the U-Net's backbone features and weakens its skip connections; the "
+        "style's adapters act inside the same blocks, in either order. If strokes get too smooth, "
+        "bring **s1** and **s2** nearer to 1, or raise **encoder_strength**."
+    )
+    graph.load()
+    latent = graph.empty()
+    graph.column("Apply the style")
+    positive = graph.prompt()
+    negative, styled = graph.apply()
+    graph.column("FreeU and draw")
+    (free,) = graph.add("FreeU_V2", "FreeU", model=styled)
+    latents = graph.sample(
+        model=free, positive=positive, negative=negative, latent_image=latent, seed=0
+    )
+    graph.column("Result")
+    graph.save(latents)
+    return graph
+
+
+def inpaint(info: Mapping[str, Any]) -> WorkflowFile:
+    """Return the workflow that draws the face of a photo only."""
+    graph = Graph(
+        "6_inpaint_the_face",
+        info,
+        "Draw only the face in the style",
+        "*Picture*: any picture with a face. " + EXAMPLES,
+        "*Face mask*: white where the style shall draw. For your own picture: right-click "
+        "*Picture*, **Open in MaskEditor**, paint the face, and use its MASK instead.",
+    )
+    graph.say(
+        "Only what is white is drawn anew; all other pixels are those of the picture. **denoise** "
+        "of KSampler says how far the face may move away from the photo's."
+    )
+    graph.load()
+    photo = graph.picture("acfun_face.jpg", "Picture")
+    (mask,) = graph.add("LoadImageMask", "Face mask", image="acfun_face_mask.png", channel="red")
+    graph.column("Apply the style")
+    positive = graph.prompt()
+    negative, styled = graph.apply()
+    graph.column("Draw inside the mask")
+    (latent,) = graph.add("VAEEncode", pixels=photo, vae=graph.vae)
+    (masked,) = graph.add("SetLatentNoiseMask", samples=latent, mask=mask)
+    latents = graph.sample(
+        model=styled, positive=positive, negative=negative, latent_image=masked, seed=0, denoise=0.8
+    )
+    graph.column("Result")
+    (drawn,) = graph.add("VAEDecode", samples=latents, vae=graph.vae)
+    (pasted,) = graph.add(
+        "ImageCompositeMasked",
+        destination=photo,
+        source=drawn,
+        x=0,
+        y=0,
+        resize_source=True,
+        mask=mask,
+    )
+    graph.add("SaveImage", "Styled picture", images=pasted, filename_prefix="ACFun")
+    return graph
+
+
+def over_a_picture(info: Mapping[str, Any]) -> WorkflowFile:
+    """Return the workflow of img2img at three strengths."""
+    graph = Graph(
+        "7_over_a_picture",
+        info,
+        "A style over a picture, at three strengths",
+        "*Picture*: any picture. " + EXAMPLES,
+    )
+    graph.say(
+        "The three KSamplers differ in **denoise** only: 0.3 keeps the picture and takes on "
+        "strokes and colours, 0.5 lets features change, 0.7 keeps little more than the layout."
+    )
+    graph.load()
+    photo = graph.picture("acfun_face.jpg", "Picture")
+    (latent,) = graph.add("VAEEncode", pixels=photo, vae=graph.vae)
+    graph.column("Apply the style")
+    positive = graph.prompt()
+    negative, styled = graph.apply()
+    graph.column("Draw three times")
+    shared = {"model": styled, "positive": positive, "negative": negative, "latent_image": latent}
+    drawn = [graph.sample(f"Denoise {d}", seed=0, denoise=d, **shared) for d in (0.3, 0.5, 0.7)]
+    graph.column("Result")
+    graph.save(_batch(graph, drawn))
+    return graph
+
+
+def prompts(info: Mapping[str, Any]) -> WorkflowFile:
+    """Return the workflow with three prompts and one seed."""
+    graph = Graph("8_several_prompts", info, "One style, several prompts")
+    graph.say(
+        "The three pictures share seed and style and differ in the prompt only. **S\\*** stands "
+        "for the style in each. Copy *Apply AFun Embedding* and a KSampler for more."
+    )
+    graph.load()
+    latent = graph.empty()
+    graph.column("Apply the style")
+    texts = (f"{WOMAN} wearing a hat in S* style", "A painting of a man with beard in S* style")
+    positives = [graph.prompt(text) for text in (TEXT, *texts)]
+    negative, styled = graph.apply()
+    graph.column("Draw three times")
+    shared = {"model": styled, "negative": negative, "latent_image": latent}
+    drawn = [graph.sample(positive=positive, seed=0, **shared) for positive in positives]
+    graph.column("Result")
+    graph.save(_batch(graph, drawn))
+    return graph
+
+
+def scheduled(info: Mapping[str, Any]) -> WorkflowFile:
+    """Return the workflow whose style and LoRA change in the course of sampling."""
+    graph = Graph(
+        "9_scheduled_by_hooks",
+        info,
+        "Style and LoRA over the course of sampling",
+        "*Create Hook LoRA (MO)*: any LoRA of the family in **models/loras**.",
+    )
+    graph.say(
+        "Until **end_percent** of *Timesteps Range* the plain prompt lays out the picture; "
+        "then the prompt with the style's abstract part takes over, and with it a LoRA that fades "
+        "out over its keyframes. The adapters have a range and an ease of their own."
+    )
+    graph.load()
+    latent = graph.empty()
+    graph.column("Apply the style")
+    positive = graph.prompt()
+    (plain,) = graph.add("CLIPTextEncode", "Plain prompt", clip=graph.clip, text=WOMAN)
+    negative, styled = graph.apply()
+    graph.column("Schedule")
+    first, _, after = graph.add("ConditioningTimestepsRange", start_percent=0, end_percent=0.3)
+    name = MODEL_FILES["loras"]
+    (hook,) = graph.add("CreateHookLoraModelOnly", lora_name=name, strength_model=1)
+    (keys,) = graph.add(
+        "CreateHookKeyframesInterpolated", strength_start=1, strength_end=0, start_percent=0.3
+    )
+    (hooks,) = graph.add("SetHookKeyframes", hooks=hook, hook_kf=keys)
+    (early,) = graph.add("ConditioningSetProperties", cond_NEW=plain, strength=1, timesteps=first)
+    (both,) = graph.add(
+        "ConditioningSetPropertiesAndCombine",
+        cond=early,
+        cond_NEW=positive,
+        strength=1,
+        hooks=hooks,
+        timesteps=after,
+    )
+    graph.column("Draw")
+    latents = graph.sample(
+        model=styled, positive=both, negative=negative, latent_image=latent, seed=0
+    )
+    graph.save(latents)
+    return graph
+
+
+def spliced(info: Mapping[str, Any]) -> WorkflowFile:
+    """Return the workflow that trains on a face put together from two photos."""
+    note = (
+        "# A face spliced from two photos\n\n**Choose before you run**\n\n"
+        f"{CHECKPOINT}2. *Load CLIP Vision*: CLIP ViT-L/14.\n3. *Style picture*, *First face*, "
+        f"*Second face*. {EXAMPLES}\n4. *Face mask*: white where the second face shows. For "
+        "your own photos, paint it with **Open in MaskEditor**.\n\n**Then press Run.** The second "
+        "face is put into the head of the first one, and the style is trained on that: "
+        "one coherent face comes out, as in the paper's appendix C.1. Both photos should be "
+        "cropped alike."
+    )
+    graph = Graph("10_splice_two_faces", info, "")
+    graph.nodes[0]["widgets_values"] = [note]
+    graph.column("Models and pictures")
+    name = MODEL_FILES["checkpoints"]
+    graph.model, graph.clip, graph.vae = graph.add("CheckpointLoaderSimple", ckpt_name=name)
+    (vision,) = graph.add("CLIPVisionLoader", clip_name=MODEL_FILES["clip_vision"])
+    style_picture, _ = graph.add("LoadImage", "Style picture", image="acfun_style.jpg")
+    first, _ = graph.add("LoadImage", "First face", image="acfun_face.jpg")
+    graph.column("Splice")
+    second, _ = graph.add("LoadImage", "Second face", image="acfun_other_face.jpg")
+    (mask,) = graph.add("LoadImageMask", "Face mask", image="acfun_face_mask.png", channel="red")
+    (face,) = graph.add(
+        "ImageCompositeMasked",
+        destination=first,
+        source=second,
+        x=0,
+        y=0,
+        resize_source=True,
+        mask=mask,
+    )
+    graph.add("PreviewImage", "Spliced face", images=face)
+    graph.column("Train and save the style")
+    trained, _, _ = graph.add(
+        "ACFunTrainStyle",
+        model=graph.model,
+        clip=graph.clip,
+        vae=graph.vae,
+        clip_vision=vision,
+        style_image=style_picture,
+        face_image=face,
+        prompt="A painting of a woman with long red hair in S* style",
+    )
+    (graph.style,) = graph.add("ACFunSaveStyle", style=trained, filename_prefix="spliced")
+    graph.column("Apply the style")
+    positive = graph.prompt("A painting of a woman with long red hair in S* style")
+    negative, styled = graph.apply()
+    latent = graph.empty()
+    graph.column("Draw")
+    latents = graph.sample(
+        model=styled, positive=positive, negative=negative, latent_image=latent, seed=0
+    )
+    graph.save(latents)
+    return graph
+
+
+def _batch(graph: Graph, latents: list[Slot]) -> Slot:
+    """Return latents as one batch."""
+    batch = latents[0]
+    for following in latents[1:]:
+        (batch,) = graph.add("LatentBatch", samples1=batch, samples2=following)
+    return batch
+
+
+MADE = (freeu, inpaint, over_a_picture, prompts, scheduled, spliced)
+
+
+def main() -> None:
+    """Write all of them with a running ComfyUI's description of its nodes."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = ComfyServer(COMFYUI, Path(folder), pack=ROOT)
+        with server:
+            info = server.object_info()
+    for make in MADE:
+        make(info).write(WORKFLOWS_DIR)
+
+
+if __name__ == "__main__":
+    main()

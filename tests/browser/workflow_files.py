@@ -1,0 +1,162 @@
+"""Workflows written as ComfyUI's page saves them, from a few lines each."""
+
+from __future__ import annotations
+
+import json
+import sys
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "comfyui"))
+
+from workflow_prompts import SEED_NAMES, UPLOADS, WIDGET_TYPES
+
+GAP, STEP, TOP = 70, 420, 0
+NOTE_SIZE, NOTE_LEFT = (320, 460), -400
+COLOURS = ("#b58b2a", "#8A8", "#3f789e", "#a1309b")
+WIDTH, PICTURE_HEIGHT = 340, 330
+PICTURE_NODES = ("LoadImage", "LoadImageMask", "SaveImage", "PreviewImage")
+PACK_ID = "acfun-face-style"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """An output of a node: what an input is connected to."""
+
+    node: int
+    number: int
+
+
+class WorkflowFile:
+    """A workflow in the making: nodes stand in columns, from top to bottom.
+
+    Args:
+        name: of the file, without suffix.
+        object_info: ComfyUI's description of all nodes.
+        note: Markdown that stands at the left.
+    """
+
+    def __init__(self, name: str, object_info: Mapping[str, Any], note: str) -> None:
+        self.name, self.info = name, object_info
+        self.nodes: list[dict[str, Any]] = []
+        self.links: list[list[Any]] = []
+        self.groups: list[dict[str, Any]] = []
+        self._column, self._next_top = -1, TOP
+        self._append("MarkdownNote", (NOTE_LEFT, TOP), NOTE_SIZE, "Read me", [note])
+        self.nodes[0] |= {"color": "#432", "bgcolor": "#653"}
+
+    def column(self, title: str) -> None:
+        """Begin the next column, which is a group."""
+        self._close()
+        self._column, self._next_top = self._column + 1, TOP
+        self.groups.append(
+            {"id": len(self.groups) + 1, "title": f"{len(self.groups) + 1}. {title}"}
+        )
+
+    def add(self, kind: str, title: str | None = None, **inputs: Any) -> list[Slot]:
+        """Add a node below the last one; return its outputs. A Slot is a link, the rest widgets."""
+        info = self.info[kind]
+        specs = {
+            name: (group, info["input"][group][name])
+            for group in ("required", "optional")
+            for name in info["input_order"].get(group, [])
+        }
+        widgets, sockets, lines = [], [], 0
+        for name, (group, spec) in specs.items():
+            if isinstance(spec[0], list) or spec[0] in WIDGET_TYPES:
+                widgets += _widget(name, spec, inputs.pop(name, None))
+                lines += 5 if _options(spec).get("multiline") else 1
+            else:
+                shape = {"shape": 7} if group == "optional" else {}
+                sockets.append((name, shape, spec[0], inputs.pop(name, None)))
+        if inputs:
+            raise ValueError(f"{kind} has no inputs {', '.join(inputs)}.")
+        height = 50 + 22 * max(len(sockets), len(info["output"])) + 26 * lines
+        height += PICTURE_HEIGHT if kind in PICTURE_NODES else 0
+        node = self._append(
+            kind, (STEP * self._column, self._next_top), (WIDTH, height), title, widgets
+        )
+        self._next_top += height + GAP
+        for place, (name, shape, socket, slot) in enumerate(sockets):
+            node["inputs"].append({"name": name, **shape, "type": socket, "link": None})
+            if slot is not None:
+                self._link(slot, node, place, socket)
+        for name, socket in zip(info["output_name"], info["output"], strict=True):
+            node["outputs"].append({"name": name, "type": socket, "links": []})
+        pack = PACK_ID if kind.startswith("ACFun") else "comfy-core"
+        node["properties"] = {"Node name for S&R": kind, "cnr_id": pack}
+        return [Slot(node["id"], number) for number in range(len(info["output"]))]
+
+    def write(self, folder: Path) -> None:
+        """Write the file."""
+        self._close()
+        graph = {
+            "id": str(uuid.uuid5(uuid.NAMESPACE_URL, self.name)),
+            "revision": 0,
+            "last_node_id": len(self.nodes),
+            "last_link_id": len(self.links),
+            "nodes": self.nodes,
+            "links": self.links,
+            "groups": self.groups,
+            "config": {},
+            "extra": {},
+            "version": 0.4,
+        }
+        text = json.dumps(graph, indent=2, ensure_ascii=False)
+        (folder / f"{self.name}.json").write_text(text + "\n", encoding="utf-8")
+
+    def _append(
+        self,
+        kind: str,
+        place: tuple[int, int],
+        size: tuple[int, int],
+        title: str | None,
+        widgets: list[Any],
+    ) -> dict[str, Any]:
+        node = {
+            "id": len(self.nodes) + 1,
+            "type": kind,
+            "pos": list(place),
+            "size": list(size),
+            "flags": {},
+            "order": len(self.nodes),
+            "mode": 0,
+            "inputs": [],
+            "outputs": [],
+            **({"title": title} if title else {}),
+            "properties": {},
+            "widgets_values": widgets,
+        }
+        self.nodes.append(node)
+        return node
+
+    def _link(self, slot: Slot, node: dict[str, Any], place: int, socket: str) -> None:
+        number = len(self.links) + 1
+        self.links.append([number, slot.node, slot.number, node["id"], place, socket])
+        node["inputs"][place]["link"] = number
+        self.nodes[slot.node - 1]["outputs"][slot.number]["links"].append(number)
+
+    def _close(self) -> None:
+        if self._column < 0:
+            return
+        box = [STEP * self._column - 20, TOP - 80, WIDTH + 40, self._next_top - TOP + 60]
+        colour = COLOURS[self._column % len(COLOURS)]
+        self.groups[-1] |= {"bounding": box, "color": colour, "flags": {}, "font_size": 24}
+
+
+def _widget(name: str, spec: list[Any], value: Any) -> list[Any]:
+    """Return a widget's value, its default without one, and what the page saves behind it."""
+    options = _options(spec)
+    if value is None:
+        choices = spec[0] if isinstance(spec[0], list) else options.get("options")
+        value = options.get("default", choices[0] if choices else "")
+    control = options.get("control_after_generate", spec[0] == "INT" and name in SEED_NAMES)
+    uploads = any(options.get(upload) for upload in UPLOADS)
+    return [value, *(["fixed"] if control else []), *(["image"] if uploads else [])]
+
+
+def _options(spec: list[Any]) -> Mapping[str, Any]:
+    return spec[1] if len(spec) > 1 else {}

@@ -1,0 +1,101 @@
+"""Prompts that run on the small prior instead of a checkpoint, and what makes its server."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from comfy_graphs import PromptGraph, node
+from comfy_process import ComfyProcess
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+SIDE = 64
+# What the prior needs; a checkpoint's own values stand in the workflows.
+SAMPLING = {"steps": 20, "cfg": 2.0}
+TRAINING = {"learning_rate": 3e-3, "resolution": SIDE}
+SHOWN_SIDE = 384
+RANK = 4
+# Which output of the prior's loader stands for the first output of a stock loader.
+LOADERS = {"CheckpointLoaderSimple": 0, "CLIPVisionLoader": 3}
+# Nodes for which the prior has no model, and what passes through them, by output.
+PASSED = {
+    "ControlNetApplyAdvanced": ("positive", "negative"),
+    "ImageUpscaleWithModel": ("image",),
+    "ControlNetLoader": (),
+    "UpscaleModelLoader": (),
+}
+SIZED = ("EmptyLatentImage", "ACFunStyleSheet", "ImageScale")
+
+
+def link_small_prior(server: ComfyProcess) -> None:
+    """Put Load Small Prior into a server's custom nodes; before it starts."""
+    folder = Path(__file__).resolve().parent / "small_prior_node"
+    link = server.base / "custom_nodes" / folder.name
+    link.symlink_to(folder, target_is_directory=True)
+
+
+def with_small_prior(prompt: PromptGraph, folder: str = "prior") -> PromptGraph:
+    """Return a prompt whose models come from the prior, with the numbers that it needs."""
+    changed = copy.deepcopy(prompt)
+    replaced: dict[tuple[str, int], Any] = {}
+    for key, content in prompt.items():
+        kind, inputs = content["class_type"], content["inputs"]
+        if kind in LOADERS:
+            replaced |= {(key, n): ["small_prior", n + LOADERS[kind]] for n in range(3)}
+        for n, name in enumerate(PASSED.get(kind, ())):
+            replaced[key, n] = inputs[name]
+        if kind in LOADERS or kind in PASSED:
+            del changed[key]
+    for content in changed.values():
+        _set_numbers(content)
+        for name, value in content["inputs"].items():
+            while isinstance(value, list) and tuple(value) in replaced:
+                value = replaced[tuple(value)]
+            content["inputs"][name] = value
+    loader = node("LoadSmallPrior", folder=folder) | {"_meta": {"title": "Load Small Prior"}}
+    return {"small_prior": loader, **changed}
+
+
+def enlarged(prompt: PromptGraph) -> PromptGraph:
+    """Return a prompt whose pictures are large enough to be looked at in the page."""
+    changed = copy.deepcopy(prompt)
+    for key, content in prompt.items():
+        if content["class_type"] in ("SaveImage", "PreviewImage"):
+            scale = node("ImageScale", image=content["inputs"]["images"], upscale_method="lanczos")
+            scale |= {"_meta": {"title": "Enlarged"}}
+            scale["inputs"] |= {"width": SHOWN_SIDE, "height": SHOWN_SIDE, "crop": "disabled"}
+            changed[f"{key}_large"] = scale
+            changed[key]["inputs"]["images"] = [f"{key}_large", 0]
+    return changed
+
+
+def _set_numbers(content: dict[str, Any]) -> None:
+    inputs, kind = content["inputs"], content["class_type"]
+    if kind == "ACFunTrainStyle":
+        inputs |= TRAINING
+    if kind in ("KSampler", "ACFunStyleSheet"):
+        inputs |= SAMPLING
+    if kind == "CLIPTextEncode" and content.get("_meta", {}).get("title") == "Negative prompt":
+        inputs["text"] = ""  # The prior knows none of its words.
+    if kind in SIZED:
+        inputs |= {name: SIDE for name in ("width", "height") if isinstance(inputs[name], int)}
+
+
+def write_small_prior_lora(path: Path, folder: Path, size: float = 0.02) -> None:
+    """Write a LoRA in kohya's format of random weights on the prior's cross-attention."""
+    generator = torch.Generator().manual_seed(0)
+    layout: dict[str, Tensor] = {}
+    for name, weight in load_file(folder / "unet" / "diffusion_pytorch_model.safetensors").items():
+        if name.endswith(("attn2.to_v.weight", "attn2.to_k.weight")):
+            key = "lora_unet_" + name.removesuffix(".weight").replace(".", "_")
+            up = torch.randn(weight.shape[0], RANK, generator=generator)
+            layout[f"{key}.lora_down.weight"] = torch.randn(
+                RANK, weight.shape[1], generator=generator
+            )
+            layout[f"{key}.lora_up.weight"] = size * up
+            layout[f"{key}.alpha"] = torch.tensor(float(RANK))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file(layout, path)

@@ -1,0 +1,175 @@
+"""The workflows beside other nodes, run on the small prior: each changes the picture as it says."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from comfy_graphs import node
+from comfy_server import ComfyServer
+from PIL import Image, ImageFilter
+from small_prior_graphs import link_small_prior, with_small_prior, write_small_prior_lora
+from small_prior_node import NANO
+from test_workflows import PLAIN, changed
+from workflow_prompts import (
+    BYPASSED,
+    ROOT,
+    load_workflow,
+    node_id,
+    to_prompt,
+    with_mode,
+    workflow_names,
+)
+
+SIDE = 64
+EXAMPLES = ROOT / "web" / "examples"
+LORA = "add_detail.safetensors"
+FREEU, INPAINT, OVER, PROMPTS, HOOKS, SPLICED = (
+    "5_with_freeu",
+    "6_inpaint_the_face",
+    "7_over_a_picture",
+    "8_several_prompts",
+    "9_scheduled_by_hooks",
+    "10_splice_two_faces",
+)
+NAMES = (FREEU, INPAINT, OVER, PROMPTS, HOOKS, SPLICED)
+TRAINING = {"steps": 12, "learning_rate": 0.01, "preview_every": 0}
+
+
+def folder_for_freeu():
+    """Return the edition of the prior whose widths FreeU looks for: two or four times the first."""
+    for folder in ("prior", "lessons"):
+        path = NANO / folder / "unet" / "config.json"
+        if path.is_file():
+            first, *others = json.loads(path.read_text())["block_out_channels"]
+            if any(width in (2 * first, 4 * first) for width in others):
+                return folder
+    return None
+
+
+class Prior:
+    """A server with the prior, and workflows run on it."""
+
+    def __init__(self, server):
+        self.server = server
+        self.object_info = server.object_info()
+        self.styles = {}
+
+    def prompt(self, workflow, folder="prior"):
+        prompt = with_small_prior(to_prompt(workflow, self.object_info), folder)
+        for content in prompt.values():
+            if content["class_type"] == "ACFunTrainStyle":
+                content["inputs"] |= TRAINING
+            if content["class_type"] == "KSampler":
+                content["inputs"]["steps"] = 6
+            if content["class_type"] == "ACFunLoadStyle":
+                content["inputs"]["style_file"] = self.style(folder)
+        return prompt
+
+    def style(self, folder):
+        """Return the name of a style trained by the first workflow."""
+        if folder not in self.styles:
+            self.styles[folder] = f"{folder}_00001_.safetensors"
+            prompt = self.prompt(load_workflow("1_train_and_apply"), folder)
+            prompt[node_id(prompt, "ACFunSaveStyle")]["inputs"]["filename_prefix"] = folder
+            self.server.run(prompt)
+        return self.styles[folder]
+
+    def images(self, prompt, title="Styled picture"):
+        history = self.server.run(prompt)
+        return self.server.images(history, node_id(prompt, title))
+
+    def output_of(self, prompt, key):
+        """Return the picture that a node of a prompt gives."""
+        look = node("PreviewImage", images=[key, 0]) | {"_meta": {"title": "Look"}}
+        return self.images({**prompt, "look": look}, "Look")[0]
+
+
+@pytest.fixture(scope="module")
+def prior(comfyui_path, tmp_path_factory):
+    models = tmp_path_factory.mktemp("models")
+    write_small_prior_lora(models / "loras" / LORA, NANO / "prior")
+    server = ComfyServer(comfyui_path, models, pack=ROOT)
+    link_small_prior(server)
+    for path in EXAMPLES.iterdir():
+        (server.input_dir / path.name).write_bytes(path.read_bytes())
+    with server as running:
+        yield Prior(running)
+
+
+def example(name):
+    picture = Image.open(EXAMPLES / name).convert("RGB").resize((SIDE, SIDE), Image.LANCZOS)
+    return np.asarray(picture).astype(int)
+
+
+def off(one, other):
+    return np.abs(one.astype(int) - other.astype(int)).mean()
+
+
+def test_every_workflow_is_run():
+    assert tuple(workflow_names()) == PLAIN + NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_style_acts_in_each_workflow(prior, name):
+    styled = prior.images(prior.prompt(load_workflow(name)))
+    plain = prior.images(
+        prior.prompt(with_mode(load_workflow(name), "ACFunApplyAdapters", BYPASSED))
+    )
+    assert len(styled) == (3 if name in (OVER, PROMPTS) else 1)
+    for with_style, without in zip(styled, plain, strict=True):
+        assert off(with_style, without) > 1
+
+
+def test_freeu_acts_on_top_of_the_style(prior):
+    folder = folder_for_freeu()
+    workflow = load_workflow(FREEU)
+    (both,) = prior.images(prior.prompt(workflow, folder))
+    (alone,) = prior.images(prior.prompt(with_mode(workflow, "FreeU_V2", BYPASSED), folder))
+    assert off(both, alone) > 0.5
+
+
+def test_inpainting_leaves_all_but_the_face_as_it_was(prior):
+    prompt = prior.prompt(load_workflow(INPAINT))
+    (image,) = prior.images(prompt)
+    photo = prior.output_of(prompt, node_id(prompt, "ImageScale"))
+    weight = np.asarray(Image.open(EXAMPLES / "acfun_face_mask.png").resize((SIDE, SIDE)))
+    assert off(image[weight == 255], photo[weight == 255]) > 8
+    blurred = Image.fromarray(weight).filter(ImageFilter.MaxFilter(5))
+    assert np.array_equal(image[np.asarray(blurred) == 0], photo[np.asarray(blurred) == 0])
+
+
+def test_more_denoise_goes_further_from_the_picture(prior):
+    photo = example("acfun_face.jpg")
+    distances = [off(image, photo) for image in prior.images(prior.prompt(load_workflow(OVER)))]
+    assert distances[0] < distances[1] < distances[2]
+
+
+def test_each_prompt_draws_another_picture(prior):
+    images = prior.images(prior.prompt(load_workflow(PROMPTS)))
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    assert all(off(images[a], images[b]) > 2 for a, b in pairs)
+
+
+def test_hooks_change_the_picture_over_the_course_of_sampling(prior):
+    prompt = prior.prompt(load_workflow(HOOKS))
+    (image,) = prior.images(prompt)
+    (without_lora,) = prior.images(changed(prompt, "CreateHookLoraModelOnly", strength_model=0.0))
+    (whole,) = prior.images(changed(prompt, "ConditioningTimestepsRange", end_percent=0.0))
+    lasting = changed(prompt, "CreateHookKeyframesInterpolated", strength_end=1.0)
+    assert off(image, without_lora) > 0.2
+    assert off(image, whole) > 0.2
+    assert off(image, prior.images(lasting)[0]) > 0.05
+
+
+def test_style_is_trained_on_the_spliced_face(prior):
+    prompt = prior.prompt(load_workflow(SPLICED))
+    (spliced,) = prior.images(prompt, "Spliced face")
+    inside = np.asarray(Image.open(EXAMPLES / "acfun_face_mask.png")) > 0
+    for part, title in ((inside, "Second face"), (~inside, "First face")):
+        photo = prior.output_of(prompt, node_id(prompt, title))
+        assert np.abs(spliced[part].astype(int) - photo[part]).max() <= 1  # Rounding.
+    (drawn,) = prior.images(prompt)
+    one_face = changed(prompt, "Second face", image="acfun_face.jpg")
+    assert off(drawn, prior.images(one_face)[0]) > 1

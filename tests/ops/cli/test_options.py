@@ -1,0 +1,124 @@
+"""The options of the command line: their names, presets, help, and the script ``acfun``."""
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from acfun_ops.cli.command_options import new_parser, parsed
+from acfun_ops.cli.training_options import chosen_training
+from acfun_ops.errors import ACFunError
+from acfun_ops.training.config import TrainConfig, is_research
+from acfun_ops.training.presets import PRESET_WORDS, PRESETS
+
+FILES = ["--model", "m", "--style-image", "a", "b", "--face-image", "c", "--out", "d"]
+RESEARCH = {option.name for option in fields(TrainConfig) if is_research(option.name)}
+
+
+def shown(line, *arguments):
+    code, said, _ = line.run(*arguments)
+    assert code == 0
+    return {name.replace("-", "_") for name in re.findall(r"^  --([a-z-]+)", said, re.MULTILINE)}
+
+
+@pytest.mark.parametrize("command", ["train", "train-many"])
+def test_help_leaves_out_the_switches_for_research(line, command):
+    usual, everything = shown(line, command, "--help"), shown(line, command, "--help-all")
+    assert RESEARCH and everything - usual == RESEARCH
+    assert {"help_all", "preset", "steps", "rank"} <= usual <= everything
+
+
+def test_hidden_options_work():
+    assert chosen_training(parsed(["train", *FILES, "--layers", "3"])).layers == 3
+
+
+def test_names_of_the_first_release_work():
+    old = ["--model=m", "--style", "a", "b", "--face=c", "--out", "d", "--resume", "e"]
+    new = [*FILES, "--resume-from", "e"]
+    assert parsed(["train", *old]) == parsed(["train", *new])
+    old, new = (["--model=m", f"--{name}", "x"] for name in ("image-encoder", "clip-vision"))
+    rest = ["--style-file=s", "--prompt=p", "--out=o"]
+    assert parsed(["generate", *old, *rest]) == parsed(["generate", *new, *rest])
+
+
+@pytest.mark.parametrize("word", PRESET_WORDS)
+def test_a_preset_sets_what_is_not_given_and_says_so(word, capsys):
+    preset = PRESETS[PRESET_WORDS[word]]
+    config = chosen_training(parsed(["train", *FILES, "--preset", word]))
+    assert {name: getattr(config, name) for name in preset} == preset
+    assert f"steps {preset['steps']}, " in capsys.readouterr().err
+    config = chosen_training(parsed(["train", *FILES, "--steps", "7", "--preset", word]))
+    assert (config.steps, config.learning_rate) == (7, preset["learning_rate"])
+    assert "steps 7, " in capsys.readouterr().err
+
+
+def test_a_preset_leaves_the_other_options_and_their_checks():
+    config = chosen_training(parsed(["train", *FILES, "--preset", "quick", "--rank", "5"]))
+    assert (config.rank, config.seed) == (5, TrainConfig().seed)
+    with pytest.raises(ACFunError, match="steps is 0"):
+        chosen_training(parsed(["train", *FILES, "--preset", "quick", "--steps", "0"]))
+
+
+def test_usage_and_examples_name_the_command_that_was_run(monkeypatch):
+    for started, name in (("/bin/acfun", "acfun"), ("/a/__main__.py", "python -m acfun_ops")):
+        monkeypatch.setattr(sys, "argv", [started])
+        assert new_parser().format_usage().startswith(f"usage: {name} ")
+
+
+def test_the_script_is_announced_and_runs():
+    project = (Path(__file__).resolve().parents[3] / "pyproject.toml").read_text(encoding="utf-8")
+    announced = re.search(r'^acfun = "(.+)"$', project, re.MULTILINE)
+    entry = importlib.metadata.EntryPoint("acfun", announced[1], "console_scripts")
+    assert entry.load()
+    code = f"import sys; sys.argv = ['acfun', '--help']; from {entry.module} import {entry.attr}"
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{code}; sys.exit({entry.attr}())"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=Path(__file__).resolve().parents[3],
+    )
+    assert (ran.returncode, ran.stdout.split()[:2]) == (0, ["usage:", "acfun"])
+
+
+@pytest.fixture
+def completion(monkeypatch, capsys):
+    """Return a function that gives the completion script of a shell."""
+    pytest.importorskip("shtab", reason="shtab is not installed; the extra is 'completion'")
+    monkeypatch.setattr(sys, "argv", ["acfun"])
+
+    def script(shell):
+        with pytest.raises(SystemExit) as end:
+            parsed(["--print-completion", shell])
+        assert not end.value.code
+        return capsys.readouterr().out
+
+    return script
+
+
+@pytest.mark.parametrize(("shell", "files"), [("bash", "compgen_files"), ("zsh", ":_files")])
+def test_a_shells_completion_knows_commands_options_and_files(completion, shell, files):
+    script = completion(shell)
+    words = ("train-many", "--style-image", "--preset", "quick", files)
+    assert [word for word in words if word not in script] == []
+
+
+def test_the_completion_of_bash_offers_options_and_choices(completion, tmp_path):
+    (tmp_path / "script").write_text(completion("bash"))
+    for typed, offered in (("train --pre", {"--preset", "--precision"}), ("tr", {"train"})):
+        words = f"COMP_WORDS=(acfun {typed}); COMP_CWORD={len(typed.split())}"
+        ran = subprocess.run(
+            [
+                "bash",
+                "-c",
+                f"source {tmp_path}/script; {words}; _shtab_acfun; echo ${{COMPREPLY[@]}}",
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert offered <= set(ran.stdout.split())

@@ -1,0 +1,101 @@
+"""tests/run on a fresh machine, and what its last line says of tests that were skipped."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TOOLS = ("python", "ruff", "mypy", "pytest")
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """Return a function that runs the script where all tools are stubs that note their calls."""
+    if os.name == "nt" or shutil.which("bash") is None:
+        pytest.skip("the script needs bash")
+    tools, calls = tmp_path / "project" / ".venv" / "bin", tmp_path / "calls"
+    tools.mkdir(parents=True)
+    (tmp_path / "project" / "tests").mkdir()
+    shutil.copy(ROOT / "tests" / "run", tmp_path / "project" / "tests")
+    for tool in TOOLS:
+        _script(tools / tool, f'echo "{tool} $*" >> {calls}')
+
+    def run(git, *arguments, comfyui=tmp_path / "comfy"):
+        _script(tools / "git", f'echo "git $*" >> {calls}\n{git}')
+        calls.write_text("")
+        outcome = subprocess.run(
+            ["bash", "tests/run", *arguments],
+            cwd=tmp_path / "project",
+            env=os.environ | {"COMFYUI_PATH": str(comfyui)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return outcome, calls.read_text().splitlines()
+
+    return run
+
+
+def _script(path, body):
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+
+
+CLONES = 'for last; do :; done; mkdir -p "$last"; touch "$last/main.py"'
+
+
+@pytest.mark.parametrize("job", [[], ["main-job"]])
+def test_a_fresh_machine_brings_comfyui_once_and_its_requirements(fresh, job, tmp_path):
+    outcome, calls = fresh(CLONES, *job)
+    assert outcome.returncode == 0, outcome.stderr
+    clones = [call for call in calls if call.startswith("git clone")]
+    assert len(clones) == 1 and "--depth 1" in clones[0] and clones[0].endswith("/comfy")
+    assert f"{tmp_path}/comfy/requirements.txt" in "\n".join(calls)
+    _, calls = fresh(CLONES, *job)
+    assert not [call for call in calls if call.startswith("git")]
+
+
+def test_where_comfyui_cannot_be_brought_the_other_tests_run(fresh):
+    outcome, calls = fresh("exit 128", "-q")
+    assert outcome.returncode == 0
+    assert "ComfyUI could not be cloned" in outcome.stderr
+    assert [call for call in calls if "requirements.txt" in call] == []
+    assert calls[-1] == "pytest -q"
+
+
+def test_the_main_job_ends_where_comfyui_cannot_be_brought(fresh):
+    outcome, calls = fresh("exit 128", "main-job")
+    assert outcome.returncode != 0
+    assert "ComfyUI could not be cloned" in outcome.stderr
+    assert not [call for call in calls if "main_job.py" in call]
+
+
+def run_pytest(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_without_comfyui_the_last_line_says_what_was_skipped(tmp_path):
+    outcome = run_pytest(ROOT / "tests" / "comfyui", COMFYUI_PATH=str(tmp_path))
+    lines = outcome.stdout.splitlines()
+    assert outcome.returncode == 0
+    skipped = re.search(r"(\d+) skipped", outcome.stdout)[1]
+    assert lines[-1].startswith(f"NOT TESTED: {skipped} tests were skipped: ")
+    assert str(tmp_path) in lines[-1] and "COMFYUI_PATH" in lines[-1]
+
+
+def test_where_nothing_was_skipped_nothing_is_said():
+    outcome = run_pytest(ROOT / "tests" / "ops" / "test_errors.py")
+    assert outcome.returncode == 0
+    assert "NOT TESTED" not in outcome.stdout
