@@ -42,6 +42,9 @@ def described(style: Style) -> Iterator[str]:
     for name in ("style_hash", "checkpoint", "run", "parent"):
         yield f"  {name:<14}{getattr(facts, name) or '-'}"
     yield f"  style tokens  {style.style_tokens.shape[0]} x {style.style_tokens.shape[1]}"
+    if facts.shares:
+        shares = ", ".join(f"{share:.3f}" for share in facts.shares)
+        yield f"  blend         of abstract parts that count {shares}; what follows is the first"
     yield f"AFun: {facts.heads} heads, {_count(style.abstract):,} weights"
     for layer in sorted({name.split(".")[1] for name in style.abstract}, key=int):
         norm = _norm(style.abstract[f"layers.{layer}.out.weight"])

@@ -38,7 +38,7 @@ def main() -> None:
             images = [to_image(picture[None]) for picture in pictures]
             rows.append(SheetRow(pair.other_prompt, images))
     PATH.parent.mkdir(exist_ok=True)
-    contact_sheet(COLUMNS, rows, SIDE).save(PATH, quality=88)
+    contact_sheet(COLUMNS, rows, SIDE).save(PATH, quality=80)
 
 
 if __name__ == "__main__":

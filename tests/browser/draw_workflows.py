@@ -20,12 +20,15 @@ sys.path += [str(ROOT / "tests" / "comfyui"), str(ROOT / "tests" / "browser"), s
 
 log = logging.getLogger("draw-workflows")
 
+from comfy_graphs import node  # noqa: E402
 from comfy_page import LOAD_TIMEOUT, ComfyPage  # noqa: E402
 from comfy_server import ComfyServer, failure_text  # noqa: E402
 from conftest import BROWSERS, COMFYUI, MODEL_FILES, SETTINGS, STYLE_FILE  # noqa: E402
 from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
 from small_prior_graphs import (  # noqa: E402
+    SAMPLING,
+    SIDE,
     enlarged,
     link_small_prior,
     with_small_prior,
@@ -34,6 +37,7 @@ from small_prior_graphs import (  # noqa: E402
 from small_prior_node import NANO  # noqa: E402
 from workflow_prompts import WORKFLOWS_DIR, load_workflow, to_prompt, workflow_names  # noqa: E402
 
+PICTURES_DIR = ROOT / "web" / "pictures"
 WIDTH, MARGIN, FOOT_HEIGHT = 1600, 20, 20
 TRAINS = "1_train_and_apply"
 FOOT = "Drawn by the repository's toy model of 64 pixels, not by Stable Diffusion."
@@ -83,7 +87,9 @@ def main(names: list[str]) -> None:
             page.set_default_timeout(LOAD_TIMEOUT)
             opened = ComfyPage(page, server.address, "ACFunTrainStyle")
             opened.open()
-            for name in dict.fromkeys([TRAINS, *names]):
+            draw(opened, server, TRAINS)
+            draw_sheet(server)
+            for name in names:
                 draw(opened, server, name)
         browser.close()
 
@@ -121,6 +127,30 @@ def draw(opened: ComfyPage, server: ComfyServer, name: str) -> None:
     log.info("%s: %d kB", path.name, path.stat().st_size // 1000)
 
 
+def draw_sheet(server: ComfyServer) -> None:
+    """Save what ACFun Style Sheet shows of the first workflow's style."""
+    (text,) = {
+        node["widgets_values"][0]
+        for node in load_workflow(TRAINS)["nodes"]
+        if node["type"] == "ACFunApplyEmbedding"
+    }
+    models = {"model": ["prior", 0], "clip": ["prior", 1], "vae": ["prior", 2]}
+    settings = {"sampler_name": "euler", "scheduler": "normal", "negative": "", **SAMPLING}
+    settings |= {"text": text, "seed": 1, "seeds": 2, "width": SIDE, "height": SIDE}
+    sheet = node("ACFunStyleSheet", style=["style", 0], **models, **settings)
+    history = server.run(
+        {
+            "prior": node("LoadSmallPrior", folder="prior"),
+            "style": node("ACFunLoadStyle", style_file=STYLE_FILE),
+            "sheet": sheet,
+        },
+        timeout=1800,
+    )
+    picture = Image.fromarray(server.images(history, "sheet")[0])
+    large = picture.resize((2 * picture.width, 2 * picture.height), Image.Resampling.LANCZOS)
+    large.save(PICTURES_DIR / "style_sheet.jpg", quality=85)
+
+
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    main(sys.argv[1:] or workflow_names())
+    main(sys.argv[1:] or workflow_names()[1:])
