@@ -111,13 +111,12 @@ class ComfyPage:
         self.page.screenshot(path=path)
 
     def search(self, words: str) -> list[str]:
-        """Type words into the node search; return the labels that it offers."""
+        """Type words into the node search; return the labels of the nodes that it offers."""
         self.page.evaluate("() => app.graph.clear()")
         self.page.mouse.dblclick(900, 500)
-        box = self.page.get_by_placeholder("Search for nodes").or_(
-            self.page.get_by_placeholder("Add a node")
-        )
-        box.first.wait_for()
-        box.first.fill(words)
+        box = self.page.get_by_placeholder("Add a node...")
+        box.fill(words)
         self.page.wait_for_timeout(2 * SETTLE)
-        return self.page.locator("[role=option]").all_inner_texts()
+        offered = self.page.get_by_test_id("result-item").all_inner_texts()
+        box.press("Escape")
+        return [text.partition("\n")[0] for text in offered]

@@ -43,6 +43,13 @@ def test_help_page_names_every_input_and_output(page_server, node_id):
         assert described or name == name.upper(), f"{name} is not described"
 
 
+@pytest.mark.parametrize(
+    "words", ["face style", "stylize", "portrait", "caricature", "one-shot", "style transfer"]
+)
+def test_search_offers_our_nodes_for_what_people_look_for(comfy_page, words):
+    assert {"Train ACFun Style", "Apply ACFun Style"} <= set(comfy_page.search(words))
+
+
 def test_fresh_training_node_has_the_defaults(comfy_page):
     comfy_page.place("ACFunTrainStyle")
     widgets = comfy_page.widgets()
