@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from comfy_page import ComfyPage
+    from comfy_page import LOAD_TIMEOUT, ComfyPage
     from comfy_server import ComfyServer
     from playwright.sync_api import Browser
 
@@ -95,9 +95,10 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def comfy_page(page_server: ComfyServer, chromium: Browser) -> Iterator[ComfyPage]:
     """Yield ComfyUI's page, shared by the tests of a module."""
-    from comfy_page import ComfyPage
+    from comfy_page import LOAD_TIMEOUT, ComfyPage
 
     page = chromium.new_page(viewport=VIEWPORT)
+    page.set_default_timeout(LOAD_TIMEOUT)
     opened = ComfyPage(page, page_server.address, "ACFunTrainStyle")
     opened.open()
     yield opened
