@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from comfy_page import LOAD_TIMEOUT, ComfyPage
+    from comfy_page import ComfyPage
     from comfy_server import ComfyServer
     from playwright.sync_api import Browser
 
