@@ -95,9 +95,10 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def comfy_page(page_server: ComfyServer, chromium: Browser) -> Iterator[ComfyPage]:
     """Yield ComfyUI's page, shared by the tests of a module."""
-    from comfy_page import ComfyPage
+    from comfy_page import LOAD_TIMEOUT, ComfyPage
 
     page = chromium.new_page(viewport=VIEWPORT)
+    page.set_default_timeout(LOAD_TIMEOUT)
     opened = ComfyPage(page, page_server.address, "ACFunTrainStyle")
     opened.open()
     yield opened
