@@ -29,6 +29,7 @@ from .kept_training import check_can_keep, kept_state
 from .memory_plan import plan_memory
 from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself
 from .training_report import TrainingReport
+from .training_sockets import is_patched
 
 _DEFAULTS = {name: field.default for name, field in TrainConfig.__dataclass_fields__.items()}
 
@@ -173,7 +174,9 @@ def _train(
         for text in picture_notices(pictures):
             report.say(text)
         facts = pair.facts if resume is None else continued(pair.facts, resume)[0]
-        if not retrain and (found := finished_style(facts, config.steps)):
+        # What a patch does is in no name of a run, so another one may have that name.
+        may_be_done = not retrain and not is_patched(models[0])
+        if may_be_done and (found := finished_style(facts, config.steps)):
             return _finished_before(*found, report)
         if plan:
             report.say(plan)
