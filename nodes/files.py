@@ -16,8 +16,6 @@ from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself, tell
 from .style_folder import check_prefix, style_names, style_path
 from .style_preview import read_preview
 
-_LINKED = object()  # What stands for an input that is not known before its link has run.
-
 
 class SaveACFunStyle(io.ComfyNode):
     """Writes a style to ``models/acfun``."""
@@ -33,7 +31,8 @@ class SaveACFunStyle(io.ComfyNode):
             description="Writes a style to models/acfun as one small safetensors file that can be "
             "shared. The face photo is not in it.",
             inputs=[
-                StyleSocket.Input("style", tooltip="The style to save."),
+                # Lazy, so that a linked name is checked before a training runs for it.
+                StyleSocket.Input("style", lazy=True, tooltip="The style to save."),
                 io.String.Input(
                     "filename_prefix",
                     default="style",
@@ -43,6 +42,7 @@ class SaveACFunStyle(io.ComfyNode):
                 io.Image.Input(
                     "preview",
                     optional=True,
+                    lazy=True,
                     tooltip="A picture drawn in the style, to stand beside the file: ComfyUI's "
                     "model library and Load ACFun Style show it.",
                 ),
@@ -74,14 +74,21 @@ class SaveACFunStyle(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, filename_prefix: Any = _LINKED) -> bool | str:
+    def validate_inputs(cls, filename_prefix: Any = None) -> bool | str:
         """Refuse a name that nothing can be saved under before a training runs for it."""
         try:
-            if filename_prefix is not _LINKED:
+            if filename_prefix is not None:  # Which is a link's, before it has run.
                 check_prefix(filename_prefix)
         except ACFunError as error:
             return str(error)
         return True
+
+    @classmethod
+    @speaks_for_itself
+    def check_lazy_status(cls, filename_prefix: Any, **inputs: Any) -> list[str]:
+        """Ask for the style and its picture once the name is one that can be saved."""
+        check_prefix(filename_prefix)
+        return [name for name in ("style", "preview") if inputs.get(name, name) is None]
 
     @classmethod
     @speaks_for_itself
@@ -130,19 +137,19 @@ class LoadACFunStyle(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, style_file: Any = _LINKED) -> bool | str:
+    def validate_inputs(cls, style_file: Any = None) -> bool | str:
         """Say what is wrong with a name before anything runs."""
         try:
-            if style_file is not _LINKED:
+            if style_file is not None:  # Which is a link's, before it has run.
                 style_path(style_file)
         except ACFunError as error:
             return str(error)
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, style_file: Any = _LINKED) -> str:
+    def fingerprint_inputs(cls, style_file: Any = None) -> str:
         """Read the file again when its content has changed on disk."""
-        if style_file is _LINKED:
+        if style_file is None:
             return ""  # The link decides.
         return hashlib.sha256(style_path(style_file).read_bytes()).hexdigest()
 

@@ -126,7 +126,7 @@ def _see_whole(
     prompts = getattr(executor.class_obj, "original_conds", {})
     uuids: dict[bool, set[Any]] = {False: set(), True: set()}
     for name, conditions in prompts.items():
-        uuids["negative" in name] |= {cond["uuid"] for cond in conditions or ()}
+        uuids["negative" in name] |= {cond.get("uuid") for cond in conditions or ()}
     view = replace(_whole(x), negative=frozenset(uuids[True]), positive=frozenset(uuids[False]))
     return executor(x, timestep, _with_view(model_options, view), seed)
 

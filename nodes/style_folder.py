@@ -110,7 +110,7 @@ def _found(name: str, spellings: Iterable[str | None]) -> Path:
     )
 
 
-def check_prefix(prefix: str) -> None:
+def check_prefix(prefix: object) -> None:
     """Refuse a prefix that no style could be saved under; nothing is made.
 
     Raises:
@@ -119,7 +119,7 @@ def check_prefix(prefix: str) -> None:
     _free_path(prefix)
 
 
-def new_style_path(prefix: str) -> Path:
+def new_style_path(prefix: object) -> Path:
     """Return a path for a new style, numbered like ComfyUI's pictures.
 
     Raises:
@@ -135,7 +135,7 @@ def new_style_path(prefix: str) -> Path:
     return path
 
 
-def saved_paths(prefix: str) -> list[Path]:
+def saved_paths(prefix: object) -> list[Path]:
     """Return the files that were saved under a prefix before.
 
     Raises:
@@ -147,11 +147,12 @@ def saved_paths(prefix: str) -> list[Path]:
     return sorted(path for path in Path(folder).iterdir() if ours.fullmatch(path.name))
 
 
-def _free_path(prefix: str) -> tuple[Path, PurePosixPath]:
+def _free_path(prefix: object) -> tuple[Path, PurePosixPath]:
     """Return the folder to save to, and a prefix below it that a style can be saved under."""
-    parts = PurePosixPath(_dated(prefix).replace("\\", "/"))
+    name = prefix if isinstance(prefix, str) else ""
+    parts = PurePosixPath(_dated(name).replace("\\", "/"))
     leads_out = ".." in parts.parts or parts.is_absolute() or ":" in str(parts)
-    if leads_out or not parts.name.strip(" .") or "\0" in prefix:
+    if leads_out or not parts.name.strip(" .") or "\0" in name:
         colon = " and without a colon" if ":" in str(parts) else ""
         raise ACFunError(
             f"filename_prefix is '{prefix}'; expected a name, with folders below models/{FOLDER} "
@@ -189,7 +190,7 @@ def _spelling(name: str) -> str:
     return unicodedata.normalize("NFC", name.replace("\\", "/"))
 
 
-def _cannot_be_made(prefix: str, root: Path, error: Exception) -> ACFunError:
+def _cannot_be_made(prefix: object, root: Path, error: Exception) -> ACFunError:
     reason = getattr(error, "strerror", None) or error
     return ACFunError(
         f"A style '{prefix}' in {root} could not be made: {reason}. Choose another prefix or make "

@@ -30,8 +30,9 @@ _TRAIN_MANY = """examples:
 pairs.csv has a line for each pair below a header such as
   style,face,name,prompt
   monet.png,anna.jpg,anna_monet,A painting of a woman with glasses in S* style
-style and face are needed; name, mask and every option under "training" may be columns, and an
-empty cell takes the option of the command. Paths are relative to the CSV file's folder.
+style and face are needed (style_image and face_image are the same); name, mask and every option
+under "training" may be columns, and an empty cell takes the option of the command. Paths are
+relative to the CSV file's folder.
 
 Each pair is a task on Ray (pip install ".[cluster]"): on one GPU where there is any, else on CPU
 cores. Started again, the command skips the styles that are done and goes on with those that are

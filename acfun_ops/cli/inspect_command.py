@@ -33,12 +33,18 @@ def described(style: Style) -> Iterator[str]:
     yield f"  family        {facts.family}, embeddings {style.context_width} wide"
     yield f"  prompt        {facts.prompt}"
     yield f"  pseudo-word   {facts.pseudo_word}, vectors for {', '.join(sorted(style.vectors))}"
+    for name in ("title", "author", "license", "date"):
+        if getattr(style.card, name):
+            yield f"  {name:<14}{getattr(style.card, name)}"
     yield f"  trained       {facts.steps} steps, seed {facts.seed}, version {facts.version}"
     for name, value in sorted(facts.settings.items()):
         yield f"    {name:<24}{value}"
     for name in ("style_hash", "checkpoint", "run", "parent"):
         yield f"  {name:<14}{getattr(facts, name) or '-'}"
     yield f"  style tokens  {style.style_tokens.shape[0]} x {style.style_tokens.shape[1]}"
+    if facts.shares:
+        shares = ", ".join(f"{share:.3f}" for share in facts.shares)
+        yield f"  blend         of abstract parts that count {shares}; what follows is the first"
     yield f"AFun: {facts.heads} heads, {_count(style.abstract):,} weights"
     for layer in sorted({name.split(".")[1] for name in style.abstract}, key=int):
         norm = _norm(style.abstract[f"layers.{layer}.out.weight"])

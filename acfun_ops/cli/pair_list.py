@@ -14,6 +14,8 @@ from .picture_files import read_mask, read_picture
 
 _DEFAULTS = {field.name: field.default for field in fields(TrainConfig)}
 COLUMNS = ("style", "face", "name", "mask", *_DEFAULTS)
+# The node's names for them, which are taken as well.
+_NODE_NAMES = {"style_image": "style", "face_image": "face", "face_mask": "mask"}
 _MASK_SIDE = 64  # Of SD1.x's latents: a mask is checked as a training will use it.
 _FORBIDDEN = '<>:"/\\|?*'
 
@@ -101,7 +103,8 @@ def _lines(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
     header = text.partition("\n")[0]
     # Spreadsheets of many countries write semicolons.
     reader = csv.reader(text.splitlines(True), delimiter=";" if ";" in header else ",")
-    columns = [column.strip() for column in next(reader, [])]
+    names = [column.strip() for column in next(reader, [])]
+    columns = [_NODE_NAMES.get(name, name) for name in names]
     _check_columns(file, columns)
     for row in reader:
         cells = [cell.strip() for cell in row]

@@ -137,7 +137,7 @@ class _Use:
 
     def _run(self, graph: PromptGraph) -> History:
         graph["probe"] = node("SoakProbe", model=["checkpoint", 0])
-        history = self.server.run(graph)
+        history = self.server.run(graph, timeout=3600)
         hooks, grads = json.loads(history["outputs"]["probe"]["text"][0])
         self.left.append(hooks + grads)
         if hooks or grads:

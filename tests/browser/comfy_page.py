@@ -109,3 +109,14 @@ class ComfyPage:
     def screenshot(self, path: Path) -> None:
         """Save what is visible as a PNG."""
         self.page.screenshot(path=path)
+
+    def search(self, words: str) -> list[str]:
+        """Type words into the node search; return the labels of the nodes that it offers."""
+        self.page.evaluate("() => app.graph.clear()")
+        self.page.mouse.dblclick(900, 500)
+        box = self.page.get_by_placeholder("Add a node...")
+        box.fill(words)
+        self.page.wait_for_timeout(2 * SETTLE)
+        offered = self.page.get_by_test_id("result-item").all_inner_texts()
+        box.press("Escape")
+        return [text.partition("\n")[0] for text in offered]

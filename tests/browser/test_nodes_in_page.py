@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PACK_NAME = "acfun"
 LABELS = {
     "ACFunTrainStyle": "Train ACFun Style",
+    "ACFunApplyStyle": "Apply ACFun Style",
     "ACFunApplyEmbedding": "Apply AFun Embedding",
     "ACFunApplyAdapters": "Apply CFun Adapters",
+    "ACFunBlendStyles": "Blend ACFun Styles",
     "ACFunSaveStyle": "Save ACFun Style",
     "ACFunLoadStyle": "Load ACFun Style",
     "ACFunStyleSheet": "ACFun Style Sheet",
@@ -36,7 +39,15 @@ def test_help_page_names_every_input_and_output(page_server, node_id):
     info = page_server.object_info(node_id)[node_id]
     inputs = [*info["input"].get("required", {}), *info["input"].get("optional", {})]
     for name in [*inputs, *info["output_name"]]:
-        assert f"- `{name}`" in text or name == name.upper(), f"{name} is not described"
+        described = re.search(rf"^- [^:]*`{name}`[^:]*:", text, re.MULTILINE)
+        assert described or name == name.upper(), f"{name} is not described"
+
+
+@pytest.mark.parametrize(
+    "words", ["face style", "stylize", "portrait", "caricature", "one-shot", "style transfer"]
+)
+def test_search_offers_our_nodes_for_what_people_look_for(comfy_page, words):
+    assert {"Train ACFun Style", "Apply ACFun Style"} <= set(comfy_page.search(words))
 
 
 def test_fresh_training_node_has_the_defaults(comfy_page):

@@ -40,6 +40,7 @@ base_folder = tempfile.TemporaryDirectory(prefix="comfyui-test-models-")
 if HAS_COMFYUI:
     sys.path.insert(0, str(COMFYUI))
     import comfy.cli_args
+    import utils  # noqa: F401  (before the old nodes.py puts the folder of comfy/utils.py in front)
 
     comfy.cli_args.args.cpu = True
     comfy.cli_args.args.base_directory = base_folder.name

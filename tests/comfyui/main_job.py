@@ -2,8 +2,8 @@
 
     bash tests/run main-job [--style S --face F] [--checkpoint C --clip-vision V] [--out out]
 
-Without pictures it draws two; without models it makes small ones of random weights, whose pictures
-are noise. A contact sheet and the style go to the folder --out.
+Without pictures it takes the examples of the workflows; without models it draws with the toy prior
+of benchmarks/nano. A contact sheet and the style go to the folder --out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from comfy_graphs import PromptGraph, node, text_to_image
-from PIL import Image, ImageDraw
+from PIL import Image
+from small_prior_graphs import link_small_prior, with_small_prior
 
 from acfun_ops.training.config import TrainConfig
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from comfy_server import ComfyServer
 
 ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "web" / "examples"
+PROMPT = "A painting of a woman with long red hair and glasses in S* style"
 COMFYUI = Path(os.environ.get("COMFYUI_PATH", "~/comfy/ComfyUI")).expanduser()
 TILE = 256
 DEFAULTS = TrainConfig()
@@ -50,38 +53,36 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
         names = place_models(models, options)
-        with ComfyServer(COMFYUI, models, pack=ROOT, cpu=not torch.cuda.is_available()) as server:
+        server = ComfyServer(COMFYUI, models, pack=ROOT, cpu=not torch.cuda.is_available())
+        if options.checkpoint is None:
+            link_small_prior(server)
+        with server:
             run_job(server, names, options)
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Return the options, with the defaults that fit the small model or a real one."""
+    """Return the options."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--style", type=Path, help="the style picture")
-    parser.add_argument("--face", type=Path, help="the face photo")
+    style, face = EXAMPLES / "acfun_style.jpg", EXAMPLES / "acfun_face.jpg"
+    parser.add_argument("--style", type=Path, default=style, help="the style picture")
+    parser.add_argument("--face", type=Path, default=face, help="the face photo")
     parser.add_argument("--checkpoint", type=Path, help="an SD1.x, SD2.x or SDXL checkpoint")
     parser.add_argument("--clip-vision", type=Path, help="a CLIP vision model")
-    parser.add_argument("--prompt", default="A painting of a woman in S* style")
-    parser.add_argument("--steps", type=int, help="(the node's; 40 with the small model)")
-    parser.add_argument("--resolution", type=int, help="(the model's own; 128 with the small one)")
+    parser.add_argument("--prompt", default=PROMPT)
+    parser.add_argument("--steps", type=int, default=DEFAULTS.steps, help="of the training")
+    parser.add_argument("--resolution", type=int, default=0, help="of the training (the model's)")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for the results")
     options = parser.parse_args()
     if (options.checkpoint is None) != (options.clip_vision is None):
         parser.error("--checkpoint and --clip-vision go together")
-    is_small = options.checkpoint is None
-    options.steps = options.steps or (40 if is_small else DEFAULTS.steps)
-    options.resolution = options.resolution or (128 if is_small else 0)
     return options
 
 
 def place_models(models: Path, options: argparse.Namespace) -> dict[str, str]:
-    """Link the user's models, or write small ones; return their names in ComfyUI."""
-    from models_dir import ModelsDir
-
+    """Link the user's models; return their names in ComfyUI, which the prior takes the place of."""
     if options.checkpoint is None:
-        log.info("Making a small checkpoint of random weights: the pictures will be noise.")
-        small = ModelsDir(models)
-        return {"checkpoint": small.name("sd1"), "vision": small.name("clip_vision")}
+        log.info("Drawing with the toy prior of 64 pixels; name a checkpoint for pictures.")
+        return {"checkpoint": "", "vision": ""}
     names = {}
     for key, folder in {"checkpoint": "checkpoints", "vision": "clip_vision"}.items():
         source = (options.checkpoint if key == "checkpoint" else options.clip_vision).resolve()
@@ -94,20 +95,17 @@ def place_models(models: Path, options: argparse.Namespace) -> dict[str, str]:
 
 def run_job(server: ComfyServer, names: dict[str, str], options: argparse.Namespace) -> None:
     """Train and save in one prompt, load and apply in a second."""
-    pictures = {
-        "style.png": options.style or drawn_style(),
-        "face.png": options.face or drawn_face(),
-    }
+    fitted = with_small_prior if options.checkpoint is None else dict
+    pictures = {"style.png": options.style, "face.png": options.face}
     for name, picture in pictures.items():
-        image = picture if isinstance(picture, Image.Image) else Image.open(picture)
-        server.add_input(name, np.asarray(image.convert("RGB")))
+        server.add_input(name, np.asarray(Image.open(picture).convert("RGB")))
     log.info("Training %d steps ...", options.steps)
-    trained = server.run(training_graph(names, options), timeout=6 * 3600)
+    trained = server.run(fitted(training_graph(names, options)), timeout=6 * 3600)
     log.info(trained["outputs"]["save_style"]["text"][0])
     (style,) = server.styles_dir.glob("*.safetensors")
     log.info("Loading the style and sampling with and without it ...")
     graph = sampling_graph(names, style.name, options)
-    sampled = server.run(graph, timeout=6 * 3600)
+    sampled = server.run(fitted(graph), timeout=6 * 3600)
     tiles = [np.asarray(Image.open(server.input_dir / name).convert("RGB")) for name in pictures]
     tiles += server.images(trained, "show_previews")[-1:]
     tiles += server.images(sampled, "save_plain") + server.images(sampled, "save")
@@ -179,37 +177,6 @@ def sampling_graph(names: dict[str, str], style: str, options: argparse.Namespac
     styled = graph["sampler"]["inputs"] | {"model": ["adapt", 0], "positive": ["embed", 0]}
     graph["sampler"] = node("KSampler", **styled)
     return graph
-
-
-def drawn_face() -> Image.Image:
-    """Return a plain drawing of a face."""
-    image = Image.new("RGB", (512, 512), (150, 170, 190))
-    draw = ImageDraw.Draw(image)
-    draw.ellipse((120, 60, 392, 420), fill=(70, 45, 30))
-    draw.rectangle((200, 380, 312, 512), fill=(215, 170, 145))
-    draw.ellipse((150, 100, 362, 430), fill=(225, 180, 155))
-    for x in (205, 285):
-        draw.ellipse((x, 225, x + 36, 247), fill="white")
-        draw.ellipse((x + 9, 226, x + 29, 246), fill=(60, 90, 60))
-    draw.line((256, 250, 246, 315, 264, 318), fill=(190, 140, 120), width=5)
-    draw.arc((210, 320, 302, 380), 20, 160, fill=(170, 70, 70), width=10)
-    return image
-
-
-def drawn_style() -> Image.Image:
-    """Return a picture of coloured strokes."""
-    random = np.random.default_rng(0)
-    image = Image.new("RGB", (512, 512), (235, 200, 90))
-    draw = ImageDraw.Draw(image)
-    for x, y, angle in zip(
-        *random.uniform(0, 512, (2, 900)), random.uniform(0, 3.14, 900), strict=True
-    ):
-        dx, dy = 24 * np.cos(angle), 24 * np.sin(angle)
-        colour = tuple(
-            int(c) for c in random.choice([(20, 60, 140), (200, 80, 30), (250, 220, 120)])
-        )
-        draw.line((x, y, x + dx, y + dy), fill=colour, width=7)
-    return image
 
 
 def contact_sheet(tiles: Sequence[np.ndarray]) -> Image.Image:

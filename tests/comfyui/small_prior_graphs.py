@@ -78,7 +78,7 @@ def _set_numbers(content: dict[str, Any]) -> None:
         inputs |= TRAINING
     if kind in ("KSampler", "ACFunStyleSheet"):
         inputs |= SAMPLING
-    if kind == "CLIPTextEncode" and content["_meta"]["title"] == "Negative prompt":
+    if kind == "CLIPTextEncode" and content.get("_meta", {}).get("title") == "Negative prompt":
         inputs["text"] = ""  # The prior knows none of its words.
     if kind in SIZED:
         inputs |= {name: SIDE for name in ("width", "height") if isinstance(inputs[name], int)}

@@ -155,6 +155,7 @@ def options_of(spec):
 def test_there_are_exactly_these_nodes_with_their_labels(described):
     labels = {name: info["display_name"] for name, info in described.items()}
     assert labels == {name: content[0] for name, content in NODES.items()}
+    assert list(labels) == list(NODES)  # As they are used: train, apply, blend, save, load, sheet.
 
 
 def test_inputs_defaults_and_outputs_are_as_announced(described):

@@ -139,8 +139,10 @@ def test_weights_that_comfyui_leaves_uninitialised_do_not_matter(acfun, models):
     assert files[0] == files[1]
 
 
-def test_every_picture_is_encoded_once(acfun, models, monkeypatch):
-    encoded = {"vae": [], "clip_vision": []}
+def test_every_picture_is_prepared_and_encoded_once(acfun, models, monkeypatch):
+    from acfun_pack.acfun_ops.training import encoded_pair
+
+    encoded, prepared = {"vae": [], "clip_vision": []}, []
     vae, vision = models["vae"], models["clip_vision"]
 
     def count(owner, method, seen):
@@ -154,9 +156,11 @@ def test_every_picture_is_encoded_once(acfun, models, monkeypatch):
 
     count(vae, "encode", encoded["vae"])
     count(vision, "encode_image", encoded["clip_vision"])
+    count(encoded_pair, "prepare_pictures", prepared)
     styles = torch.cat([picture(1), picture(3)])
     style, _, _ = acfun.train(style_image=styles, steps=5, preview_every=2)
     assert encoded == {"vae": [2, 1], "clip_vision": [2]}
+    assert prepared == [2, 1]
     assert style.style_tokens.shape == (2 * 257, 1024)
 
 

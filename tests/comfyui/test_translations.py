@@ -6,10 +6,10 @@ import json
 import re
 
 import pytest
-from comfy_server import PACK_NAME
 from workflow_prompts import ROOT
 
 LANGUAGES = ("zh", "ja")
+PACK_NAME = "acfun"
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 # vue-i18n, which shows these texts, reads them as its own syntax.
 SYNTAX = "{}@|$"

@@ -8,8 +8,10 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from headless_files import write_random_picture
 
 from acfun_ops.cli.command_options import new_parser, parsed
+from acfun_ops.cli.pair_list import read_pairs
 from acfun_ops.cli.training_options import chosen_training
 from acfun_ops.errors import ACFunError
 from acfun_ops.training.config import TrainConfig, is_research
@@ -61,6 +63,16 @@ def test_a_preset_leaves_the_other_options_and_their_checks():
     assert (config.rank, config.seed) == (5, TrainConfig().seed)
     with pytest.raises(ACFunError, match="steps is 0"):
         chosen_training(parsed(["train", *FILES, "--preset", "quick", "--steps", "0"]))
+
+
+def test_a_list_of_pairs_takes_the_names_of_the_nodes_inputs(tmp_path):
+    for number, name in enumerate(("a.png", "b.png")):
+        write_random_picture(tmp_path / name, number, (80, 80))
+    rows = []
+    for header in ("style,face,mask", "style_image,face_image,face_mask"):
+        (tmp_path / "pairs.csv").write_text(f"{header}\na.png,b.png,b.png\n")
+        rows.append(read_pairs(tmp_path / "pairs.csv", tmp_path / "out", {}))
+    assert rows[0] == rows[1] and rows[0][0].mask is not None
 
 
 def test_usage_and_examples_name_the_command_that_was_run(monkeypatch):

@@ -119,3 +119,36 @@ def test_a_killed_worker_costs_nothing(studio, cluster):
     assert studio.outcomes() == {"a": "finished", "b": "finished"}
     assert studio.line.train("--steps=150")[0] == 0
     assert (studio.out / "a.safetensors").read_bytes() == studio.line.out.read_bytes()
+
+
+def test_a_killed_driver_costs_a_step_at_most_and_what_is_done_is_not_done_again(studio):
+    studio.options.append("--steps=150")
+    studio.write("style.png,face.png,a", "face.png,style.png,b")
+    process = studio.start("--cpus-per-task=2")  # One at a time, on a Ray of its own.
+    until((studio.out / "a.resume").exists)
+    process.kill()
+    process.communicate(timeout=DEADLINE)
+    until(lambda: not _trainings())  # They end with their driver.
+    assert load_style(studio.out / "a.safetensors").facts.steps > 0
+    code, said, errors = studio.run("--cpus-per-task=2")
+    assert code == 0, said + errors
+    assert studio.outcomes() == {"a": "finished", "b": "finished"}
+    assert studio.line.train("--steps=150")[0] == 0
+    assert (studio.out / "a.safetensors").read_bytes() == studio.line.out.read_bytes()
+    assert "2 CPU cores" in said
+    code, said, errors = studio.run("--cpus-per-task=2")
+    assert code == 0, said + errors
+    assert studio.outcomes() == {"a": "done before", "b": "done before"}
+
+
+def _trainings():
+    """Return the processes that still train, by the title that Ray gives them."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            title = (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if title.startswith(b"ray::train_pair"):
+            found.append(process.name)
+    return found

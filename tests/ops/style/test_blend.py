@@ -21,6 +21,7 @@ from tiny_styles import (
 )
 from tiny_training import run, small_config
 
+from acfun_ops.cli.inspect_command import described
 from acfun_ops.drawing.applied_style import Drawing, draw_picture
 from acfun_ops.errors import ACFunError
 from acfun_ops.style.blend import blended, crossed
@@ -92,6 +93,13 @@ def test_facts_name_both_parents():
         assert style.facts.run not in (A.facts.run, B.facts.run)
     assert blended(A, B, 0.3).facts.settings["ratio"] == 0.3
     assert blended(A, B, 0.3).facts.run != blended(A, B, 0.4).facts.run
+
+
+def test_inspect_shows_shares_and_parents():
+    lines = "\n".join(described(blended(A, B, 0.3)))
+    assert "abstract parts that count 0.700, 0.300" in lines
+    assert A.digest in lines and B.digest in lines
+    assert "blend" not in "\n".join(described(A))
 
 
 def test_a_blend_of_a_blend_holds_all_three(generator):
