@@ -103,3 +103,31 @@ def comfy_page(page_server: ComfyServer, chromium: Browser) -> Iterator[ComfyPag
     opened.open()
     yield opened
     page.close()
+
+
+@pytest.fixture(scope="module")
+def prior_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    """Yield a running server with the pack, Load Small Prior and previews."""
+    from comfy_server import ComfyServer
+    from small_prior_graphs import link_small_prior
+
+    models = tmp_path_factory.mktemp("no_models")
+    arguments = ["--preview-method", "auto"]
+    server = ComfyServer(COMFYUI, models, pack=ROOT, pack_name=PACK_NAME, arguments=arguments)
+    link_small_prior(server)
+    with server as running:
+        running.request("/settings", SETTINGS)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def prior_page(prior_server: ComfyServer, chromium: Browser) -> Iterator[ComfyPage]:
+    """Yield the page of that server."""
+    from comfy_page import LOAD_TIMEOUT, ComfyPage
+
+    page = chromium.new_page(viewport=VIEWPORT)
+    page.set_default_timeout(LOAD_TIMEOUT)
+    opened = ComfyPage(page, prior_server.address, "ACFunTrainStyle")
+    opened.open()
+    yield opened
+    page.close()

@@ -123,7 +123,7 @@ def draw(opened: ComfyPage, server: ComfyServer, name: str) -> None:
         anchor="ls",
     )
     path = WORKFLOWS_DIR / f"{name}.jpg"
-    picture.save(path, quality=72, optimize=True)
+    picture.save(path, quality=62, optimize=True)
     log.info("%s: %d kB", path.name, path.stat().st_size // 1000)
 
 

@@ -7,10 +7,10 @@ import time
 
 import numpy as np
 import pytest
-from conftest import COMFYUI, PACK_NAME, ROOT, SETTINGS, VIEWPORT
 from PIL import Image
-from small_prior_graphs import SIDE, link_small_prior
+from small_prior_graphs import SIDE
 
+PACK_NAME = "acfun"
 TEMPLATE = "1_train_and_apply"
 WAIT = 240.0  # Seconds; a run takes half a minute on an idle machine.
 USE_PRIOR = """() => {
@@ -52,39 +52,15 @@ MANY_STEPS, FEW_STEPS = 5000, 4
 
 
 @pytest.fixture(scope="module")
-def prior_server(tmp_path_factory):
-    from comfy_server import ComfyServer
-
-    server = ComfyServer(
-        COMFYUI,
-        tmp_path_factory.mktemp("models"),
-        pack=ROOT,
-        pack_name=PACK_NAME,
-        arguments=("--preview-method", "auto"),
-    )
-    link_small_prior(server)
-    with server as running:
-        running.request("/settings", SETTINGS)
-        yield running
-
-
-@pytest.fixture(scope="module")
-def page(prior_server, chromium):
+def page(prior_page):
     """ComfyUI's page with the first template, on the prior."""
-    from comfy_page import LOAD_TIMEOUT, ComfyPage
-
-    tab = chromium.new_page(viewport=VIEWPORT)
-    tab.set_default_timeout(LOAD_TIMEOUT)
-    opened = ComfyPage(tab, prior_server.address, "ACFunTrainStyle")
-    opened.open()
-    opened.open_template(PACK_NAME, TEMPLATE)
-    tab.evaluate(USE_PRIOR)
+    prior_page.open_template(PACK_NAME, TEMPLATE)
+    prior_page.page.evaluate(USE_PRIOR)
     training = {"resolution": SIDE, "learning_rate": 0.003, "preview_every": 1}
-    set_widgets(opened, "ACFunTrainStyle", **training, steps=MANY_STEPS)
-    set_widgets(opened, "EmptyLatentImage", width=SIDE, height=SIDE)
-    set_widgets(opened, "KSampler", steps=4, cfg=2)
-    yield opened
-    tab.close()
+    set_widgets(prior_page, "ACFunTrainStyle", **training, steps=MANY_STEPS)
+    set_widgets(prior_page, "EmptyLatentImage", width=SIDE, height=SIDE)
+    set_widgets(prior_page, "KSampler", steps=4, cfg=2)
+    return prior_page
 
 
 def set_widgets(opened, node_type, **values):

@@ -12,7 +12,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "comfyui"))
 
-from workflow_prompts import SEED_NAMES, UPLOADS, WIDGET_TYPES
+from workflow_prompts import WIDGET_TYPES, has_seed_control, has_upload
 
 GAP, STEP, TOP = 70, 420, 0
 NOTE_SIZE, NOTE_LEFT = (320, 460), -400
@@ -72,6 +72,7 @@ class WorkflowFile:
             else:
                 shape = {"shape": 7} if group == "optional" else {}
                 sockets.append((name, shape, spec[0], inputs.pop(name, None)))
+        widgets += ["image" for _, spec in specs.values() if has_upload(spec)]
         if inputs:
             raise ValueError(f"{kind} has no inputs {', '.join(inputs)}.")
         height = 50 + 22 * max(len(sockets), len(info["output"])) + 26 * lines
@@ -148,14 +149,12 @@ class WorkflowFile:
 
 
 def _widget(name: str, spec: list[Any], value: Any) -> list[Any]:
-    """Return a widget's value, its default without one, and what the page saves behind it."""
+    """Return a widget's value, its default without one, and what the page saves behind."""
     options = _options(spec)
     if value is None:
         choices = spec[0] if isinstance(spec[0], list) else options.get("options")
         value = options.get("default", choices[0] if choices else "")
-    control = options.get("control_after_generate", spec[0] == "INT" and name in SEED_NAMES)
-    uploads = any(options.get(upload) for upload in UPLOADS)
-    return [value, *(["fixed"] if control else []), *(["image"] if uploads else [])]
+    return [value, *(["fixed"] if has_seed_control(name, spec) else [])]
 
 
 def _options(spec: list[Any]) -> Mapping[str, Any]:

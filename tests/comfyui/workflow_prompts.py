@@ -87,9 +87,11 @@ def widget_values(node: Mapping[str, Any], definition: Mapping[str, Any]) -> dic
     saved = list(node.get("widgets_values") or [])
     values: dict[str, Any] = {}
     position = 0
-    for name, spec in _widget_specs(definition):
+    specs = _widget_specs(definition)
+    for name, spec in specs:
         values[name] = saved[position] if position < len(saved) else None
-        position += 1 + _extra_values(name, spec)
+        position += 1 + has_seed_control(name, spec)
+    position += sum(has_upload(spec) for _, spec in specs)
     if position != len(saved):
         raise ValueError(
             f"{node['type']} (node {node['id']}) saves {len(saved)} widget values, but ComfyUI's "
@@ -152,12 +154,15 @@ def _widget_specs(definition: Mapping[str, Any]) -> list[tuple[str, list[Any]]]:
     return specs
 
 
-def _extra_values(name: str, spec: list[Any]) -> int:
-    """Return how many values the page saves behind a widget's own: seed control, upload button."""
-    options = _options(spec)
+def has_seed_control(name: str, spec: list[Any]) -> bool:
+    """Tell whether the page saves what becomes of a seed behind a widget's value."""
     default = spec[0] == "INT" and name in SEED_NAMES
-    control = bool(options.get("control_after_generate", default))
-    return control + any(options.get(upload) for upload in UPLOADS)
+    return bool(_options(spec).get("control_after_generate", default))
+
+
+def has_upload(spec: list[Any]) -> bool:
+    """Tell whether a widget has an upload button, which the page saves after all widgets."""
+    return any(_options(spec).get(upload) for upload in UPLOADS)
 
 
 def _options(spec: list[Any]) -> Mapping[str, Any]:
