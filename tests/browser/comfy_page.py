@@ -114,11 +114,10 @@ class ComfyPage:
         """Type words into the node search; return the labels of the nodes that it offers."""
         self.page.evaluate("() => app.graph.clear()")
         box = self.page.get_by_placeholder("Add a node...")
-        if not box.is_visible():
-            self.page.mouse.dblclick(900, 500)
+        self.page.mouse.dblclick(900, 500)
         box.fill(words)
         self.page.wait_for_timeout(2 * SETTLE)
         offered = self.page.get_by_test_id("result-item").all_inner_texts()
-        self.page.mouse.click(900, 900)  # Outside of it, which closes it.
-        self.page.wait_for_timeout(SETTLE)
+        self.page.mouse.click(300, 1000)  # Outside of it, which closes it.
+        box.wait_for(state="hidden")
         return [text.partition("\n")[0] for text in offered]
