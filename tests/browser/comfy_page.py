@@ -113,10 +113,11 @@ class ComfyPage:
     def search(self, words: str) -> list[str]:
         """Type words into the node search; return the labels of the nodes that it offers."""
         self.page.evaluate("() => app.graph.clear()")
-        self.page.mouse.dblclick(900, 500)
         box = self.page.get_by_placeholder("Add a node...")
+        self.page.mouse.dblclick(900, 500)
         box.fill(words)
         self.page.wait_for_timeout(2 * SETTLE)
         offered = self.page.get_by_test_id("result-item").all_inner_texts()
-        box.press("Escape")
+        self.page.mouse.click(300, 1000)  # Outside of it, which closes it.
+        box.wait_for(state="hidden")
         return [text.partition("\n")[0] for text in offered]
