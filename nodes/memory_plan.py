@@ -53,11 +53,14 @@ def plan_memory(backbone: Any, config: TrainConfig) -> tuple[TrainConfig, str]:
     itemsize = backbone.compute_dtype.itemsize
     needs = _NEEDS.get(backbone.family, _XL)
     need = {option: needs[option].bytes_at(side, itemsize) for option in ("off", "on")}
+    is_cast = backbone.compute_dtype != backbone.unet.dtype
+    if is_cast:
+        # Autograd keeps each weight as it was cast, until its block is done.
+        need["off"] += itemsize * sum(weight.numel() for weight in backbone.unet.parameters())
     weights = _weights(backbone)
     room = _room(backbone.device)
     option = config.gradient_checkpointing
     if option == "auto":
-        is_cast = backbone.compute_dtype != backbone.unet.dtype
         option = "on" if is_cast or weights + need["off"] > room else "off"
     backbone.reserve = need[option]
     outside = weights if mm.vram_state == mm.VRAMState.NO_VRAM else weights + need[option] - room
