@@ -42,7 +42,7 @@ def test_progress_previews_losses_and_the_place_of_the_style_are_shown(acfun, se
     assert path.parent == server.styles_dir
     saved = acfun.style_file.load_style(path)
     assert saved.digest == kept.digest
-    assert (kept.card.title, saved.card.title) == (prompt, "style")
+    assert (kept.card.title, saved.card.title) == (prompt, path.name.split("_")[0])
     size = f"({path.stat().st_size / 1e6:.2f} MB, 3 steps)"
     assert messages.texts("save_style")[-1] == f"Saved {path} {size}"
 
