@@ -230,7 +230,7 @@ def test_an_empty_socket_is_named(acfun, socket):
 
 
 def test_a_prompt_of_nothing_but_stand_ins_is_refused(acfun, comfy):
-    words = "sks lun grr zwx hta ucc phol"
+    words = "sks lun grr zwx hta ucc phol q z x j"
     clip = comfy.checkpoint("sd1")[1]
     with pytest.raises(acfun.error, match=r"holds all of the words .* Remove one of them"):
         acfun.embed(acfun.style(), clip, f"{words} S*")

@@ -76,7 +76,8 @@ def test_a_queue_without_changes_trains_once(server, graph):
     graph["save_style"]["inputs"]["filename_prefix"] = "another"
     again = server.run(graph)
     assert "train" in server.cached_nodes(again)
-    assert server.executed_nodes(again) == ["save_style"]
+    # Twice: its lazy inputs are asked for in between.
+    assert set(server.executed_nodes(again)) == {"save_style"}
     graph["train"]["inputs"]["style_weight"] = 0.7
     assert "train" in server.executed_nodes(server.run(graph))
 
