@@ -114,6 +114,8 @@ def sampling_figures(loaded: comfy_pack.Loaded, folder: Path) -> dict[str, float
     style_file = loaded.write_style(folder / "style.safetensors")
     apply = [seconds(lambda: loaded.apply_adapters(style_file)) for _ in range(ROUNDS)]
     embed = [seconds(loaded.embed_styled) - seconds(loaded.embed_plain) for _ in range(ROUNDS)]
+    for warm_up in (loaded.sample_styled, loaded.sample_plain):
+        warm_up()
     ratio, _ = against(
         lambda: seconds(loaded.sample_styled),
         lambda: seconds(loaded.sample_plain),
