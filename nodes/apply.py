@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 from torch import Tensor
 
 from ..acfun_ops.images import check_mask
@@ -10,11 +10,12 @@ from ..acfun_ops.method.concrete_fusion import PartStrengths
 from ..acfun_ops.style.style import Style
 from .adapters import ALL_BLACK, adapted, check_fits
 from .conditioning import check_clip, encode_fused, missing_word
-from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself, tell
+from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself, told
 from .timing import APPLIES_TO, BOTH, CONSTANT, EASES, Acting, Timing
 
 
-def _strength(name: str, tooltip: str) -> io.Float.Input:
+def strength_input(name: str, tooltip: str) -> io.Float.Input:
+    """Return an input for a strength; ``tooltip`` says of what."""
     return io.Float.Input(
         name, default=1.0, min=0.0, max=3.0, step=0.05, tooltip=f"{tooltip} 0 is off, 1 as trained."
     )
@@ -68,7 +69,7 @@ class ApplyAFunEmbedding(io.ComfyNode):
                     tooltip="Any prompt. S* stands for the learnt style word; it may be anywhere, "
                     "several times or left out. (word:1.2) and embedding:name work as ever.",
                 ),
-                _strength("strength", "How much of the style's abstract part is fused in."),
+                strength_input("strength", "How much of the style's abstract part is fused in."),
             ],
             outputs=[
                 io.Conditioning.Output(
@@ -85,10 +86,7 @@ class ApplyAFunEmbedding(io.ComfyNode):
     def execute(cls, style: Style, clip: Any, text: str, strength: float) -> io.NodeOutput:
         """Encode, then fuse every part of the conditioning."""
         check_clip(clip)
-        notice = missing_word(text, style.facts.pseudo_word)
-        if notice:
-            tell(cls.hidden.unique_id, notice)
-        shown = ui.PreviewText(notice) if notice else None
+        shown = told(cls.hidden.unique_id, missing_word(text, style.facts.pseudo_word))
         return io.NodeOutput(encode_fused(clip, text, style, strength), ui=shown)
 
 
@@ -108,10 +106,10 @@ class ApplyCFunAdapters(io.ComfyNode):
             inputs=[
                 io.Model.Input("model", tooltip="A model of the family the style was trained on."),
                 StyleSocket.Input("style", tooltip="A trained style."),
-                _strength("strength", "Overall strength."),
-                _strength("encoder_strength", "Strokes, colours and texture."),
-                _strength("middle_strength", "The U-Net's middle."),
-                _strength("decoder_strength", "Structure and pose of the face."),
+                strength_input("strength", "Overall strength."),
+                strength_input("encoder_strength", "Strokes, colours and texture."),
+                strength_input("middle_strength", "The U-Net's middle."),
+                strength_input("decoder_strength", "Structure and pose of the face."),
                 io.Float.Input(
                     "start_percent",
                     default=0.0,
@@ -174,6 +172,5 @@ class ApplyCFunAdapters(io.ComfyNode):
         acting = Acting(timing=timing, applies_to=applies_to)
         styled = adapted(model, style, strengths, acting, area, node_id)
         if styled is model and strengths.any():
-            tell(node_id, ALL_BLACK)
-            return io.NodeOutput(model, ui=ui.PreviewText(ALL_BLACK))
+            return io.NodeOutput(model, ui=told(node_id, ALL_BLACK))
         return io.NodeOutput(styled)

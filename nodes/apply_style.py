@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 from torch import Tensor
 
 from ..acfun_ops.images import check_mask
 from ..acfun_ops.method.concrete_fusion import PartStrengths
 from ..acfun_ops.style.style import Style
 from .adapters import ALL_BLACK, adapted, check_fits
-from .apply import applies_to_input, ease_input
+from .apply import applies_to_input, ease_input, strength_input
 from .conditioning import (
     Conditioning,
     check_clip,
@@ -18,7 +18,7 @@ from .conditioning import (
     encode_plain,
     missing_word,
 )
-from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself, tell
+from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself, told
 from .timing import BOTH, CONSTANT, Acting, Timing
 
 _NO_MASK = "outside is not used without a mask. Connect a mask that says where the style acts."
@@ -49,14 +49,7 @@ class ApplyACFunStyle(io.ComfyNode):
                     tooltip="Any prompt. S* stands for the learnt style word; it is left out where "
                     "the style does not act.",
                 ),
-                io.Float.Input(
-                    "strength",
-                    default=1.0,
-                    min=0.0,
-                    max=3.0,
-                    step=0.05,
-                    tooltip="Of the whole style. 0 is off, 1 as trained.",
-                ),
+                strength_input("strength", "Of the whole style."),
                 io.Float.Input(
                     "balance",
                     default=0.5,
@@ -119,15 +112,13 @@ class ApplyACFunStyle(io.ComfyNode):
             abstract = concrete = 0.0
         if abstract != 0:
             notices.append(missing_word(text, style.facts.pseudo_word))
-        text_shown = "\n".join(filter(None, notices))
-        if text_shown:
-            tell(cls.hidden.unique_id, text_shown)
+        shown = told(cls.hidden.unique_id, "\n".join(filter(None, notices)))
         strengths = PartStrengths().scaled(concrete)
         acting = Acting(timing=Timing(ease=ease), applies_to=applies_to)
         return io.NodeOutput(
             adapted(model, style, strengths, acting, area, cls.hidden.unique_id),
             _prompt(clip, text, style, abstract, area, outside),
-            ui=ui.PreviewText(text_shown) if text_shown else None,
+            ui=shown,
         )
 
 

@@ -12,7 +12,7 @@ from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.style.style import Style
 from ..acfun_ops.style.style_file import load_style
 from .saved_style import save_once
-from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself, tell
+from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself, tell, told
 from .style_folder import check_prefix, style_names, style_path
 from .style_preview import read_preview
 
@@ -104,8 +104,7 @@ class SaveACFunStyle(io.ComfyNode):
         """Save the style, unless it is saved already, and show its path and size."""
         label = {"author": author.strip(), "license": license.strip()}
         text = save_once(style, filename_prefix, label, preview, thumbnail)
-        tell(cls.hidden.unique_id, text)
-        return io.NodeOutput(style, ui=ui.PreviewText(text))
+        return io.NodeOutput(style, ui=told(cls.hidden.unique_id, text))
 
 
 class LoadACFunStyle(io.ComfyNode):

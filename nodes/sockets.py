@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 from server import PromptServer
 
 from ..acfun_ops.errors import ACFunError
@@ -41,6 +41,17 @@ def tell(node_id: str, text: str) -> None:
     """Show a sentence on a node in the browser, and log it."""
     log.info(text)
     show(node_id, text)
+
+
+def told(node_id: str, text: str) -> ui.PreviewText | None:
+    """Say a notice on a node, if there is one; return it for the node's ``ui`` output.
+
+    From there the page shows it again when ComfyUI takes the run from its cache.
+    """
+    if not text:
+        return None
+    tell(node_id, text)
+    return ui.PreviewText(text)
 
 
 def show(node_id: str, text: str) -> None:

@@ -62,8 +62,8 @@ def load_style(path: Path) -> Style:
         ACFunError: the file is missing, truncated, foreign, of a newer format, of absurd size or
             otherwise damaged; the message gives the reason.
     """
-    tensors, metadata = read_safetensors(path, STYLE_FILE)
-    facts = _facts_from(metadata, path)
+    tensors, told, metadata = read_safetensors(path, STYLE_FILE)
+    facts = _facts_from(told, path)
     prefixes = ["", *(f"blend.{number}." for number in range(1, len(facts.shares)))]
     own, *others = (_taken_part(tensors, prefix) for prefix in prefixes)
     concrete: dict[str, dict[str, Tensor]] = {}
@@ -79,7 +79,7 @@ def load_style(path: Path) -> Style:
         vectors=own.vectors,
         style_tokens=own.style_tokens,
         concrete=concrete,
-        card=card_in(read_metadata(path)),
+        card=card_in(metadata),
         others=tuple(others),
     )
     flaw = _flaw_of(style)

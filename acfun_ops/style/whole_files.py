@@ -109,8 +109,13 @@ def read_metadata(path: Path) -> dict[str, str]:
         return {}
 
 
-def read_safetensors(path: Path, kind: FileKind) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read one of our own safetensors files: its tensors and the JSON under a metadata key.
+def read_safetensors(
+    path: Path, kind: FileKind
+) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, str]]:
+    """Read one of our own safetensors files.
+
+    Returns:
+        Its tensors, the JSON under the kind's metadata key, and the whole metadata.
 
     Raises:
         ACFunError: the file is missing, not safetensors, too large, or made by something else.
@@ -120,7 +125,8 @@ def read_safetensors(path: Path, kind: FileKind) -> tuple[dict[str, Tensor], dic
         if too_large is not None:
             raise kind.damaged(path, too_large)
         with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(kind.key)
+            metadata = dict(file.metadata() or {})
+            text = metadata.get(kind.key)
             names = list(file.keys())
             if text is None or len(names) > MAX_TENSORS:
                 raise kind.damaged(path, "it was not made by this pack")
@@ -133,9 +139,9 @@ def read_safetensors(path: Path, kind: FileKind) -> tuple[dict[str, Tensor], dic
     except SafetensorError as error:
         raise kind.damaged(path, f"it is no whole safetensors file ({error})") from error
     try:
-        metadata = json.loads(text)
+        facts = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise kind.damaged(path, "its metadata is no JSON") from error
-    if not isinstance(metadata, dict):
+    if not isinstance(facts, dict):
         raise kind.damaged(path, "its metadata is no table")
-    return tensors, metadata
+    return tensors, facts, metadata

@@ -85,7 +85,7 @@ def load_state(path: Path) -> TrainState:
     Raises:
         ACFunError: the file is missing, damaged or foreign.
     """
-    tensors, facts = read_safetensors(path, STATE_FILE)
+    tensors, facts, _ = read_safetensors(path, STATE_FILE)
     run, step, scaler = facts.get("run"), facts.get("step"), facts.get("scaler")
     good = isinstance(run, str) and isinstance(step, int) and isinstance(scaler, dict)
     if not good or not {"generator", "losses"} <= tensors.keys():

@@ -23,7 +23,7 @@ from ..style.style import FORMAT, StyleFacts
 from .checkpoint import run_of
 from .config import TrainConfig
 from .events import TrainPictures
-from .picture_weights import picture_weights
+from .picture_weights import checked_weights, picture_weights
 
 MAX_STYLE_PICTURES = 8
 MAX_STYLE_NUMBERS = 600 * 1024
@@ -123,8 +123,8 @@ def _weights_of(config: TrainConfig, option: str, count: int) -> Weights | None:
     weights = picture_weights(getattr(config, option), count, option)
     if weights is None or option != "style_picture_weights":
         return weights
-    used = at_most(weights, MAX_STYLE_PICTURES)
-    return picture_weights(str(used)[1:-1], len(used), option)
+    used = tuple(at_most(weights, MAX_STYLE_PICTURES))
+    return checked_weights(used, str(used)[1:-1], option)
 
 
 def encode_pair(backbone: Backbone, pair: PreparedPair) -> EncodedPair:

@@ -30,6 +30,15 @@ def picture_weights(text: str, count: int, option: str) -> tuple[float, ...] | N
             f"{option} has {len(weights)} numbers, and {count} pictures are connected. Give one "
             "number for each picture, or none."
         )
+    return checked_weights(weights, text, option)
+
+
+def checked_weights(weights: tuple[float, ...], text: str, option: str) -> tuple[float, ...] | None:
+    """Return weights, None if all count alike; ``text`` and ``option`` are for the message.
+
+    Raises:
+        ACFunError: one is negative or infinite, or all are 0.
+    """
     if not all(0 <= weight < math.inf for weight in weights) or sum(weights) == 0:
         raise ACFunError(
             f"{option} is '{text[:80]}'; expected numbers of 0 or more, one of them above 0."

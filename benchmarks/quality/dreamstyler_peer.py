@@ -9,11 +9,11 @@ from torch import Tensor
 
 from acfun_ops.backbones.backbone import Context
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
-from acfun_ops.method.diffusion import add_noise, sample_euler, sampling_sigmas
+from acfun_ops.method.diffusion import sample_euler
 
 from .pairs import STYLE_WORD, Pair, Sampling
 from .peer_training import Lesson, learn_by_noise_loss, read_tensors, write_tensors
-from .sampling import encode_square
+from .sampling import encode_square, made_noisy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +78,8 @@ class DreamStyler:
     ) -> tuple[Tensor, Tensor]:
         """See Method."""
         words = read_tensors(learnt, backbone.device)
-        done = max(1, round(self.strength * sampling.steps))
-        sigmas = sampling_sigmas(backbone.sigmas, sampling.steps)[-done - 1 :]
         face = encode_square(backbone, pair.face)
-        start = add_noise(face, noise.to(backbone.device), sigmas[0])
+        start, sigmas = made_noisy(backbone, face, noise, self.strength, sampling)
 
         def pictures(prompt: str) -> Tensor:
             texts = ("", pair.unstyled(prompt), STYLE_WORD, prompt)

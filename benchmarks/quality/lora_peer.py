@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from acfun_ops.backbones.backbone import Context
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.errors import ACFunError
 
@@ -50,22 +49,18 @@ class DreamBoothLora:
 
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
         """See Method."""
-        generator = torch.Generator().manual_seed(self.seed)
-        face, style = (_rare_vectors(backbone, generator) for _ in range(2))
-
-        def lesson(picture: Tensor, prompt: str) -> Lesson:
-            with torch.no_grad():
-                context = encode_words(backbone, prompt, style, face, self.stand_in)
-            return Lesson(encode_square(backbone, picture), lambda _: context)
-
+        words = _rare_words(backbone, self.seed)
         lessons = [
-            lesson(pair.face, f"a photo of {_rare_person(pair)}"),
-            lesson(pair.style, f"a painting in {STYLE_WORD} style"),
+            _lesson(backbone, words, self.stand_in, *what)
+            for what in (
+                (pair.face, f"a photo of {_rare_person(pair)}"),
+                (pair.style, f"a painting in {STYLE_WORD} style"),
+            )
         ]
         with updated(backbone, self.rank, self.seed) as updates:
             rate, seed = self.learning_rate, self.seed
             learn_by_noise_loss(backbone, lessons, list(updates.values()), steps, rate, seed)
-            write_tensors(path, face=face, style=style, unet=updates)
+            write_tensors(path, **words, unet=updates)
 
     @torch.no_grad()
     def draw(
@@ -78,18 +73,10 @@ class DreamBoothLora:
     ) -> tuple[Tensor, Tensor]:
         """See Method."""
         groups = read_tensors(learnt, backbone.device)
-
-        def pictures(prompt: str) -> Tensor:
-            prompt = prompt.replace(pair.face_words, _rare_person(pair))
-            context: Context = encode_words(
-                backbone, prompt, groups["style"], groups["face"], self.stand_in
-            )
-            return draw_from_noise(backbone, context, noise, sampling)
-
         with updated(backbone, self.rank, self.seed) as updates:
             for name, update in updates.items():
                 update.copy_(groups["unet"][name])
-            return pictures(pair.prompt), pictures(pair.other_prompt)
+            return _drawn(backbone, pair, groups, self.stand_in, noise, sampling)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,19 +108,15 @@ class BLora:
                 "B-LoRA needs two transformers in the first block of the U-Net's decoder, and "
                 "this one has fewer. Use an SDXL pipeline."
             )
-        generator = torch.Generator().manual_seed(self.seed)
-        face, style = (_rare_vectors(backbone, generator) for _ in range(2))
+        words = _rare_words(backbone, self.seed)
         learnt = []
         for picture, prompt in ((pair.face, f"a {FACE_WORD}"), (pair.style, f"a {STYLE_WORD}")):
-            with torch.no_grad():
-                context = encode_words(backbone, prompt, style, face, self.stand_in)
-            latent = encode_square(backbone, picture)
-            lesson = Lesson(latent, lambda _, context=context: context)  # type: ignore[misc]
+            lesson = _lesson(backbone, words, self.stand_in, picture, prompt)
             with updated(backbone, self.rank, self.seed, B_LORA_TARGETS) as updates:
                 rate, seed = self.learning_rate, self.seed
                 learn_by_noise_loss(backbone, [lesson], list(updates.values()), steps, rate, seed)
                 learnt.append({name: update.detach().clone() for name, update in updates.items()})
-        write_tensors(path, face=face, style=style, content=learnt[0], painting=learnt[1])
+        write_tensors(path, **words, content=learnt[0], painting=learnt[1])
 
     @torch.no_grad()
     def draw(
@@ -146,19 +129,11 @@ class BLora:
     ) -> tuple[Tensor, Tensor]:
         """See Method."""
         groups = read_tensors(learnt, backbone.device)
-
-        def pictures(prompt: str) -> Tensor:
-            prompt = prompt.replace(pair.face_words, _rare_person(pair))
-            words = (groups["style"], groups["face"], self.stand_in)
-            return draw_from_noise(
-                backbone, encode_words(backbone, prompt, *words), noise, sampling
-            )
-
         with updated(backbone, self.rank, self.seed, B_LORA_TARGETS) as updates:
             for name, update in updates.items():
                 group = "content" if CONTENT_BLOCK in name else "painting"
                 update.copy_(groups[group][name])
-            return pictures(pair.prompt), pictures(pair.other_prompt)
+            return _drawn(backbone, pair, groups, self.stand_in, noise, sampling)
 
 
 @contextmanager
@@ -196,6 +171,43 @@ def updated(
         yield updates
     finally:
         unet.unload_lora()
+
+
+def _rare_words(backbone: DiffusersBackbone, seed: int) -> dict[str, dict[str, Tensor]]:
+    """Return the vectors of F* ("face") and S* ("style") in each text encoder."""
+    generator = torch.Generator().manual_seed(seed)
+    return {word: _rare_vectors(backbone, generator) for word in ("face", "style")}
+
+
+def _lesson(
+    backbone: DiffusersBackbone,
+    words: dict[str, dict[str, Tensor]],
+    stand_in: str,
+    picture: Tensor,
+    prompt: str,
+) -> Lesson:
+    """Return a picture under a prompt of rare words, which do not move and are encoded once."""
+    with torch.no_grad():
+        context = encode_words(backbone, prompt, words["style"], words["face"], stand_in)
+    return Lesson(encode_square(backbone, picture), lambda _: context)
+
+
+def _drawn(
+    backbone: DiffusersBackbone,
+    pair: Pair,
+    words: dict[str, dict[str, Tensor]],
+    stand_in: str,
+    noise: Tensor,
+    sampling: Sampling,
+) -> tuple[Tensor, Tensor]:
+    """Draw a pair's two prompts, the face named by its rare word."""
+
+    def pictures(prompt: str) -> Tensor:
+        prompt = prompt.replace(pair.face_words, _rare_person(pair))
+        context = encode_words(backbone, prompt, words["style"], words["face"], stand_in)
+        return draw_from_noise(backbone, context, noise, sampling)
+
+    return pictures(pair.prompt), pictures(pair.other_prompt)
 
 
 def _rare_vectors(backbone: DiffusersBackbone, generator: torch.Generator) -> dict[str, Tensor]:

@@ -51,16 +51,25 @@ def redraw(
         inverted: replace the noise by the model's own prediction of it, as InST's stochastic
             inversion does, which keeps more of the picture.
     """
-    done = max(1, round(strength * sampling.steps))
-    sigmas = sampling_sigmas(backbone.sigmas, sampling.steps)[-done - 1 :]
-    noise = noise.to(backbone.device)
-    start = add_noise(latent, noise, sigmas[0])
+    start, sigmas = made_noisy(backbone, latent, noise, strength, sampling)
     if inverted:
         with backbone.autocast(backbone.compute_dtype):
             clean = backbone.denoise(start, sigmas[0], context).float()
         start = add_noise(latent, (start - clean) / sigmas[0], sigmas[0])
     guidance = Guidance(context, _plain(backbone, sampling), sampling.guidance)
     return backbone.decode_latents(draw_latents(backbone, start, sigmas, guidance))
+
+
+def made_noisy(
+    backbone: Backbone, latent: Tensor, noise: Tensor, strength: float, sampling: Sampling
+) -> tuple[Tensor, list[float]]:
+    """Return what img2img starts from ``(n, c, h, w)``, and its falling sigmas.
+
+    Arguments are those of :func:`redraw`.
+    """
+    done = max(1, round(strength * sampling.steps))
+    sigmas = sampling_sigmas(backbone.sigmas, sampling.steps)[-done - 1 :]
+    return add_noise(latent, noise.to(backbone.device), sigmas[0]), sigmas
 
 
 def _plain(backbone: Backbone, sampling: Sampling) -> Context | None:
