@@ -99,3 +99,15 @@ def test_where_nothing_was_skipped_nothing_is_said():
     outcome = run_pytest(ROOT / "tests" / "ops" / "test_errors.py")
     assert outcome.returncode == 0
     assert "NOT TESTED" not in outcome.stdout
+
+
+def test_lint_takes_the_folder_that_the_readme_clones_into(tmp_path):
+    clone = tmp_path / "ComfyUI-ACFun"  # No name of a Python package, but the outermost one's.
+    packages = [ROOT / "__init__.py", *ROOT.glob("*/__*__.py"), *ROOT.glob("*/*/__*__.py")]
+    for path in [ROOT / "pyproject.toml", *packages]:
+        (clone / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, clone / path.relative_to(ROOT))
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "."]
+    outcome = subprocess.run(command, cwd=clone, capture_output=True, text=True, check=False)
+    assert len(packages) > 10
+    assert outcome.returncode == 0, outcome.stdout
