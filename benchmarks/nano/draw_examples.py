@@ -1,4 +1,4 @@
-"""Draws the example pictures that the templates name, by formula.
+"""Draws the example pictures that the templates name, and the demo's pair, by formula.
 
 python -m benchmarks.nano.draw_examples
 """
@@ -8,19 +8,22 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from .held_out import held_out_pair
+from .held_out_styles import HELD_OUT
 from .paintings import paint, photograph
 from .people import Person, Pose, draw_person, draw_pose
 from .portraits import Plane
-from .styles import HELD_OUT
 
+DEMO = Path(__file__).parent / "demo"
 FOLDER = Path(__file__).resolve().parents[2] / "web" / "examples"
 SIDE = 512
 STYLE = "blue swirls"
 SITTER, SITTER_POSE, FACE, POSE, OTHER = 8, 8, 37, 21, 6
+DEMO_PAIR = 8
 
 
 def main() -> None:
-    """Draw a style picture, two faces and a mask of the first one's face."""
+    """Draw a style picture, two faces, a mask of the first one's face, and the demo's pair."""
     FOLDER.mkdir(exist_ok=True)
     style = paint(_person(SITTER), _pose(SITTER_POSE), HELD_OUT[STYLE].style, SITTER, SIDE)
     face = photograph(_person(FACE), _pose(POSE), FACE, SIDE)
@@ -29,6 +32,9 @@ def main() -> None:
     for name, portrait in pictures.items():
         _image(portrait.color).save(FOLDER / f"acfun_{name}.jpg", quality=88)
     _image(face_mask(face.landmarks)).convert("L").save(FOLDER / "acfun_face_mask.png")
+    pair = held_out_pair(DEMO_PAIR)
+    _image(pair.style).save(DEMO / "style.png")
+    _image(pair.face).save(DEMO / "face.png")
 
 
 def face_mask(landmarks: dict[str, tuple[float, float]], side: int = SIDE) -> Plane:

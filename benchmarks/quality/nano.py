@@ -3,7 +3,6 @@
 import argparse
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from acfun_ops.training.config import TrainConfig
 from benchmarks.nano.captions import describe
 from benchmarks.nano.held_out import HeldOutPair, held_out_pairs
 from benchmarks.nano.labels import attributes_of
+from benchmarks.nano.make_prior import PRIOR
 from benchmarks.nano.reader import Reader, identity, load_reader
 
 from .ablations import Setting, all_sections
@@ -34,7 +34,6 @@ from .picture_statistics import (
 )
 from .runs import OpenBench
 
-PRIOR = Path(__file__).resolve().parents[1] / "nano" / "prior"
 ABLATION_PAIRS = 12
 # Adam moves a layer's output by its width: the default is for layers three to eleven times as wide.
 CONFIG = TrainConfig(learning_rate=3e-3)
