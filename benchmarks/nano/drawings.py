@@ -59,7 +59,7 @@ def draw_set(
     """Draw ``count`` portraits, half of them photos; the same seed draws the same set."""
     starts = range(0, count, CHUNK)
     with ProcessPoolExecutor(workers) as pool:
-        draw = partial(_chunk, count=count, seed=seed, textures=textures)
+        draw = partial(draw_chunk, count=count, seed=seed, textures=textures)
         chunks = list(pool.map(draw, starts))
     return Drawings(
         np.concatenate([c.pictures for c in chunks]),
@@ -68,7 +68,8 @@ def draw_set(
     )
 
 
-def _chunk(start: int, count: int, seed: int, textures: tuple[Texture, ...]) -> Drawings:
+def draw_chunk(start: int, count: int, seed: int, textures: tuple[Texture, ...]) -> Drawings:
+    """Draw the portraits from ``start`` on, of a set of ``count``: the same ones in any set."""
     random = np.random.default_rng((seed, start))
     pictures, captions, people, landmarks, turns, painted = [], [], [], [], [], []
     for number in range(start, min(start + CHUNK, count)):

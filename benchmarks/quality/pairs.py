@@ -140,3 +140,12 @@ class LearnsNothing:
 
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
         """See Method."""
+
+
+class LearnsOnce:
+    """The half of a Method whose teaching serves every pair: it is the same for all of them.
+
+    A row's steps are those of the teaching. Its seconds are no pair's.
+    """
+
+    learns: ClassVar[bool] = True

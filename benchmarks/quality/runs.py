@@ -23,7 +23,7 @@ from acfun_ops.cli.picture_files import read_picture, write_picture
 from acfun_ops.style.whole_files import write_whole
 
 from .bench import Bench, Row, description
-from .pairs import Drawn
+from .pairs import Drawn, LearnsOnce
 from .sampling import encode_square
 
 # Raise it when a method's code changes what it draws: stored runs are then run again.
@@ -90,6 +90,8 @@ def run_one(bench: Bench, row: Row, index: int, work: Path) -> None:
     pair, method = bench.pairs[index], row.method
     learnt = work / "learnt" / f"{_learnt_name(bench, row, index)}.safetensors"
     learning = _learn(bench, row, index, learnt) if method.learns else 0.0
+    if isinstance(method, LearnsOnce):
+        learning = 0.0
     start = time.perf_counter()
     noise = pair_noise(bench, index, row.samples)
     samples, other = method.draw(bench.backbone, pair, learnt, noise, row.sampling)
@@ -128,7 +130,8 @@ def pair_noise(bench: Bench, index: int, samples: int) -> Tensor:
 
 def run_folder(bench: Bench, row: Row, index: int, work: Path) -> Path:
     """Return where a row's run on a pair is stored."""
-    digest = _digest(bench, index, _definition(row), row.samples)
+    pair = [bench.pairs[index].digest, index]
+    digest = _digest(bench, *pair, _definition(row), row.samples)
     return work / "runs" / f"{bench.pairs[index].name}-{digest}"
 
 
@@ -139,16 +142,20 @@ def _definition(row: Row) -> dict[str, Any]:
 
 
 def _learnt_name(bench: Bench, row: Row, index: int) -> str:
-    return _digest(bench, index, row.steps, description(row.method.learnt_as()))
+    pair = [] if isinstance(row.method, LearnsOnce) else [bench.pairs[index].digest, index]
+    return _digest(bench, *pair, row.steps, description(row.method.learnt_as()))
 
 
-def _digest(bench: Bench, index: int, *parts: Any) -> str:
-    whole = [METHODS_VERSION, bench.backbone.fingerprint, bench.pairs[index].digest, index, *parts]
+def _digest(bench: Bench, *parts: Any) -> str:
+    whole = [METHODS_VERSION, bench.backbone.fingerprint, *parts]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _jobs(bench: Bench, rows: Sequence[Row], work: Path) -> list[list[tuple[Row, int]]]:
-    """Return what is missing; what shares its learning is one job, so that no two learn it."""
+    """Return what is missing; what shares its learning is one job, so that no two learn it.
+
+    What is learnt once for all pairs takes longest and comes first.
+    """
     jobs: dict[str, list[tuple[Row, int]]] = {}
     seen = set()
     for row in rows:
@@ -157,7 +164,7 @@ def _jobs(bench: Bench, rows: Sequence[Row], work: Path) -> list[list[tuple[Row,
             if path not in seen and not (path / DONE).exists():
                 seen.add(path)
                 jobs.setdefault(_learnt_name(bench, row, index), []).append((row, index))
-    return list(jobs.values())
+    return sorted(jobs.values(), key=lambda job: not isinstance(job[0][0].method, LearnsOnce))
 
 
 def _learn(bench: Bench, row: Row, index: int, learnt: Path) -> float:

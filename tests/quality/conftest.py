@@ -47,3 +47,17 @@ def pair():
 @pytest.fixture
 def noise() -> torch.Tensor:
     return torch.randn((2, 4, 16, 16), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def few_drawings(monkeypatch: pytest.MonkeyPatch):
+    """Let what is taught once see a few drawings of the training set, not thousands."""
+    from benchmarks.nano.drawings import SEED, draw_chunk
+    from benchmarks.nano.paintings import TEXTURES
+    from benchmarks.quality import instant_style_peer, teaching, transfer_peer
+
+    drawn = draw_chunk(0, 24, SEED, TEXTURES)
+    for module in (instant_style_peer, transfer_peer):
+        monkeypatch.setattr(module, "first_drawings", lambda folder: drawn)
+    monkeypatch.setattr(teaching, "WARM_UP", 1)
+    return drawn

@@ -1,0 +1,159 @@
+"""A small feed-forward network for arbitrary style transfer, by attention between patches.
+
+Of the kind of SANet (Park and Lee, 2019), StyTr2 (Deng et al., 2022) and AesPA-Net (Hong et al.,
+2023), and none of them: encoder and decoder are the prior's own autoencoder in place of VGG and a
+decoder taught for the purpose, and only what stands between them is learnt.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
+
+WIDTH, LAYERS, HEADS = 64, 3, 4
+PATCH = 3
+CONTENT, STATISTICS, PATCHES, IDENTITY = 1.0, 3.0, 2.0, 2.0
+
+
+class PatchTransfer(nn.Module):
+    """Latents of a content, redrawn from the patches of a style's latents.
+
+    Args:
+        channels: c of the latents.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.patches = nn.Sequential(
+            nn.Conv2d(channels, WIDTH, PATCH, padding=PATCH // 2),
+            nn.GELU(),
+            nn.Conv2d(WIDTH, WIDTH, PATCH, padding=PATCH // 2),
+        )
+        self.layers = nn.ModuleList(PatchAttention(WIDTH) for _ in range(LAYERS))
+        self.out = nn.Conv2d(WIDTH, channels, PATCH, padding=PATCH // 2)
+
+    def forward(self, content: Tensor, style: Tensor) -> Tensor:
+        """Return latents ``(b, c, h, w)`` for two of that shape; the style's may be larger."""
+        drawn, patches = self.patches(content), self.patches(style)
+        for layer in self.layers:
+            drawn = layer(drawn, patches)
+        redrawn: Tensor = self.out(drawn)
+        return redrawn
+
+
+class PatchAttention(nn.Module):
+    """Each patch of the content takes in the style's patches that are like it (SANet's eq. 2)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.back = (nn.Conv2d(width, width, 1) for _ in range(4))
+        self.mix = nn.Sequential(
+            nn.Conv2d(width, width, PATCH, padding=PATCH // 2),
+            nn.GELU(),
+            nn.Conv2d(width, width, PATCH, padding=PATCH // 2),
+        )
+
+    def forward(self, content: Tensor, style: Tensor) -> Tensor:
+        """Return features ``(b, d, h, w)`` of the content; likeness is without colour's scale."""
+        tokens = partial(rearrange, pattern="b (n d) h w -> b n (h w) d", n=HEADS)
+        query = tokens(self.query(F.instance_norm(content)))
+        key = tokens(self.key(F.instance_norm(style)))
+        taken = F.scaled_dot_product_attention(query, key, tokens(self.value(style)))
+        taken = rearrange(taken, "b n (h w) d -> b (n d) h w", h=content.shape[2])
+        content = content + self.back(taken)
+        mixed: Tensor = content + self.mix(content)
+        return mixed
+
+
+def transfer_loss(
+    backbone: DiffusersBackbone, network: PatchTransfer, content: Tensor, style: Tensor
+) -> Tensor:
+    """Return the loss of redrawing pictures in styles, a scalar.
+
+    Kept is what the content's features are without their statistics; taken over are means and
+    deviations at every scale (SANet) and the nearest patches (Li and Wand, 2016); a picture in its
+    own style is itself (SANet's identity loss, here of latents).
+
+    Args:
+        backbone: its autoencoder sees and decodes.
+        network: is being taught.
+        content: pictures ``(b, s, s, 3)`` in [0, 1].
+        style: likewise.
+    """
+    latents = [backbone.encode_pictures(pictures) for pictures in (content, style)]
+    redrawn = network(*latents)
+    with torch.no_grad():
+        kept, taken = (features(backbone, _pixels(backbone, one)) for one in (content, style))
+    seen = features(backbone, _decoded(backbone, redrawn))
+    off_content = F.mse_loss(F.instance_norm(seen[-1]), F.instance_norm(kept[-1]))
+    off_statistics = torch.stack(
+        [statistics_loss(ours, theirs) for ours, theirs in zip(seen, taken, strict=True)]
+    ).mean()
+    off_patches = torch.stack(
+        [patch_loss(ours, theirs) for ours, theirs in zip(seen[1:], taken[1:], strict=True)]
+    ).mean()
+    off_itself = torch.stack([F.mse_loss(network(one, one), one) for one in latents]).mean()
+    return (
+        CONTENT * off_content
+        + STATISTICS * off_statistics
+        + PATCHES * off_patches
+        + IDENTITY * off_itself
+    )
+
+
+def features(backbone: DiffusersBackbone, pixels: Tensor) -> list[Tensor]:
+    """Return what the autoencoder's encoder sees in pixels ``(b, 3, s, s)``, the finest first.
+
+    Of each size the last convolution's output counts, but for the one that gives latents.
+    """
+    encoder = backbone.vae.encoder
+    convolutions = [m for m in encoder.modules() if isinstance(m, nn.Conv2d)][:-1]
+    seen: dict[int, Tensor] = {}
+
+    def keep(module: nn.Module, args: Any, output: Tensor) -> None:
+        seen[output.shape[-1]] = output
+
+    hooks = [convolution.register_forward_hook(keep) for convolution in convolutions]
+    try:
+        encoder(pixels)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [seen[side] for side in sorted(seen, reverse=True)]
+
+
+def statistics_loss(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Return how far means and deviations of channels ``(b, d, h, w)`` are, in the style's unit."""
+    unit = theirs.std() + 1e-6
+    pairs = zip(torch.std_mean(ours, dim=(2, 3)), torch.std_mean(theirs, dim=(2, 3)), strict=True)
+    return torch.stack([F.mse_loss(a / unit, b / unit) for a, b in pairs]).sum()
+
+
+def patch_loss(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Return how far each patch of features is from the style's patch that is most like it."""
+    unit = theirs.std() + 1e-6
+    mine, its = (
+        F.unfold(one / unit, PATCH, stride=max(1, one.shape[-1] // 16)).transpose(1, 2)
+        for one in (ours, theirs)
+    )
+    with torch.no_grad():
+        likeness = F.normalize(mine, dim=-1) @ F.normalize(its, dim=-1).transpose(1, 2)
+        nearest = likeness.argmax(dim=-1, keepdim=True).expand(-1, -1, its.shape[-1])
+    return F.mse_loss(mine, its.gather(1, nearest))
+
+
+def _pixels(backbone: DiffusersBackbone, pictures: Tensor) -> Tensor:
+    return rearrange(pictures, "b h w c -> b c h w").to(backbone.device, backbone.vae.dtype) * 2 - 1
+
+
+def _decoded(backbone: DiffusersBackbone, latents: Tensor) -> Tensor:
+    """Decode as :meth:`DiffusersBackbone.decode_latents` does, to pixels, with gradients."""
+    config = backbone.vae.config
+    scaled = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+    pixels: Tensor = backbone.vae.decode(scaled.to(backbone.vae.dtype)).sample
+    return pixels
