@@ -11,17 +11,25 @@ from typing import Any
 from acfun_ops.method.concrete_fusion import PartStrengths
 from acfun_ops.training.config import TrainConfig
 
+from .attention_peers import AttentionDistillation, StyleId
 from .bench import Expectation, Row, Section
-from .lora_peer import DreamBoothLora
+from .dreamstyler_peer import DreamStyler
+from .lora_peer import BLora, DreamBoothLora
 from .methods import Acfun
 from .pairs import Method, Sampling
 from .peers import Inst, LatentAdain, NamedImg2Img, TextualInversion
 
 OURS = "ACFun"
+B_LORA = "B-LoRA"
+# With the settings of their papers, for models of Stable Diffusion's size.
 PEERS: dict[str, Method] = {
     "textual inversion": TextualInversion(),
     "DreamBooth LoRA": DreamBoothLora(),
     "InST-like": Inst(),
+    B_LORA: BLora(),
+    "DreamStyler": DreamStyler(),
+    "StyleID": StyleId(steps=50),
+    "Attention Distillation": AttentionDistillation(),
     "AdaIN on latents": LatentAdain(),
     "img2img, style in words": NamedImg2Img(),
 }

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -13,15 +14,17 @@ import torch
 from torch import Tensor
 
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
+from acfun_ops.backbones.pipeline_folder import check_folder, read_json
 from acfun_ops.cli.picture_files import read_picture
 from acfun_ops.errors import ACFunError
 from acfun_ops.images import prepare_pictures
 from acfun_ops.training.config import TrainConfig
+from acfun_ops.training.presets import PRESET_WORDS, with_preset
 
-from .ablations import OURS, PAPER, PAPER_STEPS, PEERS, papers_config
+from .ablations import B_LORA, OURS, PAPER, PAPER_STEPS, PEERS, papers_config
 from .bench import Bench, Figure, Row, Section
 from .methods import Acfun
-from .pairs import Drawn, Pair, Sampling
+from .pairs import Drawn, Method, Pair, Sampling
 from .picture_statistics import (
     colour_distance,
     structure_correlation,
@@ -42,6 +45,10 @@ PICTURE_FIGURES = (
 LAYOUT = Figure("layout", "layout of the photo", "higher", "face")
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 WORDS = Path(__file__).with_name("real_words.json")
+PAPER_SAMPLING_STEPS = 40
+SAMPLING_STEPS = {"quick": 20, "balanced": 30, "paper": PAPER_SAMPLING_STEPS}
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +138,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--words", type=Path, default=WORDS, help="what they are called, as JSON")
     parser.add_argument("--pairs", type=int, help="at most so many, spread over all")
     parser.add_argument(
-        "--steps", type=int, default=TrainConfig().steps, help="of training, but for the paper's"
+        "--preset",
+        choices=PRESET_WORDS,
+        default="balanced",
+        help="how long all rows train and draw, and ACFun's learning rate; paper: 500 steps at "
+        "1e-4, drawn in 40",
     )
-    parser.add_argument("--sampling-steps", type=int, default=30, help="but for the paper's 40")
+    parser.add_argument("--steps", type=int, help="of training, in place of the preset's")
+    parser.add_argument("--sampling-steps", type=int, help="in place of the preset's")
     parser.add_argument("--guidance", type=float, default=5.0)
     parser.add_argument("--figures", choices=["all", "pictures"], default="all")
     parser.add_argument("--device", default="cuda" if on_gpu else "cpu")
@@ -159,15 +171,35 @@ def opener(options: argparse.Namespace) -> OpenBench:
 
 
 def sections(options: argparse.Namespace) -> list[Section]:
-    """Return the rows: ours, the paper's settings, and the peers."""
-    sampling = Sampling(steps=options.sampling_steps, guidance=options.guidance)
-    rows = [Row(name=OURS, method=Acfun(), steps=options.steps, sampling=sampling)]
+    """Return the rows: ours, the paper's settings, and every peer that the model can carry.
+
+    Raises:
+        ACFunError: the model's folder is no pipeline.
+    """
+    config = with_preset(TrainConfig(), PRESET_WORDS[options.preset])
+    steps = options.steps or config.steps
+    drawn_in = options.sampling_steps or SAMPLING_STEPS[options.preset]
+    sampling = Sampling(steps=drawn_in, guidance=options.guidance)
+    rows = [Row(name=OURS, method=Acfun(config=config), steps=steps, sampling=sampling)]
     paper = Acfun(config=papers_config(TrainConfig()))
-    forty = Sampling(steps=40, guidance=options.guidance)
+    forty = Sampling(steps=PAPER_SAMPLING_STEPS, guidance=options.guidance)
     rows.append(Row(name=PAPER, method=paper, steps=PAPER_STEPS, sampling=forty))
-    for name, peer in PEERS.items():
-        rows.append(Row(name=name, method=peer, steps=options.steps, sampling=sampling))
+    for name, peer in _peers(options.model).items():
+        rows.append(Row(name=name, method=peer, steps=steps, sampling=sampling))
     return [Section(title="Peers", rows=rows, reference=OURS, is_ranked=True)]
+
+
+def _peers(model: Path) -> dict[str, Method]:
+    check_folder(model)
+    first = read_json(model / "unet" / "config.json")["up_block_types"][0]
+    if "Attn" in first:
+        return PEERS
+    log.warning(
+        "The row %s is left out: it needs attention in the first block of the U-Net's decoder, "
+        "which SDXL has and this model has not.",
+        B_LORA,
+    )
+    return {name: peer for name, peer in PEERS.items() if name != B_LORA}
 
 
 def _pictures(folder: Path, side: int) -> dict[str, Tensor]:
@@ -190,7 +222,12 @@ def _pair(
         face_words=who,
         style_words=words["styles"].get(style, "a painting"),
         other_prompt=f"a painting of {who} wearing a hat in S* style",
+        style_prompt=f"a painting{_of(words.get('sitters', {}).get(style))} in S* style",
     )
+
+
+def _of(sitter: str | None) -> str:
+    return f" of {sitter}" if sitter else ""
 
 
 def _person(name: str) -> str:

