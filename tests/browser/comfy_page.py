@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-LOAD_TIMEOUT = 120_000.0  # Milliseconds, as everywhere in Playwright.
+LOAD_TIMEOUT = 300_000.0  # Milliseconds, as everywhere in Playwright; a loaded machine is slow.
 SETTLE = 500.0
 IS_LOADED = """(nodeType) => Boolean(
     window.app?.extensionManager && window.LiteGraph?.registered_node_types[nodeType]
