@@ -11,7 +11,7 @@ from PIL import Image
 from small_prior_graphs import SIDE
 
 PACK_NAME = "acfun"
-TEMPLATE = "1_train_and_apply"
+TEMPLATE = "1 Train a style and apply it"
 WAIT = 240.0  # Seconds; a run takes half a minute on an idle machine.
 USE_PRIOR = """() => {
     const graph = app.graph, prior = LiteGraph.createNode('LoadSmallPrior');
