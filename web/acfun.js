@@ -65,3 +65,13 @@ async function bringExamples(graph) {
 }
 
 app.registerExtension({ name: "ACFun.ExamplePictures", beforeConfigureGraph: bringExamples });
+
+// ComfyUI lists a pack's templates in the order of the disk. Ours are numbered.
+const PACK = decodeURIComponent(new URL(import.meta.url).pathname.split("/").at(-2));
+const byNumber = (one, other) => parseInt(one) - parseInt(other);
+const allTemplates = api.getWorkflowTemplates.bind(api);
+api.getWorkflowTemplates = async () => {
+  const names = await allTemplates();
+  names[PACK]?.sort(byNumber);
+  return names;
+};

@@ -1,6 +1,6 @@
 """Draws the workflows' pictures: the page after a run on the small prior.
 
-    python tests/browser/draw_workflows.py [1_train_and_apply ...]
+    python tests/browser/draw_workflows.py [1 Train a style and apply it ...]
 
 The graph is the workflow's own. What it draws comes from the toy prior, with the sizes and numbers
 that the prior needs; a line at the foot of each picture says so.
@@ -39,14 +39,14 @@ from workflow_prompts import WORKFLOWS_DIR, load_workflow, to_prompt, workflow_n
 
 PICTURES_DIR = ROOT / "web" / "pictures"
 WIDTH, MARGIN, FOOT_HEIGHT = 1600, 20, 20
-TRAINS = "1_train_and_apply"
+TRAINS = "1 Train a style and apply it"
 FOOT = "Drawn by the repository's toy model of 64 pixels, not by Stable Diffusion."
 # What else a picture leaves out.
 FEET = {
-    "3_apply_with_controlnet": "It has no ControlNet: here without.",
-    "4_apply_with_lora_and_upscale": "The LoRA is random, the last step without its model.",
-    "5_with_freeu": "FreeU does not know its widths: here without effect.",
-    "9_scheduled_by_hooks": "The LoRA is random.",
+    "9 With a ControlNet": "It has no ControlNet: here without.",
+    "10 With a LoRA and upscaling": "The LoRA is random, the last step without its model.",
+    "11 With FreeU": "FreeU does not know its widths: here without effect.",
+    "12 Scheduled by hooks": "The LoRA is random.",
 }
 CLIENT = "() => window.comfyAPI.api.api.clientId"
 EXTENT = """() => {

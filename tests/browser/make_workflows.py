@@ -94,7 +94,7 @@ class Graph(WorkflowFile):
 
 def freeu(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the workflow with FreeU behind the adapters."""
-    graph = Graph("5_with_freeu", info, "FreeU on top of a style")
+    graph = Graph("11 With FreeU", info, "FreeU on top of a style")
     graph.say(
         "FreeU strengthens the U-Net's backbone features and weakens its skip connections; the "
         "style's adapters act inside the same blocks, in either order. If strokes get too smooth, "
@@ -118,7 +118,7 @@ def freeu(info: Mapping[str, Any]) -> WorkflowFile:
 def inpaint(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the workflow that draws the face of a photo only."""
     graph = Graph(
-        "6_inpaint_the_face",
+        "5 Only the face of a picture",
         info,
         "Draw only the face in the style",
         "*Picture*: any picture with a face. " + EXAMPLES,
@@ -159,7 +159,7 @@ def inpaint(info: Mapping[str, Any]) -> WorkflowFile:
 def over_a_picture(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the workflow of img2img at three strengths."""
     graph = Graph(
-        "7_over_a_picture",
+        "4 A style over a picture",
         info,
         "A style over a picture, at three strengths",
         "*Picture*: any picture. " + EXAMPLES,
@@ -184,7 +184,7 @@ def over_a_picture(info: Mapping[str, Any]) -> WorkflowFile:
 
 def prompts(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the workflow with three prompts and one seed."""
-    graph = Graph("8_several_prompts", info, "One style, several prompts")
+    graph = Graph("3 Several prompts in one style", info, "One style, several prompts")
     graph.say(
         "The three pictures share seed and style and differ in the prompt only. **S\\*** stands "
         "for the style in each. Copy *Apply AFun Embedding* and a KSampler for more."
@@ -206,7 +206,7 @@ def prompts(info: Mapping[str, Any]) -> WorkflowFile:
 def scheduled(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the workflow whose style and LoRA change in the course of sampling."""
     graph = Graph(
-        "9_scheduled_by_hooks",
+        "12 Scheduled by hooks",
         info,
         "Style and LoRA over the course of sampling",
         "*Create Hook LoRA (MO)*: any LoRA of the family in **models/loras**.",
@@ -258,7 +258,7 @@ def spliced(info: Mapping[str, Any]) -> WorkflowFile:
         "one coherent face comes out, as in the paper's appendix C.1. Both photos should be "
         "cropped alike."
     )
-    graph = Graph("10_splice_two_faces", info, "")
+    graph = Graph("13 Train on a face spliced from two", info, "")
     graph.nodes[0]["widgets_values"] = [note]
     graph.column("Models and pictures")
     name = MODEL_FILES["checkpoints"]

@@ -16,7 +16,7 @@ from small_prior_graphs import SAMPLING, SIDE, TRAINING
 from benchmarks.nano.draw_examples import FACE, OTHER, STYLE
 
 PACK_NAME = "acfun"
-TEMPLATE = "1_train_and_apply"
+TEMPLATE = "1 Train a style and apply it"
 WAIT = 900.0  # Seconds; a run takes half a minute on an idle machine.
 USE_PRIOR = """() => {
     const graph = app.graph, prior = LiteGraph.createNode('LoadSmallPrior');

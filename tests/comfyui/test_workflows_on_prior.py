@@ -26,12 +26,12 @@ SIDE = 64
 EXAMPLES = ROOT / "web" / "examples"
 LORA = "add_detail.safetensors"
 FREEU, INPAINT, OVER, PROMPTS, HOOKS, SPLICED = (
-    "5_with_freeu",
-    "6_inpaint_the_face",
-    "7_over_a_picture",
-    "8_several_prompts",
-    "9_scheduled_by_hooks",
-    "10_splice_two_faces",
+    "11 With FreeU",
+    "5 Only the face of a picture",
+    "4 A style over a picture",
+    "3 Several prompts in one style",
+    "12 Scheduled by hooks",
+    "13 Train on a face spliced from two",
 )
 NAMES = (FREEU, INPAINT, OVER, PROMPTS, HOOKS, SPLICED)
 TRAINING = {"steps": 12, "learning_rate": 0.01, "preview_every": 0}
@@ -71,7 +71,7 @@ class Prior:
         """Return the name of a style trained by the first workflow."""
         if folder not in self.styles:
             self.styles[folder] = f"{folder}_00001_.safetensors"
-            prompt = self.prompt(load_workflow("1_train_and_apply"), folder)
+            prompt = self.prompt(load_workflow("1 Train a style and apply it"), folder)
             prompt[node_id(prompt, "ACFunSaveStyle")]["inputs"]["filename_prefix"] = folder
             self.server.run(prompt)
         return self.styles[folder]
