@@ -34,7 +34,7 @@ from small_prior_graphs import (  # noqa: E402
     with_small_prior,
     write_small_prior_lora,
 )
-from small_prior_node import NANO  # noqa: E402
+from small_prior_node import PRIOR  # noqa: E402
 from workflow_prompts import WORKFLOWS_DIR, load_workflow, to_prompt, workflow_names  # noqa: E402
 
 PICTURES_DIR = ROOT / "web" / "pictures"
@@ -75,7 +75,7 @@ def main(names: list[str]) -> None:
         for kind, name in MODEL_FILES.items():
             (models / kind).mkdir()
             (models / kind / name).touch()
-        write_small_prior_lora(models / "loras" / MODEL_FILES["loras"], NANO / "prior")
+        write_small_prior_lora(models / "loras" / MODEL_FILES["loras"], PRIOR)
         server = ComfyServer(COMFYUI, models, pack=ROOT)
         link_small_prior(server)
         (server.styles_dir / STYLE_FILE).touch()
@@ -140,7 +140,7 @@ def draw_sheet(server: ComfyServer) -> None:
     sheet = node("ACFunStyleSheet", style=["style", 0], **models, **settings)
     history = server.run(
         {
-            "prior": node("LoadSmallPrior", folder="prior"),
+            "prior": node("LoadSmallPrior"),
             "style": node("ACFunLoadStyle", style_file=STYLE_FILE),
             "sheet": sheet,
         },

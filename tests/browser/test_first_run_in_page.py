@@ -145,11 +145,11 @@ def test_error_of_a_wrong_family_stands_on_the_node(page):
     set_widgets(page, "ACFunApplyAdapters", strength=1.0)
     page.page.evaluate(
         """() => {
-            const graph = app.graph, prior = LiteGraph.createNode('LoadSmallPrior');
-            graph.add(prior);
-            prior.widgets[0].value = 'lessons';
+            const graph = app.graph, sdxl = LiteGraph.createNode('CheckpointLoaderSimple');
+            graph.add(sdxl);
+            sdxl.widgets[0].value = 'tiny_sdxl.safetensors';
             const adapters = graph._nodes.find((node) => node.type === 'ACFunApplyAdapters');
-            prior.connect(0, adapters, 0);
+            sdxl.connect(0, adapters, 0);
         }"""
     )
     press_run(page)

@@ -37,7 +37,7 @@ def link_small_prior(server: ComfyProcess) -> None:
     link.symlink_to(folder, target_is_directory=True)
 
 
-def with_small_prior(prompt: PromptGraph, folder: str = "prior") -> PromptGraph:
+def with_small_prior(prompt: PromptGraph) -> PromptGraph:
     """Return a prompt whose models come from the prior, with the numbers that it needs."""
     changed = copy.deepcopy(prompt)
     replaced: dict[tuple[str, int], Any] = {}
@@ -55,7 +55,7 @@ def with_small_prior(prompt: PromptGraph, folder: str = "prior") -> PromptGraph:
             while isinstance(value, list) and tuple(value) in replaced:
                 value = replaced[tuple(value)]
             content["inputs"][name] = value
-    loader = node("LoadSmallPrior", folder=folder) | {"_meta": {"title": "Load Small Prior"}}
+    loader = node("LoadSmallPrior") | {"_meta": {"title": "Load Small Prior"}}
     return {"small_prior": loader, **changed}
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from comfy_graphs import node
 from comfy_server import ComfyServer
 from PIL import Image, ImageFilter
 from small_prior_graphs import link_small_prior, with_small_prior, write_small_prior_lora
-from small_prior_node import NANO
+from small_prior_node import PRIOR
 from test_workflows import PLAIN, changed
 from workflow_prompts import (
     BYPASSED,
@@ -37,44 +35,33 @@ NAMES = (FREEU, INPAINT, OVER, PROMPTS, HOOKS, SPLICED)
 TRAINING = {"steps": 12, "learning_rate": 0.01, "preview_every": 0}
 
 
-def folder_for_freeu():
-    """Return the edition of the prior whose widths FreeU looks for: two or four times the first."""
-    for folder in ("prior", "lessons"):
-        path = NANO / folder / "unet" / "config.json"
-        if path.is_file():
-            first, *others = json.loads(path.read_text())["block_out_channels"]
-            if any(width in (2 * first, 4 * first) for width in others):
-                return folder
-    return None
-
-
 class Prior:
     """A server with the prior, and workflows run on it."""
 
     def __init__(self, server):
         self.server = server
         self.object_info = server.object_info()
-        self.styles = {}
+        self.trained = None
 
-    def prompt(self, workflow, folder="prior"):
-        prompt = with_small_prior(to_prompt(workflow, self.object_info), folder)
+    def prompt(self, workflow):
+        prompt = with_small_prior(to_prompt(workflow, self.object_info))
         for content in prompt.values():
             if content["class_type"] == "ACFunTrainStyle":
                 content["inputs"] |= TRAINING
             if content["class_type"] == "KSampler":
                 content["inputs"]["steps"] = 6
             if content["class_type"] == "ACFunLoadStyle":
-                content["inputs"]["style_file"] = self.style(folder)
+                content["inputs"]["style_file"] = self.style()
         return prompt
 
-    def style(self, folder):
+    def style(self):
         """Return the name of a style trained by the first workflow."""
-        if folder not in self.styles:
-            self.styles[folder] = f"{folder}_00001_.safetensors"
-            prompt = self.prompt(load_workflow("1 Train a style and apply it"), folder)
-            prompt[node_id(prompt, "ACFunSaveStyle")]["inputs"]["filename_prefix"] = folder
+        if self.trained is None:
+            prompt = self.prompt(load_workflow("1 Train a style and apply it"))
+            prompt[node_id(prompt, "ACFunSaveStyle")]["inputs"]["filename_prefix"] = "trained"
             self.server.run(prompt)
-        return self.styles[folder]
+            self.trained = "trained_00001_.safetensors"
+        return self.trained
 
     def images(self, prompt, title="Styled picture"):
         history = self.server.run(prompt)
@@ -89,7 +76,7 @@ class Prior:
 @pytest.fixture(scope="module")
 def prior(comfyui_path, tmp_path_factory):
     models = tmp_path_factory.mktemp("models")
-    write_small_prior_lora(models / "loras" / LORA, NANO / "prior")
+    write_small_prior_lora(models / "loras" / LORA, PRIOR)
     server = ComfyServer(comfyui_path, models, pack=ROOT)
     link_small_prior(server)
     for path in EXAMPLES.iterdir():
@@ -123,10 +110,9 @@ def test_style_acts_in_each_workflow(prior, name):
 
 
 def test_freeu_acts_on_top_of_the_style(prior):
-    folder = folder_for_freeu()
     workflow = load_workflow(FREEU)
-    (both,) = prior.images(prior.prompt(workflow, folder))
-    (alone,) = prior.images(prior.prompt(with_mode(workflow, "FreeU_V2", BYPASSED), folder))
+    (both,) = prior.images(prior.prompt(workflow))
+    (alone,) = prior.images(prior.prompt(with_mode(workflow, "FreeU_V2", BYPASSED)))
     assert off(both, alone) > 0.5
 
 
