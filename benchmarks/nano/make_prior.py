@@ -33,7 +33,7 @@ PRIOR = Path(__file__).parent / "prior"
 STAGES = ("autoencoder", "decoder", "denoiser", "image_encoder", "write")
 # Faces are small and hold most of what captions say, and a smile is a few latents wide.
 FACE, MOUTH = np.s_[5:14, 4:12], np.s_[10:14, 6:10]
-FACE_WEIGHT, MOUTH_WEIGHT = 1.5, 2.0
+FACE_WEIGHT, MOUTH_WEIGHT = 2.0, 4.0
 IMAGE_ENCODER_STEPS = 600
 SCALE_DRAWINGS = 4000
 INDEX = {
@@ -148,6 +148,7 @@ class Making:
             ids=token_ids(self.tokenizer, drawn.captions),
             weights=loss_weights(),
         )
+        course.note(f"the face counts {FACE_WEIGHT:g} times, its mouth {MOUTH_WEIGHT:g} times that")
         average = train_denoiser(unet, text_encoder, material, course).average
         average[0].save_pretrained(self.work / "unet")
         average[1].save_pretrained(self.work / "text_encoder")
