@@ -57,4 +57,5 @@ def few_drawings(monkeypatch: pytest.MonkeyPatch, drawn):
         monkeypatch.setattr(module, "BATCH", 4)
     monkeypatch.setattr(teaching, "WARM_UP", 1)
     monkeypatch.setattr(style_block, "STEPS", 2)
+    monkeypatch.setattr(instant_style_peer, "TRIAL_PAIRS", 2)
     return drawn
