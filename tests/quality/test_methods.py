@@ -20,6 +20,7 @@ from acfun_ops.training.config import TrainConfig
 from benchmarks.quality import dreamstyler_peer, lora_peer, peers
 from benchmarks.quality.attention_peers import AttentionDistillation, StyleId
 from benchmarks.quality.dreamstyler_peer import DreamStyler
+from benchmarks.quality.instant_style_peer import InstantStyle
 from benchmarks.quality.lora_peer import BLora, DreamBoothLora
 from benchmarks.quality.methods import Acfun, PartialBackbone, undone
 from benchmarks.quality.nano import PRIOR
@@ -34,6 +35,7 @@ from benchmarks.quality.peer_training import (
 from benchmarks.quality.peers import Inst, LatentAdain, NamedImg2Img, TextualInversion
 from benchmarks.quality.sampling import draw_from_noise, encode_square, redraw
 from benchmarks.quality.self_attention import read
+from benchmarks.quality.transfer_peer import PatchTransferPeer
 
 SAMPLING = Sampling(steps=4, guidance=2.0)
 LEARNERS = [
@@ -44,8 +46,9 @@ LEARNERS = [
     DreamStyler(learning_rate=1e-2),
 ]
 # They redraw the photo alike for every noise and prompt.
-REDRAWERS = [StyleId(steps=4), AttentionDistillation()]
-ALL = [*LEARNERS, *REDRAWERS, LatentAdain(), NamedImg2Img()]
+REDRAWERS = [StyleId(steps=4), AttentionDistillation(), PatchTransferPeer()]
+ADAPTED = InstantStyle(block="blocks", strength=0.7)
+ALL = [*LEARNERS, *REDRAWERS, ADAPTED, LatentAdain(), NamedImg2Img()]
 NAMES = [type(method).__name__ for method in ALL]
 
 
@@ -72,7 +75,9 @@ def hooked_kind(module):
 
 
 @pytest.mark.parametrize("method", ALL, ids=NAMES)
-def test_method_leaves_the_pipeline_bit_for_bit_as_it_was(method, backbone, pair, noise, tmp_path):
+def test_method_leaves_the_pipeline_bit_for_bit_as_it_was(
+    method, backbone, pair, noise, tmp_path, few_drawings
+):
     # transformers hangs hooks of its own on a model, once, when it first runs.
     pictures(NamedImg2Img(), backbone, pair, noise, tmp_path)
     backbone.style_tokens(pair.style[None])
@@ -90,7 +95,7 @@ def test_method_leaves_the_pipeline_bit_for_bit_as_it_was(method, backbone, pair
 
 @pytest.mark.parametrize("method", ALL, ids=NAMES)
 def test_method_is_repeatable_and_follows_pictures_and_noise(
-    method, backbone, pair, noise, tmp_path
+    method, backbone, pair, noise, tmp_path, few_drawings
 ):
     first, other = pictures(method, backbone, pair, noise, tmp_path)
     again, _ = pictures(method, backbone, pair, noise, tmp_path)
