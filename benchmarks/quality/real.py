@@ -223,14 +223,14 @@ def _pictures(folder: Path, side: int) -> dict[str, Tensor]:
 def _pair(
     face: str, style: str, photo: Tensor, painting: Tensor, words: dict[str, dict[str, str]]
 ) -> Pair:
-    who = words["faces"].get(face, "a person")
+    who = words.get("faces", {}).get(face, "a person")
     return Pair(
         name=f"{face}-{style}",
         style=painting,
         face=photo,
         prompt=f"a painting of {who} in S* style",
         face_words=who,
-        style_words=words["styles"].get(style, "a painting"),
+        style_words=words.get("styles", {}).get(style, "a painting"),
         other_prompt=f"a painting of {who} wearing a hat in S* style",
         style_prompt=f"a painting{_of(words.get('sitters', {}).get(style))} in S* style",
     )
