@@ -31,6 +31,7 @@ from .picture_statistics import (
     texture_distance,
     variety,
 )
+from .published_adapter_peer import instant_styles
 from .real_figures import IDENTITY_FIGURES, STYLE_FIGURES, Identity, StyleFeatures
 from .runs import OpenBench
 
@@ -133,6 +134,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     on_gpu = torch.cuda.is_available()
     parser.add_argument("--model", type=Path, required=True, help="a diffusers folder")
     parser.add_argument("--image-encoder", type=Path, help="a CLIP vision folder, if it has none")
+    parser.add_argument(
+        "--ip-adapter",
+        type=Path,
+        help="adds InstantStyle: an IP-Adapter's file for the model, with the folder image_encoder "
+        "beside it",
+    )
     parser.add_argument("--faces", type=Path, required=True, help="a folder of photos")
     parser.add_argument("--styles", type=Path, required=True, help="a folder of paintings")
     parser.add_argument("--words", type=Path, default=WORDS, help="what they are called, as JSON")
@@ -174,7 +181,7 @@ def sections(options: argparse.Namespace) -> list[Section]:
     """Return the rows: ours, the paper's settings, and every peer that the model can carry.
 
     Raises:
-        ACFunError: the model's folder is no pipeline.
+        ACFunError: the model's folder is no pipeline, or the IP-Adapter is none.
     """
     config = with_preset(TrainConfig(), PRESET_WORDS[options.preset])
     steps = options.steps or config.steps
@@ -184,7 +191,10 @@ def sections(options: argparse.Namespace) -> list[Section]:
     paper = Acfun(config=papers_config(TrainConfig()))
     forty = Sampling(steps=PAPER_SAMPLING_STEPS, guidance=options.guidance)
     rows.append(Row(name=PAPER, method=paper, steps=PAPER_STEPS, sampling=forty))
-    for name, peer in _peers(options.model).items():
+    peers = _peers(options.model)
+    if options.ip_adapter is not None:
+        peers |= instant_styles(options.ip_adapter)
+    for name, peer in peers.items():
         rows.append(Row(name=name, method=peer, steps=steps, sampling=sampling))
     return [Section(title="Peers", rows=rows, reference=OURS, is_ranked=True)]
 
@@ -193,7 +203,7 @@ def _peers(model: Path) -> dict[str, Method]:
     check_folder(model)
     first = read_json(model / "unet" / "config.json")["up_block_types"][0]
     if "Attn" in first:
-        return PEERS
+        return dict(PEERS)
     log.warning(
         "The row %s is left out: it needs attention in the first block of the U-Net's decoder, "
         "which SDXL has and this model has not.",
@@ -213,14 +223,14 @@ def _pictures(folder: Path, side: int) -> dict[str, Tensor]:
 def _pair(
     face: str, style: str, photo: Tensor, painting: Tensor, words: dict[str, dict[str, str]]
 ) -> Pair:
-    who = words["faces"].get(face, "a person")
+    who = words.get("faces", {}).get(face, "a person")
     return Pair(
         name=f"{face}-{style}",
         style=painting,
         face=photo,
         prompt=f"a painting of {who} in S* style",
         face_words=who,
-        style_words=words["styles"].get(style, "a painting"),
+        style_words=words.get("styles", {}).get(style, "a painting"),
         other_prompt=f"a painting of {who} wearing a hat in S* style",
         style_prompt=f"a painting{_of(words.get('sitters', {}).get(style))} in S* style",
     )

@@ -73,7 +73,7 @@ def machine_figures(sections: Sequence[Section], results: Results) -> dict[str, 
     bench = results.bench
     return {
         "bench": bench.name,
-        "machine": f"{platform.machine()}, {bench.backbone.device.type}, torch {torch.__version__}",
+        "machine": _machine(bench.backbone.device),
         "figures": [asdict(figure) for figure in bench.figures],
         "rows": {row.name: _row_figures(row, results) for row in rows_of(sections)},
         "sections": [
@@ -130,6 +130,11 @@ def sheet(section: Section, results: Results) -> Image.Image:
 def slug(title: str) -> str:
     """Return a title as the name of a file."""
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+def _machine(device: torch.device) -> str:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return f"{platform.machine()}, {name}, torch {torch.__version__}"
 
 
 def _section_table(section: Section, results: Results) -> str:
