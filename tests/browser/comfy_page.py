@@ -65,8 +65,10 @@ class ComfyPage:
     def open_template(self, pack: str, name: str) -> None:
         """Choose a template of a pack; return when its graph is loaded."""
         dialog = self.browse_templates(pack)
+        self.page.evaluate("() => app.graph.clear()")
         dialog.get_by_test_id(f"template-workflow-{name}").click()
         dialog.wait_for(state="detached")
+        self.page.wait_for_function("() => app.graph._nodes.length > 0", timeout=LOAD_TIMEOUT)
         self.page.wait_for_timeout(4 * SETTLE)
 
     def place(self, node_type: str) -> None:

@@ -29,6 +29,11 @@ def test_help_page_opens(comfy_page, node_id):
     panel = comfy_page.open_help()
     assert panel.locator("h1").inner_text() == LABELS[node_id]
     assert panel.locator("li").count() >= 5
+    pictures = panel.locator("img")
+    assert pictures.count() >= 1
+    for picture in pictures.all():
+        comfy_page.page.wait_for_function("(image) => image.complete", arg=picture.element_handle())
+        assert picture.evaluate("(image) => image.naturalWidth") >= 200
     assert comfy_page.problems() == []
 
 
