@@ -25,15 +25,18 @@ from workflow_prompts import (
 SIDE = 64
 EXAMPLES = ROOT / "web" / "examples"
 LORA = "add_detail.safetensors"
-FREEU, INPAINT, OVER, PROMPTS, HOOKS, SPLICED = (
-    "11 With FreeU",
-    "5 Only the face of a picture",
-    "4 A style over a picture",
-    "3 Several prompts in one style",
-    "12 Scheduled by hooks",
-    "13 Train on a face spliced from two",
+NAMES = (
+    PROMPTS := "3 Several prompts in one style",
+    OVER := "4 A style over a picture",
+    INPAINT := "5 Only the face of a picture",
+    FACE := "6 Background more than the face",
+    EYES := "7 Eyes less than the rest",
+    PEOPLE := "8 Two people in two styles",
+    FREEU := "11 With FreeU",
+    HOOKS := "12 Scheduled by hooks",
+    SPLICED := "13 Train on a face spliced from two",
 )
-NAMES = (FREEU, INPAINT, OVER, PROMPTS, HOOKS, SPLICED)
+MASKED = (FACE, EYES, PEOPLE)
 TRAINING = {"steps": 12, "learning_rate": 0.01, "preview_every": 0}
 
 
@@ -64,17 +67,21 @@ class Prior:
             if content["class_type"] == "KSampler":
                 content["inputs"]["steps"] = 6
             if content["class_type"] == "ACFunLoadStyle":
-                content["inputs"]["style_file"] = self.style(folder)
+                is_other = content["_meta"]["title"] == "Right style"
+                content["inputs"]["style_file"] = self.style(folder, "other" if is_other else "")
         return prompt
 
-    def style(self, folder):
-        """Return the name of a style trained by the first workflow."""
-        if folder not in self.styles:
-            self.styles[folder] = f"{folder}_00001_.safetensors"
+    def style(self, folder, other=""):
+        """Return the name of a style trained by the first workflow, the other on other pictures."""
+        name = f"{folder}{other}"
+        if name not in self.styles:
+            self.styles[name] = f"{name}_00001_.safetensors"
             prompt = self.prompt(load_workflow("1 Train a style and apply it"), folder)
-            prompt[node_id(prompt, "ACFunSaveStyle")]["inputs"]["filename_prefix"] = folder
-            self.server.run(prompt)
-        return self.styles[folder]
+            if other:
+                prompt = changed(prompt, "Style picture", image="acfun_other_face.jpg")
+            save = changed(prompt, "ACFunSaveStyle", filename_prefix=name)
+            self.server.run(save)
+        return self.styles[name]
 
     def images(self, prompt, title="Styled picture"):
         history = self.server.run(prompt)
@@ -103,15 +110,21 @@ def example(name):
     return np.asarray(picture).astype(int)
 
 
+def dilated(inside):
+    """Return a mask of what is white or at most two pixels from it."""
+    picture = Image.fromarray(inside.astype(np.uint8))
+    return np.asarray(picture.filter(ImageFilter.MaxFilter(5))) > 0
+
+
 def off(one, other):
     return np.abs(one.astype(int) - other.astype(int)).mean()
 
 
 def test_every_workflow_is_run():
-    assert tuple(workflow_names()) == PLAIN + NAMES
+    assert sorted(workflow_names()) == sorted(PLAIN + NAMES)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in MASKED])
 def test_style_acts_in_each_workflow(prior, name):
     styled = prior.images(prior.prompt(load_workflow(name)))
     plain = prior.images(
@@ -136,8 +149,47 @@ def test_inpainting_leaves_all_but_the_face_as_it_was(prior):
     photo = prior.output_of(prompt, node_id(prompt, "ImageScale"))
     weight = np.asarray(Image.open(EXAMPLES / "acfun_face_mask.png").resize((SIDE, SIDE)))
     assert off(image[weight == 255], photo[weight == 255]) > 8
-    blurred = Image.fromarray(weight).filter(ImageFilter.MaxFilter(5))
-    assert np.array_equal(image[np.asarray(blurred) == 0], photo[np.asarray(blurred) == 0])
+    around = ~dilated(weight > 0)
+    assert np.array_equal(image[around], photo[around])
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "rest", "file"),
+    [
+        (FACE, "Face", "Background", "acfun_face_mask.png"),
+        (EYES, "Eyes", "Rest", "acfun_eyes_mask.png"),
+    ],
+)
+def test_a_part_is_styled_less_than_the_rest(prior, name, part, rest, file):
+    """The part is nearer to the plain picture than under one strength, and the rest is not."""
+    prompt = prior.prompt(load_workflow(name))
+    evenly = changed(prompt, part, strength=1.0)
+    nothing = changed(changed(prompt, part, strength=0.0), rest, strength=0.0)
+    image, even, plain = (prior.images(one)[0] for one in (prompt, evenly, nothing))
+    inside = np.asarray(Image.open(EXAMPLES / file).resize((SIDE, SIDE))) > 127
+    near, far = inside, ~dilated(inside)
+    shares = [
+        off(image[where], plain[where]) / off(even[where], plain[where]) for where in (near, far)
+    ]
+    assert off(even[near], plain[near]) > 3
+    assert shares[0] < 0.7
+    assert shares[1] > 0.8
+
+
+def test_two_people_are_each_in_their_own_style(prior):
+    prompt = prior.prompt(load_workflow(PEOPLE))
+    (image,) = prior.images(prompt)
+    middle = image.shape[1] // 2
+    assert image.shape == (SIDE, SIDE * 3 // 2, 3)
+    sides = {"Left": np.s_[:, : middle - 4], "Right": np.s_[:, middle + 4 :]}
+    for side, other in (("Left", "Right"), ("Right", "Left")):
+        file = prompt[node_id(prompt, f"{other} style")]["inputs"]["style_file"]
+        (same,) = prior.images(changed(prompt, f"{side} style", style_file=file))
+        (plain,) = prior.images(changed(prompt, f"{side} person", strength=0.0))
+        for another in (same, plain):
+            here, there = (off(image[sides[s]], another[sides[s]]) for s in (side, other))
+            assert here > 2
+            assert here > 2 * there
 
 
 def test_more_denoise_goes_further_from_the_picture(prior):
