@@ -161,7 +161,7 @@ class AdapterWrapper:
         elif len(self.mask) > 1 and any(place.frame is None for place in places):
             self._tell_once(
                 "Another node shows the U-Net one of several equal pictures of the batch, and "
-                "nothing tells which: the first mask is used. Connect one mask, or bypass that node."
+                "nothing tells which: the first mask is used. Connect one mask or bypass that node."
             )
         key = (x.device, size, places, x.shape[-2:], amounts)
         if key not in self._masks:

@@ -5,30 +5,27 @@ Without a motion model each frame is a picture of its own, so that a window must
 
 from __future__ import annotations
 
+import comfy.sample
 import pytest
 import torch
 from other_packs import load_pack
-from stock_nodes import encode, sample
+from stock_nodes import encode
 
-FRAMES, WINDOW = 20, 8
+FRAMES, WINDOW = 8, 4
+LOOKED_AT = (1, 6)
 
 
 @pytest.fixture(scope="module")
 def evolve(comfy):
-    """Return a function that puts AnimateDiff's sampling on a MODEL, with or without windows."""
+    """Return a function that puts AnimateDiff's sampling with sliding windows on a MODEL."""
     pack = load_pack("ComfyUI-AnimateDiff-Evolved").NODE_CLASS_MAPPINGS
-    windows = {"context_length": WINDOW, "context_stride": 1, "context_overlap": 3}
+    make = pack["ADE_StandardUniformContextOptions"]()
+    (windows,) = make.create_options(context_length=WINDOW, context_stride=1, context_overlap=1)
 
-    def evolved(model, noise="default", kind="StandardUniform", **options):
-        (settings,) = pack["ADE_AnimateDiffSamplingSettings"]().create_settings(
-            0, noise, "comfy", 0
-        )
-        if kind:
-            make = pack[f"ADE_{kind}ContextOptions"]()
-            (options["context_options"],) = make.create_options(**windows)
+    def evolved(model):
         with torch.inference_mode():
             return pack["ADE_UseEvolvedSampling"]().use_evolved_sampling(
-                model, "use existing", sample_settings=settings[0], **options
+                model, "use existing", context_options=windows
             )[0]
 
     return evolved
@@ -41,56 +38,42 @@ def loaded(comfy):
 
 @pytest.fixture(scope="module")
 def draw(loaded):
-    prompts = encode(loaded[1], "a woman"), encode(loaded[1], "a house by the sea")
-    return lambda model, positive=None, batch=FRAMES: sample(
-        model, positive or prompts[0], prompts[1], steps=2, batch=batch
-    )[-1]
+    """Return a function that samples frames, of noise that may be the same in all of them."""
+    positive, negative = encode(loaded[1], "a woman"), encode(loaded[1], "a house by the sea")
+
+    @torch.inference_mode()
+    def run(model, frames=slice(None), equal=False):
+        latent = torch.zeros(FRAMES, 4, 8, 8)
+        noise = comfy.sample.prepare_noise(latent, 5)
+        noise = noise[:1].expand_as(noise).contiguous() if equal else noise
+        return comfy.sample.sample(
+            model, noise[frames], 2, 7.0, "euler", "normal", positive, negative, latent[frames],
+            disable_pbar=True, seed=5,
+        )  # fmt: skip
+
+    return run
 
 
-@pytest.fixture(scope="module")
-def masks():
-    """Return a mask for each frame: ever more of it is white."""
-    wide = torch.arange(FRAMES).view(-1, 1, 1) / FRAMES
-    return (torch.linspace(0, 1, 64).expand(FRAMES, 64, 64) <= wide).float()
-
-
-def inputs(case, masks):
-    return {
-        "plain": {},
-        "positive": {"applies_to": "positive only"},
-        "masks": {"mask": masks},
-        "both": {"mask": masks, "applies_to": "negative only"},
-    }[case]
-
-
-@pytest.mark.parametrize("case", ["plain", "positive", "masks", "both"])
+@pytest.mark.parametrize("equal", [False, True], ids=["own noise", "equal noise"])
 @pytest.mark.parametrize("order", ["style first", "style last"])
-def test_each_frame_is_styled_as_in_one_batch(acfun, loaded, draw, evolve, masks, case, order):
+def test_each_frame_is_styled_as_if_it_were_alone(acfun, loaded, draw, evolve, order, equal):
+    """Each frame has its own mask; only the positive prompt is styled."""
     model, style = loaded[0], acfun.style()
+    wide = torch.arange(1, FRAMES + 1).view(-1, 1, 1) / FRAMES
+    masks = (torch.linspace(0, 1, 64).expand(FRAMES, 64, 64) <= wide).float()
 
-    def styled(evolved):
-        if order == "style first":
-            return evolved(acfun.adapt(model, style, **inputs(case, masks)))
-        return acfun.adapt(evolved(model), style, **inputs(case, masks))
+    def styled(base, masks):
+        return acfun.adapt(base, style, mask=masks, applies_to="positive only")
 
     acfun.texts.clear()
-    whole = draw(acfun.adapt(model, style, **inputs(case, masks)))
-    windows = draw(styled(evolve))
-    assert torch.allclose(windows, whole, atol=1e-2)
-    assert not torch.allclose(windows, draw(evolve(model)), atol=0.1)
-    assert acfun.texts == []
-
-
-@pytest.mark.parametrize("noise", ["constant", "FreeNoise", "repeated_context"])
-@pytest.mark.parametrize("order", ["style first", "style last"])
-def test_frames_of_equal_noise_keep_their_masks(acfun, loaded, draw, evolve, masks, noise, order):
-    model, style = loaded[0], acfun.style()
-
-    def styled(kind):
-        if order == "style first":
-            return evolve(acfun.adapt(model, style, mask=masks), noise, kind)
-        return acfun.adapt(evolve(model, noise, kind), style, mask=masks)
-
-    acfun.texts.clear()
-    assert torch.allclose(draw(styled("StandardUniform")), draw(styled(None)), atol=1e-2)
+    if order == "style first":
+        animated = evolve(styled(model, masks))
+    else:
+        animated = styled(evolve(model), masks)
+    frames = draw(animated, equal=equal)
+    for number in LOOKED_AT:
+        one = slice(number, number + 1)
+        alone = draw(styled(model, masks[one]), one, equal)
+        assert torch.allclose(frames[one], alone, atol=1e-2)
+        assert not torch.allclose(frames[one], draw(model, one, equal), atol=0.1)
     assert acfun.texts == []
