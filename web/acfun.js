@@ -42,7 +42,7 @@ api.addEventListener("executed", ({ detail }) => {
 
 // The templates name example pictures. Load Image looks for them in ComfyUI's input folder, where
 // the page puts the missing ones as if the user had chosen the files, and says so.
-const EXAMPLES = /^acfun_(style|face|other_face)\.jpg$|^acfun_face_mask\.png$/;
+const EXAMPLES = /^acfun_(style|face|other_face)\.jpg$|^acfun_(face|eyes)_mask\.png$/;
 
 async function bringExamples(graph) {
   const named = (graph?.nodes ?? []).flatMap(({ widgets_values }) => widgets_values ?? []);

@@ -35,11 +35,19 @@ from small_prior_graphs import (  # noqa: E402
     write_small_prior_lora,
 )
 from small_prior_node import PRIOR  # noqa: E402
-from workflow_prompts import WORKFLOWS_DIR, load_workflow, to_prompt, workflow_names  # noqa: E402
+from workflow_prompts import (  # noqa: E402
+    WORKFLOWS_DIR,
+    load_workflow,
+    node_id,
+    to_prompt,
+    workflow_names,
+)
 
 PICTURES_DIR = ROOT / "web" / "pictures"
 WIDTH, MARGIN, FOOT_HEIGHT = 1600, 20, 20
 TRAINS = "1 Train a style and apply it"
+OTHER_STYLE_FILE = "other_00001_.safetensors"
+OTHER_TEXT = "A painting of a woman with long white hair and glasses in S* style"
 FOOT = "Drawn by the repository's toy model of 64 pixels, not by Stable Diffusion."
 # What else a picture leaves out.
 FEET = {
@@ -47,6 +55,7 @@ FEET = {
     "10 With a LoRA and upscaling": "The LoRA is random, the last step without its model.",
     "11 With FreeU": "FreeU does not know its widths: here without effect.",
     "12 Scheduled by hooks": "The LoRA is random.",
+    "8 Two people in two styles": "The right style is that of the demo's pair.",
 }
 CLIENT = "() => window.comfyAPI.api.api.clientId"
 EXTENT = """() => {
@@ -79,6 +88,8 @@ def main(names: list[str]) -> None:
         server = ComfyServer(COMFYUI, models, pack=ROOT)
         link_small_prior(server)
         (server.styles_dir / STYLE_FILE).touch()
+        for name in ("style", "face"):
+            shutil.copy(PRIOR.parent / "demo" / f"{name}.png", server.input_dir / f"demo_{name}.png")
         path = next(path for path in map(shutil.which, BROWSERS) if path)
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         with server:
@@ -89,6 +100,7 @@ def main(names: list[str]) -> None:
             opened.open()
             draw(opened, server, TRAINS)
             draw_sheet(server)
+            train_other(server)
             for name in names:
                 draw(opened, server, name)
         browser.close()
@@ -101,6 +113,9 @@ def draw(opened: ComfyPage, server: ComfyServer, name: str) -> None:
     prompt = to_prompt(workflow, server.object_info())
     if name == TRAINS:
         (server.styles_dir / STYLE_FILE).unlink()  # It is made now.
+    for content in prompt.values():
+        if content["_meta"]["title"] == "Right style":
+            content["inputs"]["style_file"] = OTHER_STYLE_FILE
     run_id = server.queue(enlarged(with_small_prior(prompt)), page.evaluate(CLIENT))
     failure = failure_text(server.wait(run_id, timeout=1800))
     if failure is not None:
@@ -125,6 +140,17 @@ def draw(opened: ComfyPage, server: ComfyServer, name: str) -> None:
     path = WORKFLOWS_DIR / f"{name}.jpg"
     picture.save(path, quality=62, optimize=True)
     log.info("%s: %d kB", path.name, path.stat().st_size // 1000)
+
+
+def train_other(server: ComfyServer) -> None:
+    """Save a second style, of the demo's pair."""
+    prompt = with_small_prior(to_prompt(load_workflow(TRAINS), server.object_info()))
+    for title, name in (("Style picture", "style"), ("Face photo", "face")):
+        prompt[node_id(prompt, title)]["inputs"]["image"] = f"demo_{name}.png"
+    prompt[node_id(prompt, "ACFunTrainStyle")]["inputs"]["prompt"] = OTHER_TEXT
+    save = prompt[node_id(prompt, "ACFunSaveStyle")]["inputs"]
+    save["filename_prefix"] = OTHER_STYLE_FILE.removesuffix("_00001_.safetensors")
+    server.run(prompt, timeout=1800)
 
 
 def draw_sheet(server: ComfyServer) -> None:

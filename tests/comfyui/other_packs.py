@@ -19,9 +19,9 @@ def folder_of(name: str) -> Path:
     return folder
 
 
-def load_pack(name: str) -> ModuleType:
-    """Import a pack, or skip the test."""
-    folder = folder_of(name)
+def load_pack(name: str, folder: Path | None = None) -> ModuleType:
+    """Import a pack, from a folder or ComfyUI's custom_nodes, or skip the test."""
+    folder = folder or folder_of(name)
     spec = importlib.util.spec_from_file_location(
         name, folder / "__init__.py", submodule_search_locations=[str(folder)]
     )
