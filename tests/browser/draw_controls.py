@@ -34,9 +34,9 @@ from small_prior_graphs import SHOWN_SIDE, SIDE, link_small_prior, with_small_pr
 from acfun_ops.cli.contact_sheet import SheetRow, contact_sheet  # noqa: E402
 from acfun_ops.training.config import TrainConfig  # noqa: E402
 from benchmarks.nano.draw_examples import SITTER, SITTER_POSE  # noqa: E402
+from benchmarks.nano.held_out_styles import HELD_OUT  # noqa: E402
 from benchmarks.nano.paintings import paint  # noqa: E402
 from benchmarks.nano.people import draw_person, draw_pose  # noqa: E402
-from benchmarks.nano.styles import HELD_OUT  # noqa: E402
 
 PICTURES_DIR = ROOT / "web" / "pictures"
 EXAMPLES = ROOT / "web" / "examples"

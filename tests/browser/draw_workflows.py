@@ -89,7 +89,8 @@ def main(names: list[str]) -> None:
         link_small_prior(server)
         (server.styles_dir / STYLE_FILE).touch()
         for name in ("style", "face"):
-            shutil.copy(PRIOR.parent / "demo" / f"{name}.png", server.input_dir / f"demo_{name}.png")
+            picture = PRIOR.parent / "demo" / f"{name}.png"
+            shutil.copy(picture, server.input_dir / f"demo_{name}.png")
         path = next(path for path in map(shutil.which, BROWSERS) if path)
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         with server:

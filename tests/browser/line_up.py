@@ -9,10 +9,10 @@ import torch
 from small_prior_graphs import SIDE
 
 from benchmarks.nano.draw_examples import FACE, POSE, SITTER, SITTER_POSE, STYLE
+from benchmarks.nano.held_out_styles import HELD_OUT
 from benchmarks.nano.paintings import paint
 from benchmarks.nano.people import Person, draw_person, draw_pose, stranger
 from benchmarks.nano.reader import Reader, identity, load_reader
-from benchmarks.nano.styles import HELD_OUT
 from benchmarks.quality.picture_statistics import colour_distance
 
 STRANGERS = 20

@@ -53,7 +53,7 @@ def noise() -> torch.Tensor:
 def drawn():
     """Return the first drawings of the training set."""
     from benchmarks.nano.drawings import SEED, draw_chunk
-    from benchmarks.nano.paintings import TEXTURES
+    from benchmarks.nano.styles import TEXTURES
 
     return draw_chunk(0, 24, SEED, TEXTURES)
 
