@@ -5,6 +5,7 @@ Of the kind of SANet (Park and Lee, 2019), StyTr2 (Deng et al., 2022) and AesPA-
 decoder taught for the purpose, and only what stands between them is learnt.
 """
 
+import math
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,8 @@ from torch.nn import functional as F
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 
 WIDTH, LAYERS, HEADS = 64, 3, 4
+# In latents: where an even area has nothing else that tells one patch from the next.
+PERIODS = (3, 5, 8)
 PATCH = 3
 CONTENT, STATISTICS, PATCHES, IDENTITY = 1.0, 3.0, 2.0, 2.0
 
@@ -30,7 +33,7 @@ class PatchTransfer(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.patches = nn.Sequential(
-            nn.Conv2d(channels, WIDTH, PATCH, padding=PATCH // 2),
+            nn.Conv2d(channels + 4 * len(PERIODS), WIDTH, PATCH, padding=PATCH // 2),
             nn.GELU(),
             nn.Conv2d(WIDTH, WIDTH, PATCH, padding=PATCH // 2),
         )
@@ -39,7 +42,7 @@ class PatchTransfer(nn.Module):
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
         """Return latents ``(b, c, h, w)`` for two of that shape; the style's may be larger."""
-        drawn, patches = self.patches(content), self.patches(style)
+        drawn, patches = (self.patches(_placed(latents)) for latents in (content, style))
         for layer in self.layers:
             drawn = layer(drawn, patches)
         redrawn: Tensor = self.out(drawn)
@@ -145,6 +148,20 @@ def patch_loss(ours: Tensor, theirs: Tensor) -> Tensor:
         likeness = F.normalize(mine, dim=-1) @ F.normalize(its, dim=-1).transpose(1, 2)
         nearest = likeness.argmax(dim=-1, keepdim=True).expand(-1, -1, its.shape[-1])
     return F.mse_loss(mine, its.gather(1, nearest))
+
+
+def _placed(latents: Tensor) -> Tensor:
+    """Return latents with waves of their places as further channels."""
+    waves = []
+    for axis in (2, 3):
+        shape = [1, 1, 1, 1]
+        shape[axis] = latents.shape[axis]
+        place = torch.arange(latents.shape[axis], device=latents.device).view(shape)
+        for period in PERIODS:
+            turn = 2 * math.pi * place / period
+            waves += [turn.sin(), turn.cos()]
+    whole = [wave.expand(len(latents), 1, *latents.shape[2:]) for wave in waves]
+    return torch.cat([latents, *whole], dim=1)
 
 
 def _pixels(backbone: DiffusersBackbone, pictures: Tensor) -> Tensor:

@@ -278,6 +278,15 @@ def test_transfer_takes_patches_from_wherever_they_stand(backbone):
     assert not torch.allclose(network(content, style), network(content, style + 1), atol=1e-2)
 
 
+def test_transfer_can_draw_strokes_on_an_even_area():
+    torch.manual_seed(0)
+    network, even = PatchTransfer(4), torch.zeros(1, 4, 32, 32)
+    drawn = network(even, torch.randn(1, 4, 12, 12))
+    assert drawn.shape == even.shape
+    # Away from the padding, which tells places apart as well.
+    assert drawn[..., 12:20, 12:20].std(dim=(2, 3)).min() > 1e-3
+
+
 def test_losses_are_nought_for_a_picture_and_itself(backbone, pair):
     latent = encode_square(backbone, pair.style)
     ours, theirs = latent, torch.roll(latent, 3, dims=3)
