@@ -16,7 +16,8 @@ from ..acfun_ops.method.concrete_fusion import BlockMask, FoldedFusion, PartStre
 from ..acfun_ops.style import model_match
 from ..acfun_ops.style.style import Style
 from .comfy_unet import context_width, insert_modules, insert_points, unet_of
-from .mask_view import add_view, are_negative, cut, seen_places
+from .mask_places import cut
+from .mask_view import add_view, are_negative, seen_places
 from .sockets import tell
 from .timing import BOTH, NEGATIVE, Acting, Timing
 
@@ -157,6 +158,11 @@ class AdapterWrapper:
                 "node (tiles, resizing)."
             )
             size, places = seen_places(x, {})
+        elif len(self.mask) > 1 and any(place.frame is None for place in places):
+            self._tell_once(
+                "Another node shows the U-Net one of several equal pictures of the batch, and "
+                "nothing tells which: the first mask is used. Connect one mask or bypass that node."
+            )
         key = (x.device, size, places, x.shape[-2:], amounts)
         if key not in self._masks:
             if len(self._masks) >= _KEPT_MASKS:

@@ -2,12 +2,11 @@
 
 from comfy_api.latest import io
 
-from ..acfun_ops.style.blend import blended, crossed
+from ..acfun_ops.style.blend import CROSSED, blended, crossed
 from ..acfun_ops.style.style import Style
 from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself
 
 _BLEND = "blend"
-_CROSS = "abstract of A, concrete of B"
 
 
 class BlendACFunStyles(io.ComfyNode):
@@ -37,7 +36,7 @@ class BlendACFunStyles(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "mode",
-                    options=[_BLEND, _CROSS],
+                    options=[_BLEND, CROSSED],
                     default=_BLEND,
                     tooltip="blend mixes both parts by ratio. The other takes the prompt's part "
                     "(deformation, layout) of A and strokes, colours and face structure of B.",

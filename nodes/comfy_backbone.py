@@ -6,11 +6,10 @@ from functools import cached_property
 from typing import Any
 
 import comfy.model_management
-import comfy.model_sampling
 import comfy.patcher_extension
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..acfun_ops.backbones.backbone import Context, InsertPoint
 from ..acfun_ops.backbones.fingerprint import fingerprint_of
@@ -23,6 +22,8 @@ from .comfy_unet import (
     checkpointed_layers,
     context_width,
     insert_points,
+    prediction_of,
+    self_attentions,
     unet_of,
 )
 from .latent_pictures import latent_picture
@@ -48,7 +49,7 @@ class ComfyBackbone:
         self.unet = unet_of(model)
         self.family = family_of(context_width(self.unet))
         self.device = model.load_device
-        self.prediction: Prediction = _prediction(model.get_model_object("model_sampling"))
+        self.prediction: Prediction = prediction_of(model.get_model_object("model_sampling"))
         v_sd2 = self.family == "sd2" and self.prediction == "v"
         self.native_side = _SD2_V_SIDE if v_sd2 else _NATIVE_SIDES.get(self.family, 512)
         self.is_running = self.is_loaded = False
@@ -182,6 +183,10 @@ class ComfyBackbone:
         """Return modules of the shared U-Net; who hooks onto them takes the hooks off again."""
         return insert_points(self.unet, where)
 
+    def self_attentions(self) -> list[nn.Module]:
+        """Return modules of the shared U-Net; who hooks onto them takes the hooks off again."""
+        return self_attentions(self.unet)
+
     def denoise(self, noisy: Tensor, sigma: float, context: Context) -> Tensor:
         """Denoise as KSampler would, through the wrappers and patches of earlier nodes.
 
@@ -278,19 +283,6 @@ def training_backbone(
 def _is_set(name: str) -> bool:
     # Checkpoints may lack these, and ComfyUI then leaves them uninitialised.
     return "_projection." not in name and not name.endswith("logit_scale")
-
-
-def _prediction(sampling: Any) -> Prediction:
-    # Not the class: LCM, X0 and EDM derive from these two and predict something else.
-    formula, kinds = type(sampling).calculate_denoised, comfy.model_sampling
-    if formula is kinds.EPS.calculate_denoised:
-        return "noise"
-    if formula is kinds.V_PREDICTION.calculate_denoised:
-        return "v"
-    raise ACFunError(
-        "The model predicts neither noise (eps) nor v, as after a ModelSampling node for LCM, x0 "
-        "or EDM. Connect an SD1.x, SD2.x or SDXL checkpoint, without a sampling patch."
-    )
 
 
 def _differentiable_attention(function: Any, *args: Any, **kwargs: Any) -> Tensor:

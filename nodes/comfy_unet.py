@@ -6,8 +6,9 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from functools import partial
 from typing import Any
 
+import comfy.model_sampling
 from comfy.clip_model import CLIPLayer
-from comfy.ldm.modules.attention import SpatialTransformer
+from comfy.ldm.modules.attention import BasicTransformerBlock, SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -16,6 +17,7 @@ from ..acfun_ops.backbones.backbone import InsertPoint
 from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.families import OTHER
 from ..acfun_ops.method.concrete_fusion import InsertAt
+from ..acfun_ops.method.diffusion import Prediction
 
 _BLOCK = re.compile(r"(input_blocks\.\d+|middle_block|output_blocks\.\d+)\.\d+")
 # ComfyUI's own kinds; others derive from these, and unknown ones are OTHER.
@@ -71,6 +73,24 @@ def context_width(unet: UNetModel) -> int:
     return 0
 
 
+def prediction_of(sampling: Any) -> Prediction:
+    """Return what a MODEL predicts, by its ``model_sampling``.
+
+    Raises:
+        ACFunError: it is neither the noise nor v.
+    """
+    # Not the class: LCM, X0 and EDM derive from these two and predict something else.
+    formula, kinds = type(sampling).calculate_denoised, comfy.model_sampling
+    if formula is kinds.EPS.calculate_denoised:
+        return "noise"
+    if formula is kinds.V_PREDICTION.calculate_denoised:
+        return "v"
+    raise ACFunError(
+        "The model predicts neither noise (eps) nor v, as after a ModelSampling node for LCM, x0 "
+        "or EDM. Connect an SD1.x, SD2.x or SDXL checkpoint, without a sampling patch."
+    )
+
+
 def insert_points(unet: UNetModel, where: InsertAt) -> dict[str, InsertPoint]:
     """Return the blocks that inserts can hang on, by canonical name.
 
@@ -89,6 +109,12 @@ def insert_points(unet: UNetModel, where: InsertAt) -> dict[str, InsertPoint]:
 def insert_modules(unet: nn.Module, blocks: list[str], where: InsertAt) -> dict[str, nn.Module]:
     """Return the modules whose outputs inserts change, for block names known to exist."""
     return {block: unet.get_submodule(f"{block}.{_BRANCH_END[where]}") for block in blocks}
+
+
+def self_attentions(unet: UNetModel) -> list[nn.Module]:
+    """Return the self-attentions of the decoder, in order."""
+    modules = unet.output_blocks.modules()
+    return [module.attn1 for module in modules if isinstance(module, BasicTransformerBlock)]
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from .apply_style import ApplyACFunStyle
 from .blend import BlendACFunStyles
 from .files import LoadACFunStyle, SaveACFunStyle
 from .style_folder import register_folder
+from .style_label import register_route
 from .style_sheet import ACFunStyleSheet
 from .train import TrainACFunStyle
 
@@ -32,4 +33,5 @@ class ACFunExtension(ComfyExtension):
 async def comfy_entrypoint() -> ComfyExtension:
     """Return the extension; ComfyUI calls this once."""
     register_folder()  # Not in on_load, which ComfyUI 0.3.64 does not call.
+    register_route()
     return ACFunExtension()

@@ -1,11 +1,9 @@
 """Save ACFun Style and Load ACFun Style."""
 
 import hashlib
-import time
-from pathlib import Path
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 from torch import Tensor
 
 from ..acfun_ops.errors import ACFunError
@@ -14,7 +12,7 @@ from ..acfun_ops.style.style_file import load_style
 from .saved_style import save_once
 from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself, tell, told
 from .style_folder import check_prefix, style_names, style_path
-from .style_preview import read_preview
+from .style_label import shown_label, told_label
 
 
 class SaveACFunStyle(io.ComfyNode):
@@ -158,19 +156,5 @@ class LoadACFunStyle(io.ComfyNode):
         """Load the style, and show its facts and its picture."""
         path = style_path(style_file)
         style = load_style(path)
-        text = _told(style, path)
-        tell(cls.hidden.unique_id, text)
-        shown = ui.PreviewText(text).as_dict() | {"acfun": (True,)}  # Read by web/acfun.js.
-        picture = read_preview(path, style.card)
-        if picture is not None:
-            shown |= ui.PreviewImage(picture, cls=cls).as_dict()
-        return io.NodeOutput(style, ui=shown)
-
-
-def _told(style: Style, path: Path) -> str:
-    """Return the facts that people choose a style by."""
-    file, card = path.stat(), style.card
-    date = card.date or time.strftime("%Y-%m-%d", time.localtime(file.st_mtime))
-    facts = [style.facts.family, f"{style.facts.steps} steps", date, f"{file.st_size / 1e6:.2f} MB"]
-    facts += [f"by {card.author}"] * bool(card.author) + [card.license] * bool(card.license)
-    return f"{', '.join(facts)}, trained with: {style.facts.prompt}"
+        tell(cls.hidden.unique_id, told_label(path, style.facts, style.card))
+        return io.NodeOutput(style, ui=shown_label(path, style.facts, style.card, cls))

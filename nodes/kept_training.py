@@ -42,15 +42,14 @@ def keep_training(result: TrainResult) -> str:
     except ACFunError as error:
         log.warning("%s", error)
         if path is not None and steps_at(path, result.style.facts.run) == result.style.facts.steps:
-            return f"{_kept_as(path)}, but not what it needs to go on exactly. {error}"
+            return (
+                f"It is kept as {name_of(path)} (press R to list it), but not what it needs to go "
+                f"on exactly. {error}"
+            )
         return str(error)
     removed = prune_states(path.parent, newest=resume_file(path))
     pruned = f" {removed} old .resume files were deleted to save space." if removed else ""
-    return f"{_kept_as(path)}.{pruned}"
-
-
-def _kept_as(path: Path) -> str:
-    return f"It is kept as {name_of(path)} (press R to list it)"
+    return f"It is kept as {name_of(path)} (press R to list it).{pruned}"
 
 
 def kept_state(style: Style) -> TrainState | None:

@@ -7,23 +7,16 @@ where another pack cuts by itself, its part and its prompt are found by their va
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from comfy.patcher_extension import WrappersMP
 from comfy.samplers import add_area_dims
 from torch import Tensor
-from torch.nn import functional as F
+
+from .mask_places import Place, find
 
 _KEY = "acfun_view"
-
-
-class Place(NamedTuple):
-    """Where a sample was cut from the batch of whole latents, in latent pixels."""
-
-    frame: int
-    top: int
-    left: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +63,11 @@ def seen_places(
         ``(height, width)``, and None if ``x`` is a part of which nothing tells where it is.
     """
     view: View | None = options.get(_KEY)
+    conditions = len(options.get("cond_or_uncond", [0]))
+    images = len(x) if len(x) % conditions else len(x) // conditions
     if view is None:  # No sampler: x is all there is, once per condition.
-        conditions = len(options.get("cond_or_uncond", [0]))
-        images = len(x) if len(x) % conditions else len(x) // conditions
         return _size(x), tuple(Place(index % images, 0, 0) for index in range(len(x)))
+    view = _in_window(view, images, options)
     return view.size, _of_conditions(x, view, options.get("uuids", ())) or _found(x, view)
 
 
@@ -96,27 +90,12 @@ def are_negative(
     flags = [known.get(index, index > 0) for index in lists]
     is_whole = not len(x) % len(flags)
     if view is not None and view.prompts:
+        view = _in_window(view, len(x) // len(flags), options)
         is_whole = _areas_of(x, view, options.get("uuids", ())) is not None
     if is_whole or len(set(flags)) == 1:
         each = max(1, len(x) // len(flags))
         return tuple(flag for flag in flags for _ in range(each))[: len(x)]
     return None if view is None or context is None else _by_prompt(context, view)
-
-
-def cut(
-    mask: Tensor, size: tuple[int, int], places: Sequence[Place], part: Sequence[int]
-) -> Tensor:
-    """Return the parts ``(b, 1, h, w)`` of a mask that belong to places.
-
-    Args:
-        mask: as painted, ``(m, 1, any, any)``; frame i has mask i modulo m.
-        size: of the whole latent, to which the mask is stretched.
-        places: one for each sample.
-        part: height and width of the samples.
-    """
-    whole = F.interpolate(mask, size=size, mode="area")
-    parts = [_roll(whole[p.frame % len(mask)], p.top, p.left) for p in places]
-    return torch.stack(parts)[..., : part[0], : part[1]].contiguous()
 
 
 def _see_whole(
@@ -140,7 +119,8 @@ def _see_conditions(
     model_options: dict[str, Any],
 ) -> Any:
     """Note the part of the batch, and the conditions' areas and prompts (CALC_COND_BATCH)."""
-    whole = model_options.get("transformer_options", {}).get(_KEY) or _whole(x_in)
+    options = model_options.get("transformer_options", {})
+    whole = _in_window(options.get(_KEY) or _whole(x_in), len(x_in), options)
     areas = {
         cond["uuid"]: _area(cond, x_in)
         for condition in conds
@@ -179,6 +159,18 @@ def _area(cond: Mapping[str, Any], x_in: Tensor) -> tuple[int, int, int, int]:
     half = len(area) // 2
     (height, width), (top, left) = area[:2], area[half : half + 2]
     return min(size[0] - top, height), min(size[1] - left, width), top, left
+
+
+def _in_window(view: View, frames: int, options: Mapping[str, Any]) -> View:
+    """Return what is known of the frames that AnimateDiff-Evolved says it has cut out, if it does.
+
+    Frames may be equal, so that their values alone do not tell them apart.
+    """
+    window: Sequence[int] = options.get("ad_params", {}).get("sub_idxs") or ()
+    if not len(window) == frames < len(view.latent):  # It also says so when the window is over.
+        return view
+    places = view.places and tuple(view.places[frame] for frame in window)
+    return replace(view, latent=view.latent[list(window)], places=places)
 
 
 def _of_window(
@@ -262,25 +254,10 @@ def _found(x: Tensor, view: View) -> tuple[Place, ...] | None:
     latent = view.latent.to(x.device)
     places = []
     for sample in x:
-        place = _find(sample, latent)
+        place = find(sample, latent)
         if place is None:
             return None
-        frame, top, left = view.places[place.frame]
-        places.append(Place(frame, top + place.top, left + place.left))
+        whole = view.places[place.frame or 0]
+        frame = None if place.frame is None else whole.frame
+        places.append(Place(frame, whole.top + place.top, whole.left + place.left))
     return tuple(places)
-
-
-def _find(sample: Tensor, latent: Tensor) -> Place | None:
-    height, width = _size(sample)
-    corners = (latent == sample[:, :1, :1]).all(dim=1).nonzero().tolist()
-    for frame, top, left in corners:
-        # Some packs roll the picture before they cut it into tiles.
-        if torch.equal(_roll(latent[frame], top, left)[:, :height, :width], sample):
-            return Place(frame, top, left)
-    return None
-
-
-def _roll(picture: Tensor, top: int, left: int) -> Tensor:
-    if (top, left) == (0, 0):
-        return picture
-    return picture.roll((-top, -left), dims=(-2, -1))

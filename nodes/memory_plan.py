@@ -66,10 +66,12 @@ def plan_memory(backbone: Any, config: TrainConfig) -> tuple[TrainConfig, str]:
     outside = weights if mm.vram_state == mm.VRAMState.NO_VRAM else weights + need[option] - room
     outside = min(max(outside, 0.0), weights)
     total = (weights + need[option] - outside) / GIB
-    sentence = f"{_NAMES.get(backbone.family, 'This model')} at {side}: about {total:.1f} GB, "
-    sentence += f"checkpointing {option}"
+    sentence = (
+        f"{_NAMES.get(backbone.family, 'This model')} at {side}: about {total:.1f} GB, "
+        f"checkpointing {option}"
+    )
     if outside > GIB / 20:
-        sentence += f", {outside / GIB:.1f} GB of weights in main memory (slower)"
+        sentence = f"{sentence}, {outside / GIB:.1f} GB of weights in main memory (slower)"
     # "auto" stays where the plan sees no need, so that fit may still turn it on.
     return (replace(config, gradient_checkpointing="on") if option == "on" else config), sentence
 

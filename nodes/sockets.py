@@ -43,15 +43,17 @@ def tell(node_id: str, text: str) -> None:
     show(node_id, text)
 
 
-def told(node_id: str, text: str) -> ui.PreviewText | None:
-    """Say a notice on a node, if there is one; return it for the node's ``ui`` output.
-
-    From there the page shows it again when ComfyUI takes the run from its cache.
-    """
+def told(node_id: str, text: str) -> dict[str, Any] | None:
+    """Say a notice on a node, if there is one; return it for the node's ``ui`` output."""
     if not text:
         return None
     tell(node_id, text)
-    return ui.PreviewText(text)
+    return said(text)
+
+
+def said(text: str) -> dict[str, Any]:
+    """Return a ``ui`` output that shows a text on its node, also when the run is from the cache."""
+    return ui.PreviewText(text).as_dict() | {"acfun": (True,)}  # Read by web/acfun.js.
 
 
 def show(node_id: str, text: str) -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
 
@@ -27,7 +27,7 @@ from .comfy_backbone import training_backbone
 from .finished_training import finished_style
 from .kept_training import check_can_keep, kept_state
 from .memory_plan import plan_memory
-from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself
+from .sockets import CATEGORY, SEARCH, StyleSocket, said, speaks_for_itself
 from .training_report import TrainingReport
 from .training_sockets import is_patched
 
@@ -216,8 +216,7 @@ def _output(style: Style, losses: list[float], report: TrainingReport) -> io.Nod
     # Nothing to plot or to show blocks what is connected there, silently.
     previews = torch.cat(report.previews) if report.previews else ExecutionBlocker(None)
     loss = {"loss": losses} if losses else ExecutionBlocker(None)
-    shown = ui.PreviewText(report.text).as_dict() | {"acfun": (True,)}  # Read by web/acfun.js.
-    return io.NodeOutput(style, loss, previews, ui=shown)
+    return io.NodeOutput(style, loss, previews, ui=said(report.text))
 
 
 def _connected(socket: str, pictures: list[Tensor | None]) -> list[Tensor]:

@@ -14,6 +14,7 @@ LANGUAGES = ("zh", "ja")
 CODE = re.compile(r"`([^`]+)`")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 MESSAGE = re.compile(r"^- \*\*(.+?)\*\*")
+PICTURE = re.compile(r"^!\[(.+)\]\(\.\./pictures/(.+)\)$", re.MULTILINE)
 HEADING = re.compile(r"#+ ")
 
 
@@ -74,6 +75,17 @@ def test_explained_messages_are_cited_as_the_node_says_them(page, language):
             assert MESSAGE.match(other)[1] == MESSAGE.match(english)[1]
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_shows_the_same_pictures_in_every_language(page):
+    english = PICTURE.findall((DOCS / f"{page}.md").read_text(encoding="utf-8"))
+    assert english
+    for _, name in english:
+        assert (ROOT / "web" / "pictures" / name).is_file()
+    for language in LANGUAGES:
+        other = PICTURE.findall((DOCS / page / f"{language}.md").read_text(encoding="utf-8"))
+        assert [name for _, name in other] == [name for _, name in english]
+
+
 def test_the_chinese_readme_names_every_node_and_workflow_by_its_labels():
     text = (ROOT / "README.zh.md").read_text(encoding="utf-8")
     for page in PAGES:
@@ -81,3 +93,46 @@ def test_the_chinese_readme_names_every_node_and_workflow_by_its_labels():
             assert blocks_of(DOCS / name)[0].removeprefix("# ") in text
     for workflow in (ROOT / "workflows").glob("*.json"):
         assert workflow.stem in text
+
+
+# Sections of README.md that README.zh.md has as well, in this order.
+README_SECTIONS = {
+    "Install": "安装",
+    "First run in five steps": "五步完成第一次运行",
+    "Time and memory: measured, counted, never run": "时间与内存",
+    "The nodes": "节点",
+    "The controls": "控制",
+    "Limits, in plain words": "局限",
+}
+
+
+def sections_of(name):
+    """Return a page's sections by heading; what stands before the first has none."""
+    first, *others = re.split(r"^## ", (ROOT / name).read_text(encoding="utf-8"), flags=re.M)
+    return {"": first} | dict(section.split("\n", 1) for section in others)
+
+
+def test_the_chinese_readme_has_the_same_opening_and_sections():
+    english, chinese = sections_of("README.md"), sections_of("README.zh.md")
+    found = [
+        next(full for full in chinese if full.startswith(name)) for name in README_SECTIONS.values()
+    ]
+    assert found == [full for full in chinese if full in found]
+    assert list(README_SECTIONS) == [name for name in english if name in README_SECTIONS]
+    for ours, theirs in [("", ""), *zip(README_SECTIONS, found, strict=True)]:
+        one, other = english[ours], chinese[theirs]
+        assert re.findall(r"\]\(([^)#]+)\)", one) == links_but_to_the_other(other), ours
+        assert one.count("\n- ") == other.count("\n- "), ours
+        assert one.count("\n|") == other.count("\n|"), ours
+
+
+@pytest.mark.parametrize("ours", ["", *README_SECTIONS])
+def test_the_chinese_readme_has_the_numbers_of_the_english_one(ours):
+    english, chinese = sections_of("README.md"), sections_of("README.zh.md")
+    name = README_SECTIONS.get(ours, "")
+    other = next(text for full, text in chinese.items() if full.startswith(name))
+    assert set(NUMBER.findall(english[ours])) <= set(NUMBER.findall(other))
+
+
+def links_but_to_the_other(text):
+    return [link for link in re.findall(r"\]\(([^)#]+)\)", text) if link != "README.md"]

@@ -95,6 +95,9 @@ class Backbone(Protocol):
     def insert_points(self, where: InsertAt) -> dict[str, InsertPoint]:
         """Return the blocks for inserts by canonical LDM name (``input_blocks.1.0``)."""
 
+    def self_attentions(self) -> list[nn.Module]:
+        """Return the decoder's self-attentions in order, with ``to_q``, ``to_k`` and ``to_v``."""
+
     def denoise(self, noisy: Tensor, sigma: float, context: Context) -> Tensor:
         """Return clean latents for ``noisy = latent + sigma * noise``, ``(b, c, h, w)``, float32.
 

@@ -17,7 +17,7 @@ from diffusers import (
 )
 from einops import rearrange
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ..errors import ACFunError, first_line, is_out_of_memory
@@ -26,7 +26,14 @@ from ..method.concrete_fusion import InsertAt
 from ..method.diffusion import Prediction
 from ..prompts import has_pseudo_word
 from .backbone import Context, InsertPoint
-from .diffusers_unet import check_unet, check_widths, checkpointed_blocks, insert_points
+from .diffusers_unet import (
+    check_unet,
+    check_widths,
+    checkpointed_blocks,
+    insert_points,
+    prediction_of,
+    self_attentions,
+)
 from .fingerprint import fingerprint_of
 from .pipeline_folder import PipelineParts, check_folder, read_json, weights_variant
 from .prompt_encoding import text_encoders
@@ -55,7 +62,7 @@ class DiffusersBackbone:
         self.texts = text_encoders(pipeline)
         width = self.unet.config.cross_attention_dim
         self.family = family_of(width)
-        self.prediction: Prediction = _prediction(pipeline.scheduler)
+        self.prediction: Prediction = prediction_of(pipeline.scheduler)
         text_width = sum(text.model.config.hidden_size for text in self.texts.values())
         check_widths(self.unet, text_width, self.vae.config.latent_channels)
         self.device: torch.device = self.unet.device
@@ -140,6 +147,10 @@ class DiffusersBackbone:
     def insert_points(self, where: InsertAt) -> dict[str, InsertPoint]:
         """Return modules of the U-Net itself, under the LDM names that diffusers does not use."""
         return insert_points(self.unet, where)
+
+    def self_attentions(self) -> list[nn.Module]:
+        """Return modules of the U-Net itself."""
+        return self_attentions(self.unet)
 
     def denoise(self, noisy: Tensor, sigma: float, context: Context) -> Tensor:
         """Denoise in ``compute_dtype``, to float32, at the schedule's nearest time."""
@@ -278,14 +289,3 @@ def _loaded(kind: Any, part: Path, **options: Any) -> Any:
 
 def _tokenizer(part: Path) -> Any:
     return CLIPTokenizer.from_pretrained(part, local_files_only=True)
-
-
-def _prediction(scheduler: Any) -> Prediction:
-    kinds: dict[str, Prediction] = {"epsilon": "noise", "v_prediction": "v"}
-    kind = scheduler.config.prediction_type
-    if kind not in kinds:
-        raise ACFunError(
-            f"The pipeline's scheduler predicts '{kind}'; expected epsilon or v_prediction. Use an "
-            "SD1.x, SD2.x or SDXL pipeline."
-        )
-    return kinds[kind]

@@ -5,10 +5,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from diffusers import UNet2DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
+from torch import nn
 
 from ..errors import ACFunError
 from ..families import OTHER
 from ..method.concrete_fusion import InsertAt
+from ..method.diffusion import Prediction
 from .backbone import InsertPoint
 
 # Other kinds of blocks have ResBlocks in places that the LDM layout has no name for.
@@ -58,6 +61,22 @@ def check_widths(unet: Any, text_width: int, latent_channels: int) -> None:
         )
 
 
+def prediction_of(scheduler: Any) -> Prediction:
+    """Return what a pipeline's U-Net predicts, as its scheduler has it.
+
+    Raises:
+        ACFunError: it is neither the noise nor v.
+    """
+    kinds: dict[str, Prediction] = {"epsilon": "noise", "v_prediction": "v"}
+    kind = scheduler.config.prediction_type
+    if kind not in kinds:
+        raise ACFunError(
+            f"The pipeline's scheduler predicts '{kind}'; expected epsilon or v_prediction. Use an "
+            "SD1.x, SD2.x or SDXL pipeline."
+        )
+    return kinds[kind]
+
+
 def insert_points(unet: Any, where: InsertAt) -> dict[str, InsertPoint]:
     """Return the blocks that inserts can hang on, by canonical name.
 
@@ -73,6 +92,12 @@ def insert_points(unet: Any, where: InsertAt) -> dict[str, InsertPoint]:
         last = unet.mid_block.resnets[1]
         points["middle_block.2"] = InsertPoint(last.conv2, last.out_channels)
     return points
+
+
+def self_attentions(unet: Any) -> list[nn.Module]:
+    """Return the self-attentions of the decoder, in order."""
+    modules = unet.up_blocks.modules()
+    return [module.attn1 for module in modules if isinstance(module, BasicTransformerBlock)]
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The face and style imagery alignment loss (ACFun sec. 3.4, eq. 4), in four readings.
+"""The face and style imagery alignment loss (ACFun sec. 3.4, eq. 4), in five readings.
 
 Eq. 4 asks that a noised picture I_i is denoised towards both the style picture and the face photo,
 and leaves open what I_i is. Every reading here is one batch of two clean latents and, for each of
@@ -8,6 +8,8 @@ them, how much it is pulled to either target:
   statistics as far as style_weight comes to face_weight, each pulled to itself; the face leads at
   high noise, the style at low noise. The channel means of the restyled face, which are its colours,
   count more than its details, and those of the noise stray.
+* ``drawn``: likewise, but the restyled face is drawn by the model itself, once, with the style
+  picture's self-attention: strokes as well as colours.
 * ``paired``: the style picture and the face photo, each pulled to itself.
 * ``imagery``: a picture drawn from noise under the current style, twice, pulled to both.
 * ``blend``: the weighted mean of both latents, twice, pulled to both.
@@ -25,7 +27,7 @@ from torch import Tensor
 from ..errors import ACFunError
 from .diffusion import Prediction, noise_level, prediction_weight
 
-Alignment = Literal["staged", "paired", "imagery", "blend"]
+Alignment = Literal["staged", "drawn", "paired", "imagery", "blend"]
 ALIGNMENTS: tuple[Alignment, ...] = get_args(Alignment)
 
 STAGE_THRESHOLD = 0.55
@@ -83,16 +85,18 @@ def alignment_batch(
         alignment: the reading.
         style: latent of the style picture, ``(1, c, h, w)``.
         face: latent of the face photo, ``(1, c, h, w)``.
-        sigma: the step's noise level; only ``staged`` looks at it.
+        sigma: the step's noise level; only ``staged`` and ``drawn`` look at it.
         style_weight: raising it must give more style; 0 or more.
         face_weight: raising it must give more of the face; 0 or more.
-        imagery: I_i for the reading ``imagery``, ``(1, c, h, w)``.
+        imagery: I_i for the readings ``imagery`` and ``drawn``, ``(1, c, h, w)``.
 
     Raises:
         ACFunError: an unknown reading, or ``imagery`` without I_i.
     """
     if alignment == "staged":
-        return _staged(style, face, sigma, style_weight, face_weight)
+        return _staged(style, face, restyle(face, style), sigma, style_weight, face_weight)
+    if alignment == "drawn" and imagery is not None:
+        return _staged(style, face, imagery, sigma, style_weight, face_weight)
     if alignment == "paired":
         return AlignmentBatch(
             latents=torch.cat([style, face]),
@@ -108,7 +112,7 @@ def alignment_batch(
     else:
         raise ACFunError(
             f"'{alignment}' is no reading of the alignment loss that can be used here; expected "
-            f"{', '.join(ALIGNMENTS)}, and a generated picture for 'imagery'."
+            f"{', '.join(ALIGNMENTS)}, and a generated picture for 'imagery' and 'drawn'."
         )
     return AlignmentBatch(
         latents=torch.cat([shared, shared]),
@@ -150,10 +154,15 @@ def alignment_loss(
 
 
 def _staged(
-    style: Tensor, face: Tensor, sigma: float, style_weight: float, face_weight: float
+    style: Tensor,
+    face: Tensor,
+    restyled: Tensor,
+    sigma: float,
+    style_weight: float,
+    face_weight: float,
 ) -> AlignmentBatch:
     share = style_weight / max(style_weight, face_weight)
-    restyled = torch.lerp(face, restyle(face, style), share)
+    restyled = torch.lerp(face, restyled, share)
     # The logistic function, of an argument that never overflows.
     lead = 1 / (1 + math.exp(-STAGE_SHARPNESS * (noise_level(sigma) - STAGE_THRESHOLD)))
     return AlignmentBatch(

@@ -11,6 +11,9 @@ from .. import __version__
 from ..errors import ACFunError
 from .style import BLEND_FORMAT, MAX_PARTS, AbstractPart, Style, StyleFacts
 
+CROSSED = "abstract of A, concrete of B"
+"""What a style's settings say of one made by :func:`crossed`."""
+
 Weights = Mapping[str, Tensor]
 
 
@@ -61,7 +64,7 @@ def crossed(a: Style, b: Style) -> Style:
         ACFunError: the styles are of different families or widths.
     """
     _check_alike(a, b, ("family",))
-    facts = _facts(a, b, {"blend": "abstract of A, concrete of B"})
+    facts = _facts(a, b, {"blend": CROSSED})
     facts = replace(facts, insert_at=b.facts.insert_at, statistics=b.facts.statistics)
     return replace(a, facts=facts, concrete=b.concrete)
 

@@ -21,7 +21,7 @@ from .style import (
     StyleFacts,
     style_bytes,
 )
-from .style_card import card_in
+from .style_card import StyleCard, card_in
 from .whole_files import FileKind, read_metadata, read_safetensors, write_whole
 
 STYLE_FILE = FileKind(
@@ -90,8 +90,22 @@ def load_style(path: Path) -> Style:
 
 def read_facts(path: Path) -> dict[str, Any]:
     """Return the facts in a file's metadata, unchecked and without its weights; empty if none."""
+    return _table_in(read_metadata(path))
+
+
+def read_label(path: Path) -> tuple[StyleFacts, StyleCard]:
+    """Return what a file says of itself; its weights are not read.
+
+    Raises:
+        ACFunError: it says nothing, or is of a newer format.
+    """
+    metadata = read_metadata(path)
+    return _facts_from(_table_in(metadata), path), card_in(metadata)
+
+
+def _table_in(metadata: dict[str, str]) -> dict[str, Any]:
     try:
-        facts = json.loads(read_metadata(path).get(METADATA_KEY, "{}"))
+        facts = json.loads(metadata.get(METADATA_KEY, "{}"))
     except (ValueError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}

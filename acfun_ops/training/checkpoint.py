@@ -42,7 +42,7 @@ class TrainState:
     scaler: dict[str, float]
     """The fp16 loss scale and growth count; empty in other precisions."""
     kept: dict[str, Tensor]
-    """What lasts longer than a step: the encoded prompt, and I_i of the reading ``imagery``."""
+    """What lasts longer than a step: the encoded prompt, and I_i of ``imagery`` and ``drawn``."""
 
 
 def run_of(*parts: str) -> str:

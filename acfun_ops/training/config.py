@@ -79,8 +79,9 @@ class TrainConfig:
     )
     alignment: Alignment = _option(
         "staged",
-        "How the loss aligns face and style: staged by noise level (best so far), paired, "
-        "imagery (the paper's text taken literally, slower) or blend.",
+        "How the loss aligns face and style: staged by noise level (the default), drawn (staged, "
+        "towards the face as the model redraws it in the style: more strokes), paired, imagery "
+        "(the paper's text taken literally, slower) or blend.",
     )
     precision: Precision = _option(
         "auto", "What the U-Net computes in; auto takes the model's own. Trainables stay fp32."

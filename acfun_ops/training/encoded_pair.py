@@ -74,6 +74,20 @@ class EncodedPair:
     facts: StyleFacts
     """Of the style to come, at step 0."""
 
+    @property
+    def combinations(self) -> list[tuple[int, int]]:
+        """Style pictures with face photos, by index: each that counts at least once."""
+        weights = self.style_weights or (1.0,) * len(self.style)
+        styles = [index for index, weight in enumerate(weights) if weight > 0]
+        faces = len(self.face)
+        return [(styles[k % len(styles)], k % faces) for k in range(max(len(styles), faces))]
+
+    def combination(self, style: int, face: int) -> int:
+        """Return which of the ``combinations`` is nearest to a style picture with a face photo."""
+        both = self.combinations
+        # Those that are left out would each cost as much as many steps; the face matters most.
+        return both.index((style, face)) if (style, face) in both else face
+
 
 def prepare_pair(
     backbone: Backbone, pictures: TrainPictures, config: TrainConfig, dtype: torch.dtype

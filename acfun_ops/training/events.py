@@ -84,7 +84,7 @@ class PreviewEvent:
 
 @dataclass(frozen=True)
 class SamplingEvent:
-    """One sampling step of a preview, or of an I_i of the reading ``imagery``, is done."""
+    """One sampling step of a preview, or of an I_i of ``imagery`` or ``drawn``, is done."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Training a style on one pair: one loop; events out, no files, no globals."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import torch
@@ -69,8 +70,18 @@ def fit(
         ACFunError: the inputs are unusable, or memory runs out before the first step; nothing has
             been trained then.
     """
-    try:
+    with _before_first_step(backbone):
         run = _Run(backbone, pictures, config, on_event)
+    if resume is not None:
+        run.resume(*resume)
+    return run.train()
+
+
+@contextmanager
+def _before_first_step(backbone: Backbone) -> Iterator[None]:
+    """Tell the user of memory that runs out before anything is learnt."""
+    try:
+        yield
     except (RuntimeError, MemoryError) as error:
         if not backbone.is_out_of_memory(error):
             raise
@@ -78,9 +89,6 @@ def fit(
             "Out of memory while the pictures were encoded, before the first step. Lower "
             "resolution, use fewer pictures, or close other programs that use the GPU."
         ) from error
-    if resume is not None:
-        run.resume(*resume)
-    return run.train()
 
 
 class _FullError(Exception):
@@ -122,6 +130,10 @@ class _Run:
         if size > USUAL_BYTES.get(self.facts.family, size):
             self.on_event(NoticeEvent(LARGE_STYLE.format(size=size / 1e6)))
         self.optimization.keep()
+        try:
+            self._draw_between()
+        except StoppedError:
+            return self._result("cancelled")
         self.previews = Previews(self.model, self.on_event, first)
         with ExitStack() as on_model:
             on_model.enter_context(self.model.attached())
@@ -145,6 +157,15 @@ class _Run:
                 if loss is not None and self._report(loss):
                     return self._result("cancelled")
         return self._result("finished")
+
+    def _draw_between(self) -> None:
+        """Draw I_i of the reading ``drawn``, unless the run that goes on has it already."""
+        kept, is_over = self.progress.kept, self.progress.step >= self.config.steps
+        if self.config.alignment != "drawn" or "drawn" in kept or is_over:
+            return
+        with _before_first_step(self.backbone):
+            kept["drawn"] = self.model.redrawn_faces(lambda: self.on_event(SamplingEvent()))
+        self.progress.mark()
 
     def _step(self) -> float | None:
         """Do one step and return its loss, or None if it was skipped and is to be done anew."""
@@ -186,6 +207,9 @@ class _Run:
             kept["imagery"] = self.model.draw(
                 self.generator, IMAGERY_STEPS, on_step=lambda: self.on_event(SamplingEvent())
             )
+        between = kept.get("imagery")
+        if config.alignment == "drawn":
+            between = kept["drawn"][pair.combination(style, face), None]
         batch = alignment_batch(
             config.alignment,
             pair.style[style : style + 1],
@@ -193,7 +217,7 @@ class _Run:
             sigma,
             config.style_weight,
             config.face_weight,
-            kept.get("imagery"),
+            between,
         )
         return batch, None if pair.face_mask is None else pair.face_mask[face : face + 1]
 

@@ -37,8 +37,8 @@ def picture_notices(pictures: TrainPictures) -> list[str]:
 def _counts(used: int, styles: int, faces: int) -> list[str]:
     if styles == faces == 1:
         return []
-    spread = f" of {styles}, evenly spread," if used < styles else ""
-    return [f"One style is trained on style pictures: {used}{spread} and face photos: {faces}."]
+    count = f"{used} of {styles}, evenly spread," if used < styles else used
+    return [f"One style is trained on style pictures: {count} and face photos: {faces}."]
 
 
 def _oddities(role: str, pictures: list[Tensor]) -> list[str]:

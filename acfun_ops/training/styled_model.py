@@ -8,12 +8,16 @@ from torch import Tensor
 
 from ..backbones.backbone import Backbone, Context
 from ..drawing.drawing import Guidance, draw_latents
+from ..drawing.redrawing import Redrawing, redrawn
 from ..method.concrete_fusion import attached
 from ..method.diffusion import noise_at, sampling_sigmas
 from .config import TrainConfig
 from .encoded_pair import EncodedPair
 from .optimization import VECTORS_EVERY
 from .trainables import Trainables
+
+# Sharper than StyleID has it, and in half the steps: a tenth of the training's time.
+REDRAWING = Redrawing(temperature=2.5, steps=10)
 
 
 class StyledModel:
@@ -82,6 +86,33 @@ class StyledModel:
         """Return clean latents ``(b, c, h, w)``, float32."""
         with self.backbone.autocast(self.dtype):
             return self.backbone.denoise(noisy, sigma, context).float()
+
+    def redrawn_faces(self, on_step: Callable[[], bool | None]) -> Tensor:
+        """Return what the frozen model draws between face and style, ``(n, c, h, w)``.
+
+        There is one for each of the pair's ``combinations``. Nothing may be attached.
+
+        Args:
+            on_step: see :func:`redrawn`.
+
+        Raises:
+            StoppedError: ``on_step`` asked for it.
+        """
+        plain = self.backbone.encode_prompt("", self.config.pseudo_word, {})
+        with self.backbone.autocast(self.dtype):
+            return torch.cat(
+                [
+                    redrawn(
+                        self.backbone,
+                        self.pair.style[style : style + 1],
+                        self.pair.face[face : face + 1],
+                        plain,
+                        REDRAWING,
+                        on_step,
+                    )
+                    for style, face in self.pair.combinations
+                ]
+            )
 
     @torch.no_grad()
     def draw(

@@ -10,9 +10,10 @@ import numpy as np
 
 from .captions import caption
 from .labels import label_rows
-from .paintings import TEXTURES, UNTAUGHT, Texture, paint, photograph
+from .paintings import paint, photograph
 from .people import draw_person, draw_pose
-from .stroke_styles import draw_style
+from .random_styles import draw_style
+from .styles import TEXTURES, UNTAUGHT, Texture
 
 COUNT = 48_000
 UNTAUGHT_COUNT = 6000

@@ -1,6 +1,6 @@
 """The prior's quality gate: ``python -m benchmarks.nano.gate``; fails if a row is missed.
 
-Writes every figure to ``gate.json`` and samples of every family to ``gate.jpg``, beside the prior.
+Writes every figure to ``gate.json`` and samples of every family to ``gate.jpg``.
 """
 
 import argparse
@@ -17,8 +17,7 @@ from acfun_ops.backbones.diffusers_backbone import load_pipeline
 
 from .gate_autoencoder import found_through, texture_shares
 from .gate_samples import nearness, obeyed, stroke_ratios, told_by_strokes
-from .make_prior import LESSONS
-from .reader import WEIGHTS as FIRST_READER
+from .make_prior import PRIOR
 from .reader import load_reader
 
 PEOPLE = 40
@@ -27,10 +26,11 @@ COLUMNS = 12
 
 
 def main() -> int:
-    """Measure, write figures and a contact sheet beside the prior; return 1 if a row is missed."""
+    """Measure, write figures and a contact sheet; return 1 if a row is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("out/nano2"))
-    parser.add_argument("--prior", type=Path, default=LESSONS)
+    parser.add_argument("--prior", type=Path, default=PRIOR)
+    parser.add_argument("--out", type=Path, default=PRIOR.parent)
     parser.add_argument("--guidance", type=float, default=2.0)
     parser.add_argument("--people", type=int, default=PEOPLE, help="photos prompted for")
     parser.add_argument("--styles", type=int, default=STYLES, help="styles of each family")
@@ -41,8 +41,8 @@ def main() -> int:
     rows = judged(figures)
     whole = {"passed": all(row["passed"] for row in rows.values()), "rows": rows, **figures}
     text = json.dumps(whole, indent=1) + "\n"
-    (options.prior / "gate.json").write_text(text, encoding="utf-8")
-    sheet(samples, options.prior / "gate.jpg")
+    (options.out / "gate.json").write_text(text, encoding="utf-8")
+    sheet(samples, options.out / "gate.jpg")
     sys.stdout.write(text)
     return 0 if whole["passed"] else 1
 
@@ -50,14 +50,12 @@ def main() -> int:
 def measured(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return every figure, and by medium the samples ``(n, s, s, 3)``."""
     backbone = load_pipeline(options.prior)
-    own = options.prior / "reader.safetensors"
-    reader = load_reader(own if own.exists() else FIRST_READER)
+    reader = load_reader()
     samples, right = obeyed(backbone, reader, options.guidance, options.people)
     every = torch.cat(list(samples.values()))
     figures = {
         "samples": len(every),
         "guidance": options.guidance,
-        "reader": "its own" if own.exists() else "the first edition's, which knows no strokes",
         "obeyed": right,
         "texture": texture_shares(backbone),
         "found through the autoencoder": found_through(backbone, reader),

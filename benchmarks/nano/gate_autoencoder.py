@@ -14,7 +14,6 @@ from .held_out import DISTRACTORS, HeldOutPair, held_out_pairs
 from .paintings import photograph
 from .people import draw_person, draw_pose, stranger
 from .reader import Reader, identity
-from .stroke_styles import HELD_OUT_STROKES
 
 PAIRS = 36
 PHOTOS = 60
@@ -29,7 +28,7 @@ def texture_shares(backbone: DiffusersBackbone) -> dict[str, float]:
         style picture's (AdaIN); and what shares of the way from the photo to the truth are given
         back by the autoencoder and covered by AdaIN.
     """
-    pairs = held_out_pairs(PAIRS, styles=HELD_OUT_STROKES)
+    pairs = held_out_pairs(PAIRS)
 
     def off(pictures: Sequence[np.ndarray]) -> float:
         distances = [

@@ -16,11 +16,11 @@ from benchmarks.quality.picture_statistics import texture_distance, texture_feat
 from .captions import PHOTO, describe
 from .drawings import SEED, draw_set, training_drawings
 from .labels import GROUPS, attributes_of
-from .paintings import TEXTURES, Texture, paint
+from .paintings import paint
 from .people import draw_person, draw_pose
+from .random_styles import draw_style
 from .reader import Reader
-from .stroke_styles import draw_style
-from .styles import WORDS, Named
+from .styles import TEXTURES, WORDS, Named, Texture
 
 # A sample this much nearer to a training drawing than any fresh drawing is, is a copy of it.
 COPY = 0.5

@@ -1,15 +1,15 @@
 """The evaluation's pairs: people and styles that the prior has never seen, and true answers."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .held_out_styles import HELD_OUT
 from .labels import attributes_of
 from .paintings import paint, photograph
 from .people import Person, Pose, draw_person, draw_pose, stranger
 from .portraits import Plane
-from .styles import HELD_OUT, Named
+from .styles import Named
 
 SEED = 20_000_000
 DISTRACTORS = 20
@@ -42,21 +42,17 @@ class HeldOutPair:
     seam: int
 
 
-def held_out_pairs(
-    count: int, side: int = 64, styles: Mapping[str, Named] = HELD_OUT
-) -> list[HeldOutPair]:
+def held_out_pairs(count: int, side: int = 64) -> list[HeldOutPair]:
     """Return ``count`` pairs, going round the held-out styles; the same ones every time."""
-    return [held_out_pair(number, side, styles) for number in range(count)]
+    return [held_out_pair(number, side) for number in range(count)]
 
 
-def held_out_pair(
-    number: int, side: int = 64, styles: Mapping[str, Named] = HELD_OUT
-) -> HeldOutPair:
+def held_out_pair(number: int, side: int = 64) -> HeldOutPair:
     """Return one of the pairs."""
     random = np.random.default_rng((SEED, number))
-    names = list(styles)
+    names = list(HELD_OUT)
     style_name = names[number % len(names)]
-    named = styles[style_name]
+    named = HELD_OUT[style_name]
     person, pose = draw_person(random), draw_pose(random)
     sitter, sitter_pose = _sitter(person, random), draw_pose(random)
     if all(getattr(person, extra) or getattr(sitter, extra) for extra in EXTRAS):

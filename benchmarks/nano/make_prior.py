@@ -1,8 +1,8 @@
 """Makes the small prior in lessons: ``python -m benchmarks.nano.make_prior denoiser``.
 
-Each lesson starts from the weights of the last one, in the work folder or else in ``lessons/``, and
+Each lesson starts from the weights of the last one, in the work folder or else in ``prior/``, and
 can be stopped at any time (Ctrl+C, or the signal TERM): what it learnt is kept. ``write`` puts what
-is learnt so far into ``lessons/`` as a pipeline folder.
+is learnt so far into ``prior/`` as a pipeline folder.
 """
 
 import argparse
@@ -29,12 +29,11 @@ from .drawings import SEED, training_drawings, untaught_drawings
 from .image_encoder import new_image_encoder, train_image_encoder
 from .lesson import Course, stopped_by_signals
 
-HERE = Path(__file__).parent
-LESSONS, FIRST_EDITION = HERE / "lessons", HERE / "prior"
+PRIOR = Path(__file__).parent / "prior"
 STAGES = ("autoencoder", "decoder", "denoiser", "image_encoder", "write")
 # Faces are small and hold most of what captions say, and a smile is a few latents wide.
 FACE, MOUTH = np.s_[5:14, 4:12], np.s_[10:14, 6:10]
-FACE_WEIGHT, MOUTH_WEIGHT = 1.5, 2.0
+FACE_WEIGHT, MOUTH_WEIGHT = 2.0, 4.0
 IMAGE_ENCODER_STEPS = 600
 SCALE_DRAWINGS = 4000
 INDEX = {
@@ -58,7 +57,7 @@ def main() -> None:
     parser.add_argument("--anneal", action="store_true", help="let the learning rate fall")
     parser.add_argument("--rate", type=float, default=1e-3, help="the learning rate")
     parser.add_argument("--work", type=Path, default=Path("out/nano2"))
-    parser.add_argument("--out", type=Path, default=LESSONS)
+    parser.add_argument("--out", type=Path, default=PRIOR)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -149,6 +148,7 @@ class Making:
             ids=token_ids(self.tokenizer, drawn.captions),
             weights=loss_weights(),
         )
+        course.note(f"the face counts {FACE_WEIGHT:g} times, its mouth {MOUTH_WEIGHT:g} times that")
         average = train_denoiser(unet, text_encoder, material, course).average
         average[0].save_pretrained(self.work / "unet")
         average[1].save_pretrained(self.work / "text_encoder")
@@ -176,11 +176,6 @@ class Making:
         }
         for name, kind in kinds.items():
             network: nn.Module | None = self._last(kind, name)
-            if network is None and name == "image_encoder":
-                # A style picture must be seen by something until there is a taught one.
-                network = kind.from_pretrained(FIRST_EDITION / name)
-                with (self.work / "log.txt").open("a", encoding="utf-8") as log:
-                    log.write("image encoder: the first edition's was written, none is taught\n")
             if network is not None:
                 network.half().save_pretrained(self.out / name)
         new_scheduler().save_pretrained(self.out / "scheduler")

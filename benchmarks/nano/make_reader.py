@@ -8,9 +8,8 @@ import torch
 
 from .drawings import SEED, draw_set, training_drawings
 from .labels import GROUPS
-from .make_prior import LESSONS
 from .people import PROPORTIONS
-from .reader import load_reader, save_reader, train_reader, trust
+from .reader import WEIGHTS, load_reader, save_reader, train_reader, trust
 
 STEPS = 600
 
@@ -19,14 +18,14 @@ def main() -> None:
     """Train the reader on the prior's training set; say what it reads right of fresh drawings."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("out/nano2"))
-    parser.add_argument("--out", type=Path, default=LESSONS / "reader.safetensors")
+    parser.add_argument("--out", type=Path, default=WEIGHTS)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
     drawn, _ = training_drawings(options.work)
     torch.manual_seed(SEED)
-    # The first edition's reader knows faces: it only has to learn to see them through strokes.
+    # A lesson like the prior's: the last reader knows faces already.
     reader = load_reader().train()
     train_reader(reader, drawn.pictures, drawn.labels, STEPS, SEED)
     reader.eval()

@@ -75,7 +75,7 @@ class Reader(nn.Module):
 
 
 def load_reader(path: Path = WEIGHTS) -> Reader:
-    """Return a trained reader; the first edition's, if no other is named."""
+    """Return a trained reader."""
     reader = Reader()
     reader.load_state_dict({name: tensor.float() for name, tensor in load_file(path).items()})
     return reader.eval()

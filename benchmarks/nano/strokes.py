@@ -4,41 +4,31 @@ Families differ in how long strokes are, which way they run, how far apart they 
 tiles and hatching; members of a family differ in the numbers.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
 
-from .paintings import LUMINANCE, Style, at, cells, grid
 from .portraits import Plane, Portrait
+from .stroke_cells import at, cells, grid
+from .styles import Style
+
+LUMINANCE = np.array([0.30, 0.59, 0.11], np.float32)
 
 
-@dataclass(frozen=True)
-class StrokeStyle(Style):
-    """A style of strokes.
+def stroked(picture: Plane, portrait: Portrait, style: Style, random: np.random.Generator) -> Plane:
+    """Return a picture of a portrait ``(s, s, 3)`` in a style's strokes."""
+    features = ndimage.gaussian_filter(portrait.ink * portrait.figure, len(picture) / 64)
+    detail = (0.15 * portrait.figure + 1.8 * features).clip(0, 0.88)[..., None]
+    return _FAMILIES[style.texture](_Canvas(picture, detail, style, random))
 
-    length: of a stroke, in its widths. bend: how far the direction of strokes wanders, in pixels.
-    contour: 1 for thin drawn contours to 3 for wide ones.
-    """
 
-    length: float = 2.5
-    bend: float = 0.0
-    contour: float = 1.0
-
-    def stroked(self, picture: Plane, portrait: Portrait, random: np.random.Generator) -> Plane:
-        """See Style."""
-        features = ndimage.gaussian_filter(portrait.ink * portrait.figure, len(picture) / 64)
-        detail = (0.15 * portrait.figure + 1.8 * features).clip(0, 0.88)[..., None]
-        canvas = _Canvas(picture, detail, self, random)
-        return _FAMILIES[self.texture](canvas)
-
-    def contours(self, portrait: Portrait) -> Plane:
-        """See Style."""
-        spread = (self.contour - 1) * len(portrait.ink) / 64
-        wide = ndimage.grey_dilation(portrait.ink, 3) if spread > 0 else portrait.ink
-        ink = portrait.ink + (spread / 2) * (wide - portrait.ink)
-        return (0.95 * ink * self.outline).astype(np.float32)
+def contours(portrait: Portrait, style: Style) -> Plane:
+    """Return how strongly the contours are drawn ``(s, s)``, 0 to 1."""
+    spread = (style.contour - 1) * len(portrait.ink) / 64
+    wide = ndimage.grey_dilation(portrait.ink, 3) if spread > 0 else portrait.ink
+    ink = portrait.ink + (spread / 2) * (wide - portrait.ink)
+    return (0.95 * ink * style.outline).astype(np.float32)
 
 
 class _Canvas(NamedTuple):
@@ -46,7 +36,7 @@ class _Canvas(NamedTuple):
 
     picture: Plane
     detail: Plane
-    style: StrokeStyle
+    style: Style
     random: np.random.Generator
 
     def tone(self) -> Plane:

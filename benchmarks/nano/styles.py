@@ -1,13 +1,32 @@
-"""The words for styles, and the ten held-out ones that the first edition is evaluated on."""
+"""What a style is, and the words for it."""
 
-import colorsys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
-import numpy as np
-
-from .paintings import Color, Style, Texture
 from .portraits import Deformation
 
+Texture = Literal["brush", "swirl", "hatch", "dots", "wash", "tiles", "flat", "weave", "engraving"]
+Backdrop = Literal["plain", "halo", "stripes", "blocks"]
+# The families that a prior is taught; the last two are only ever seen on a style picture.
+TEXTURES: tuple[Texture, ...] = get_args(Texture)[:7]
+UNTAUGHT: tuple[Texture, ...] = get_args(Texture)[7:]
+BACKDROPS: tuple[Backdrop, ...] = get_args(Backdrop)
+Color = tuple[float, float, float]
+
+# Of each family: least and greatest spacing in pixels, length in widths, and bend in pixels.
+RANGES: dict[Texture, tuple[tuple[float, float], tuple[float, float], tuple[float, float]]] = {
+    "brush": ((3.6, 6.5), (2.0, 4.5), (0, 2.5)),
+    "swirl": ((5.0, 9.0), (2.5, 6.0), (4, 8)),
+    "hatch": ((4.5, 7.5), (1, 1), (0, 1.5)),
+    "dots": ((4.5, 7.5), (1, 1), (0, 2)),
+    "wash": ((5.0, 8.0), (1.0, 1.8), (2, 4)),
+    "tiles": ((5.5, 9.5), (1.0, 1.6), (0, 3)),
+    "flat": ((5, 5), (1, 1), (0, 0)),
+    "weave": ((4.5, 7.0), (1, 1), (0, 1)),
+    "engraving": ((4.5, 6.5), (0.8, 1.4), (0, 1)),
+}
+FINE_OR_BOLD = ("fine", "bold")
+ANY_PAINTING = "a painting"
 WORDS: dict[Texture, str] = {
     "brush": "an oil painting",
     "swirl": "an impressionist painting",
@@ -21,6 +40,34 @@ HUES = ("red", "orange", "yellow", "green", "teal", "blue", "purple", "pink")
 
 
 @dataclass(frozen=True)
+class Style:
+    """How a painter paints.
+
+    palette: colours from dark to light that replace the photo's by luminance. keep: share of the
+    photo's own colour, 0 to 1. texture, period, amount, angle: the strokes, their spacing in
+    pixels of a 64 px picture, their strength in [0, 1], their direction in radians. length: of a
+    stroke, in its widths. bend: how far the direction of strokes wanders, in pixels. levels: steps
+    of tone, 0 for smooth. outline: strength of drawn contours, 0 to 1. contour: 1 for thin contours
+    to 3 for wide ones. backdrop: what stands behind the person.
+    """
+
+    palette: tuple[Color, ...]
+    texture: Texture
+    keep: float = 0.35
+    period: float = 5.0
+    amount: float = 0.6
+    angle: float = 0.8
+    length: float = 2.5
+    bend: float = 0.0
+    levels: int = 0
+    outline: float = 0.0
+    outline_color: Color = (0.08, 0.06, 0.07)
+    contour: float = 1.0
+    backdrop: Backdrop = "plain"
+    deformation: Deformation = field(default_factory=Deformation)
+
+
+@dataclass(frozen=True)
 class Named:
     """A style with the words that a caption has for it: its family, its colours, its strokes."""
 
@@ -30,161 +77,12 @@ class Named:
     strokes: str = ""
 
 
-def draw_palette(random: np.random.Generator, hue: float, dull: bool) -> tuple[Color, ...]:
-    """Return four colours from dark to light around a hue, the lights drifting away from it."""
-    drift = random.normal(0, 0.10)
-    strength = random.uniform(0.02, 0.15) if dull else random.uniform(0.45, 0.95)
-    low, high = random.uniform(0.03, 0.2), random.uniform(0.82, 0.98)
-    colors = []
-    for place in np.linspace(0, 1, 4):
-        light = low + (high - low) * place
-        pale = strength * (1 - 0.55 * place)
-        colors.append(colorsys.hls_to_rgb((hue + drift * (place - 0.4)) % 1, light, pale))
-    return tuple(colors)
-
-
-def alike(one: Style, other: Style) -> bool:
-    """Tell whether two styles are of one family and much the same colours."""
-    near = np.abs(np.array(one.palette[1]) - np.array(other.palette[1])).max() < 0.12
-    light = np.abs(np.array(one.palette[-1]) - np.array(other.palette[-1])).max() < 0.2
-    return one.texture == other.texture and bool(near and light)
-
-
-def _hex(*colors: str) -> tuple[Color, ...]:
-    return tuple(tuple(int(c[i : i + 2], 16) / 255 for i in (0, 2, 4)) for c in colors)
-
-
-HELD_OUT = {
-    "gold tiles": Named(
-        Style(
-            palette=_hex("2a1a08", "a0660c", "e0a81c", "fff0b0"),
-            texture="tiles",
-            keep=0.25,
-            period=6,
-            amount=0.7,
-            angle=0.5,
-            outline=0.7,
-            backdrop="halo",
-        ),
-        words=WORDS["tiles"],
-        tones="yellow",
-    ),
-    "blue swirls": Named(
-        Style(
-            palette=_hex("08123c", "1f4fa0", "5aa0d8", "f4e890"),
-            texture="swirl",
-            keep=0.25,
-            period=6,
-            amount=0.75,
-            angle=0.6,
-            outline=0.6,
-        ),
-        words=WORDS["swirl"],
-        tones="blue",
-    ),
-    "red woodcut": Named(
-        Style(
-            palette=_hex("1a0606", "8a1410", "e84a2c", "fbe8c8"),
-            texture="hatch",
-            keep=0.12,
-            amount=0.75,
-            levels=4,
-            outline=0.9,
-        ),
-        words=WORDS["hatch"],
-        tones="red",
-    ),
-    "candy dots": Named(
-        Style(
-            palette=_hex("401058", "d0208c", "f8a0c0", "fffad0"),
-            texture="dots",
-            keep=0.25,
-            amount=0.7,
-            outline=0.8,
-            outline_color=(0.15, 0.0, 0.25),
-            backdrop="blocks",
-        ),
-        words=WORDS["dots"],
-        tones="pink",
-    ),
-    "long green": Named(
-        Style(
-            palette=_hex("0c2418", "2c7048", "8cc060", "f0f4b8"),
-            texture="brush",
-            keep=0.3,
-            period=6,
-            amount=0.75,
-            angle=1.2,
-            outline=0.6,
-            deformation=Deformation(height=1.12, eyes=0.9, width=0.9),
-        ),
-        words=WORDS["brush"],
-        tones="green",
-    ),
-    "violet wash": Named(
-        Style(
-            palette=_hex("241848", "6848a8", "b8a0e0", "fbf4ff"),
-            texture="wash",
-            keep=0.2,
-            period=6,
-            amount=0.8,
-            outline=0.6,
-            outline_color=(0.2, 0.1, 0.35),
-        ),
-        words=WORDS["wash"],
-        tones="purple",
-    ),
-    "teal poster": Named(
-        Style(
-            palette=_hex("041c24", "0c6c74", "3cc4b4", "fdf2d8"),
-            texture="flat",
-            keep=0.15,
-            levels=4,
-            outline=1.0,
-            backdrop="stripes",
-            deformation=Deformation(eyes=1.25),
-        ),
-        words=WORDS["flat"],
-        tones="teal",
-    ),
-    "pencil": Named(
-        Style(
-            palette=_hex("181818", "686868", "c0c0bc", "fafaf6"),
-            texture="hatch",
-            keep=0.08,
-            amount=0.75,
-            angle=2.2,
-            outline=0.9,
-        ),
-        words=WORDS["hatch"],
-        tones="gray",
-    ),
-    "sunset brush": Named(
-        Style(
-            palette=_hex("3c0c28", "b83c30", "f8903c", "fff0a8"),
-            texture="brush",
-            keep=0.3,
-            amount=0.75,
-            angle=2.4,
-            levels=5,
-            outline=0.6,
-            backdrop="halo",
-        ),
-        words=WORDS["brush"],
-        tones="orange",
-    ),
-    "ocean tiles": Named(
-        Style(
-            palette=_hex("061428", "14507c", "48a8c8", "e8fbf4"),
-            texture="tiles",
-            keep=0.2,
-            period=6,
-            amount=0.65,
-            angle=1.0,
-            outline=0.8,
-            backdrop="stripes",
-        ),
-        words=WORDS["tiles"],
-        tones="blue",
-    ),
-}
+def stroke_words(style: Style) -> str:
+    """Return what a caption says of strokes: ``with bold strokes and outlines``."""
+    (near, far), _, _ = RANGES[style.texture]
+    said = []
+    if far > near:
+        said.append(f"{FINE_OR_BOLD[int(style.period > (near + far) / 2)]} strokes")
+    if style.outline:
+        said.append("outlines")
+    return f"with {' and '.join(said)}" if said else ""

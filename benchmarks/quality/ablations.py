@@ -44,7 +44,8 @@ PAPERS_STYLE_WEIGHTS = (0.6, 0.8, 1.0)
 class Setting:
     """What all rows of a bench share.
 
-    config: of ACFun. steps: of the optimiser, for every method that learns. sampling: how pictures
+    config: of ACFun. steps: of the optimiser, for every method that learns from a pair.
+    steps_once: by name, for peers that are taught once for all pairs. sampling: how pictures
     are drawn. peers: by name, with the settings tuned for the bench. ablation_pairs: how many
     pairs the ablations are run on; None takes all.
     """
@@ -54,6 +55,7 @@ class Setting:
     sampling: Sampling = field(default=Sampling())
     peers: tuple[tuple[str, Method], ...] = tuple(PEERS.items())
     ablation_pairs: int | None = None
+    steps_once: tuple[tuple[str, int], ...] = ()
 
 
 def all_sections(setting: Setting) -> list[Section]:
@@ -275,5 +277,11 @@ def ablation_row(setting: Setting, name: str, **changes: Any) -> Row:
     return replace(_row(setting, name, method), pairs=setting.ablation_pairs)
 
 
+def peer_row(setting: Setting, name: str) -> Row:
+    """Return the row of one of the setting's peers."""
+    return _row(setting, name, dict(setting.peers)[name])
+
+
 def _row(setting: Setting, name: str, method: Method) -> Row:
-    return Row(name=name, method=method, steps=setting.steps, sampling=setting.sampling)
+    steps = dict(setting.steps_once).get(name, setting.steps)
+    return Row(name=name, method=method, steps=steps, sampling=setting.sampling)

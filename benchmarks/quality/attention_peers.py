@@ -1,22 +1,21 @@
 """Peers that restyle the photo by the U-Net's self-attention, without training it."""
 
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from acfun_ops.backbones.backbone import Backbone, Context
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
-from acfun_ops.method.alignment import restyle
-from acfun_ops.method.diffusion import sample_euler, sampling_sigmas
+from acfun_ops.drawing.redrawing import Redrawing, redrawn
+from acfun_ops.method.diffusion import sampling_sigmas
+from acfun_ops.method.style_attention import late
 
 from .pairs import STYLE_WORD, LearnsNothing, Pair, Sampling
 from .peer_training import read_tensors, write_tensors
 from .sampling import encode_square
-from .self_attention import Attended, borrowed, late_self_attentions, read
+from .self_attention import Attended, read
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,17 +53,8 @@ class StyleId(LearnsNothing):
     def latent(self, backbone: DiffusersBackbone, style: Tensor, face: Tensor) -> Tensor:
         """Return the face's latent ``(1, c, h, w)`` redrawn in the style of another's."""
         context = backbone.encode_prompt("", STYLE_WORD, {})
-        sigmas = sampling_sigmas(backbone.sigmas, self.steps)
-        path = inverted(backbone, torch.cat([style, face]), sigmas, context)
-        at = dict(zip(sigmas, reversed(path), strict=True))
-
-        def denoise(noisy: Tensor, sigma: float) -> Tensor:
-            return backbone.denoise(torch.cat([at[sigma], noisy]), sigma, context)[2:]
-
-        start = restyle(path[-1][1:], path[-1][:1])
-        attentions = late_self_attentions(backbone.unet)
-        with borrowed(attentions, self.kept_query, self.temperature):
-            return sample_euler(denoise, start, sigmas)
+        how = Redrawing(kept_query=self.kept_query, temperature=self.temperature, steps=self.steps)
+        return redrawn(backbone, style, face, context, how)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +88,7 @@ class AttentionDistillation:
         context = backbone.encode_prompt("", STYLE_WORD, {})
         moved = face.clone().requires_grad_()
         adam = torch.optim.Adam([moved], lr=self.learning_rate)
-        with read(late_self_attentions(backbone.unet)) as seen:
+        with read(late(backbone.self_attentions())) as seen:
 
             def attend(latent: Tensor, sigma: float) -> list[Attended]:
                 # Clean latents go in at every noise level, in the U-Net's own scale.
@@ -135,27 +125,3 @@ class AttentionDistillation:
         latent = read_tensors(learnt, backbone.device)["latents"]["face"]
         pictures = backbone.decode_latents(latent).expand(len(noise), -1, -1, -1)
         return pictures, pictures
-
-
-@torch.no_grad()
-def inverted(
-    backbone: Backbone, latents: Tensor, sigmas: list[float], context: Context
-) -> list[Tensor]:
-    """Return clean latents on their way to noise, from clean on (DDIM inversion).
-
-    Args:
-        backbone: the model.
-        latents: ``(b, c, h, w)``, clean.
-        sigmas: falling, ending in 0.
-        context: the prompt.
-
-    Returns:
-        The latents at each sigma, the clean ones first.
-    """
-    path = [latents]
-    for low, high in pairwise(reversed(sigmas)):
-        # At no noise at all the model cannot be asked; its least level is as good.
-        asked = max(low, float(backbone.sigmas[0]))
-        slope = (path[-1] - backbone.denoise(path[-1], asked, context)) / asked
-        path.append(path[-1] + slope * (high - low))
-    return path

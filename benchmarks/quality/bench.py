@@ -1,6 +1,6 @@
 """What is run on what: a model with its pairs and figures, and the rows of the table."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -80,7 +80,9 @@ class Section:
     """A part of the report: rows that belong together.
 
     reference: the row that the others are compared with, pair by pair. is_ranked: whether these
-    are rivals, to be ranked overall by their figures about face and style.
+    are rivals, to be ranked overall by their figures about face and style. votes: what a user study
+    found, by row and by what was asked about ("" is overall), in %; the shares of pairs on which
+    each row is the best are then set beside it.
     """
 
     title: str
@@ -88,6 +90,7 @@ class Section:
     reference: str
     expectations: Sequence[Expectation] = ()
     is_ranked: bool = False
+    votes: Mapping[str, Mapping[str, float]] | None = None
 
 
 def rows_of(sections: Sequence[Section]) -> list[Row]:

@@ -19,7 +19,7 @@ def design_choices(setting: Setting) -> Section:
         "independent noise levels": {"variant": "independent levels"},
         "white noise": {"variant": "white noise"},
         "no colour pull": {"variant": "no colour pull"},
-        DRAWN_BETWEEN: {"variant": "drawn between"},
+        DRAWN_BETWEEN: {"config": replace(setting.config, alignment="drawn")},
     }
     rows = [our_row(setting)]
     rows += [ablation_row(setting, name, **changes) for name, changes in undone.items()]

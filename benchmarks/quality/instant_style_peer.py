@@ -26,6 +26,7 @@ from .ip_adapter import (
 from .pairs import PAINTING, STYLE_WORD, LearnsOnce, Pair, Sampling
 from .peer_training import read_tensors, write_tensors
 from .sampling import encode_square, made_noisy
+from .style_block import TRIAL_PAIRS, Trial, blocks, style_block
 from .teaching import Teaching, first_drawings, teach
 
 BATCH = 32
@@ -33,7 +34,6 @@ BATCH_READ = 250
 RIDGE = 1e-2
 # What a caption says of a painting's manner, which the adapter is to see.
 MANNER = re.compile(r" in \w+ style| with (fine|bold) strokes( and outlines)?| with outlines")
-STYLE_BLOCK = "up_blocks.1.attentions.1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +47,14 @@ class InstantStyle(LearnsOnce):
     regression. The face gets in by the words of the prompt; with a strength below 1 also by the
     photo, made noisy.
 
-    block: the style's. scale: of the adapter. subtracted: how much of the content's embedding is
-    taken off. named: name the style in words too. strength: share of the sampling steps that is
-    done from the photo on; 1 starts from noise. spliced: that photo is the pair's spliced one.
+    block: a part of the names of the attentions that see the style; "" is the style's block, which
+    is found after the teaching, on paintings that it left out. scale: of the adapter. subtracted:
+    how much of the content's embedding is taken off. named: name the style in words too. strength:
+    share of the sampling steps that is done from the photo on; 1 starts from noise. spliced: that
+    photo is the pair's spliced one.
     """
 
-    block: str = STYLE_BLOCK
+    block: str = ""
     scale: float = 1.0
     subtracted: float = 1.0
     named: bool = False
@@ -78,8 +80,11 @@ class InstantStyle(LearnsOnce):
                 return prediction_loss(backbone, latents, tokens, generator)
 
             teach(parameters, loss, Teaching(steps, self.learning_rate, self.seed), path)
-            foretold = {"foretold": paintings.foretold(), "mean": paintings.embeddings.mean(dim=0)}
-            write_tensors(path, **as_adapter(groups), content=foretold)
+            taught = as_adapter(groups)
+        trial = paintings.trial()
+        block = style_block(backbone, taught, trial, path.with_suffix(".log"))
+        content = {"foretold": paintings.foretold(), "mean": paintings.embeddings.mean(dim=0)}
+        write_tensors(path, **taught, content=content, block={"number": torch.tensor(block)})
 
     @torch.no_grad()
     def draw(
@@ -108,7 +113,8 @@ class InstantStyle(LearnsOnce):
             return backbone.decode_latents(latents)
 
         blank = [torch.zeros_like(embedding)] * is_guided
-        with adapted(backbone, as_adapter(groups), self.block, self.scale) as seen:
+        block = self.block or blocks(backbone)[int(groups["block"]["number"])]
+        with adapted(backbone, as_adapter(groups), block, self.scale) as seen:
             seen[:] = [torch.cat([embedding, *blank])]
             return pictures(pair.prompt), pictures(pair.other_prompt)
 
@@ -134,8 +140,10 @@ class _Paintings:
     def __init__(self, backbone: DiffusersBackbone, folder: Path) -> None:
         drawn = first_drawings(folder)
         chosen = [n for n, text in enumerate(drawn.captions) if text and "a photo" not in text]
+        chosen, left_out = chosen[:-TRIAL_PAIRS], chosen[-TRIAL_PAIRS:]
         words = [content_words(drawn.captions[number]) for number in chosen]
         self.backbone = backbone
+        self.left_out = drawn.pictures[left_out]
         self.features = said_features(backbone, words)
         self.embeddings, self.latents = _encoded(backbone, drawn.pictures[chosen])
         with torch.no_grad():
@@ -154,6 +162,12 @@ class _Paintings:
         tokens = torch.stack([self.tokens[int(number)] for number in chosen])
         kept = dropped(tokens, self.embeddings[chosen], self.empty, generator)
         return self.latents[chosen], *kept
+
+    def trial(self) -> Trial:
+        """Return paintings that are not taught, and the prompts of others."""
+        styles = torch.from_numpy(self.left_out).float() / 255
+        squares = prepare_pictures(styles, self.backbone.native_side, "drawings")
+        return Trial(squares, torch.stack(self.tokens[: len(squares)]), self.empty)
 
     def foretold(self) -> Tensor:
         """Return the matrix ``(f, d)`` that foretells embeddings from features of words."""

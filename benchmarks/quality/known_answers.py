@@ -1,6 +1,6 @@
 """Rows that need no model: the true answer, and the two pictures that a method is given."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,8 +10,9 @@ from torch import Tensor
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from benchmarks.nano.held_out import held_out_pair
 
-from .ablations import OURS, Setting, ablation_row, our_row
+from .ablations import OURS, Setting, ablation_row, our_row, peer_row
 from .bench import Expectation, Row, Section
+from .instant_style_peer import InstantStyle
 from .pairs import LearnsNothing, Pair, Sampling
 
 Which = Literal["truth", "face", "style", "spliced"]
@@ -55,16 +56,32 @@ def spliced_faces(setting: Setting) -> Section:
     """A face spliced from two people's photos (the paper: it still gives one coherent face)."""
     spliced, photo = "spliced face", "the spliced photo itself"
     row = KnownAnswer(which="spliced")
+    # The paper shows it beside InstantStyle, which sees a photo only where it starts from one.
+    rivals = [
+        replace(
+            peer_row(setting, name),
+            name=f"{name}, spliced face",
+            method=replace(peer, spliced=True),
+            pairs=setting.ablation_pairs,
+        )
+        for name, peer in setting.peers
+        if isinstance(peer, InstantStyle) and peer.strength < 1
+    ]
     return Section(
         title="Spliced faces",
         rows=[
             our_row(setting),
             ablation_row(setting, spliced, spliced=True),
+            *rivals,
             Row(name=photo, method=row, steps=0, sampling=setting.sampling),
         ],
         reference=OURS,
         expectations=[
             Expectation("the seam is gone", spliced, "seam", "lower", photo),
             Expectation("what was spliced off is lost", spliced, "rank1", "lower", OURS),
+            *(
+                Expectation("the seam is better closed", spliced, "seam", "lower", rival.name)
+                for rival in rivals
+            ),
         ],
     )

@@ -1,7 +1,7 @@
 """ACFun as a method: whole, with parts left out, and at any strengths."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +28,6 @@ from acfun_ops.training.config import TrainConfig
 from acfun_ops.training.events import TrainPictures
 from acfun_ops.training.fit import fit
 
-from .attention_peers import StyleId
 from .pairs import STYLE_WORD, Pair, Sampling
 from .sampling import draw_from_noise
 
@@ -41,7 +40,6 @@ Variant = Literal[
     "independent levels",
     "white noise",
     "no colour pull",
-    "drawn between",
 ]
 ALL_PARTS: tuple[TrainedPart, ...] = ("abstract", "encoder", "middle", "decoder")
 
@@ -85,7 +83,7 @@ class Acfun:
         )
         face = pair.spliced if self.spliced and pair.spliced is not None else pair.face
         pictures = TrainPictures(style=pair.style[None], face=face[None])
-        with undone(self.variant, backbone):
+        with undone(self.variant):
             result = fit(PartialBackbone(backbone, self.parts, self.variant), pictures, config)
         if result.outcome != "finished":
             log.warning("%s, %s: %s", pair.name, self, result.message)
@@ -123,39 +121,24 @@ class Acfun:
 
 
 @contextmanager
-def undone(variant: Variant, backbone: DiffusersBackbone) -> Iterator[None]:
+def undone(variant: Variant) -> Iterator[None]:
     """Train without a choice of design, if the variant names one of the training.
 
     Args:
         variant: "independent levels": each step draws its noise level by itself. "white noise": as
             sampling starts from it. "no colour pull": the face is pulled to its restyled self
-            alone. "drawn between": the restyled face is no longer the face in the style's channel
-            statistics but what the frozen model draws with the style's self-attention keys and
-            values (StyleID), once before training. The others change nothing here.
-        backbone: draws the picture between.
+            alone. The others change nothing here.
     """
     changes = {
         "independent levels": (training, "sample_sigma", _independent_sigma),
         "white noise": (alignment, "NOISE_OFFSET", 0.0),
         "no colour pull": (alignment, "COLOUR_PULL", 0.0),
-        "drawn between": (alignment, "restyle", _drawn_between(backbone)),
     }
     if variant not in changes:
         yield
         return
     with patch.object(*changes[variant]):
         yield
-
-
-def _drawn_between(backbone: DiffusersBackbone) -> Callable[[Tensor, Tensor], Tensor]:
-    drawn: list[Tensor] = []
-
-    def restyle(face: Tensor, style: Tensor) -> Tensor:
-        if not drawn:
-            drawn.append(StyleId().latent(backbone, style, face))
-        return drawn[0]
-
-    return restyle
 
 
 def _independent_sigma(sigmas: Tensor, step: int, generator: torch.Generator) -> float:

@@ -3,7 +3,6 @@
 import argparse
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from acfun_ops.training.config import TrainConfig
 from benchmarks.nano.captions import describe
 from benchmarks.nano.held_out import HeldOutPair, held_out_pairs
 from benchmarks.nano.labels import attributes_of
+from benchmarks.nano.make_prior import PRIOR
 from benchmarks.nano.reader import Reader, identity, load_reader
 
 from .ablations import Setting, all_sections
@@ -21,9 +21,11 @@ from .attention_peers import AttentionDistillation, StyleId
 from .bench import Bench, Figure, Section
 from .design_choices import design_choices, learning_rates
 from .dreamstyler_peer import DreamStyler
+from .instant_style_peer import InstantStyle
 from .known_answers import known_answers, spliced_faces
 from .lora_peer import BLora, DreamBoothLora
 from .pairs import Drawn, Method, Pair, Sampling
+from .papers_table import papers_table
 from .peers import Inst, LatentAdain, NamedImg2Img, TextualInversion
 from .picture_statistics import (
     colour_distance,
@@ -33,8 +35,8 @@ from .picture_statistics import (
     variety,
 )
 from .runs import OpenBench
+from .transfer_peer import PatchTransferPeer
 
-PRIOR = Path(__file__).resolve().parents[1] / "nano" / "prior"
 ABLATION_PAIRS = 12
 # Adam moves a layer's output by its width: the default is for layers three to eleven times as wide.
 CONFIG = TrainConfig(learning_rate=3e-3)
@@ -44,11 +46,17 @@ PEERS: tuple[tuple[str, Method], ...] = (
     ("InST-like", Inst()),
     ("B-LoRA", BLora()),
     ("DreamStyler", DreamStyler(learning_rate=1e-2)),
+    ("InstantStyle", InstantStyle()),
+    ("InstantStyle, style in words too", InstantStyle(named=True)),
+    ("InstantStyle from the photo", InstantStyle(strength=0.7)),
     ("StyleID", StyleId()),
     ("Attention Distillation", AttentionDistillation()),
+    ("feed-forward, patch attention", PatchTransferPeer()),
     ("AdaIN on latents", LatentAdain()),
     ("img2img, style in words", NamedImg2Img()),
 )
+# Of the optimiser, once for all pairs: within the hour on one core for both.
+STEPS_ONCE = {InstantStyle: 900, PatchTransferPeer: 1800}
 FIGURES = (
     Figure("face", "attributes of the face", "higher", "face"),
     Figure("rank1", "found among 20 others", "higher", "face"),
@@ -83,11 +91,15 @@ def sections(options: argparse.Namespace) -> list[Section]:
         sampling=Sampling(steps=20, guidance=2.0),
         peers=PEERS,
         ablation_pairs=ABLATION_PAIRS,
+        steps_once=tuple(
+            (name, STEPS_ONCE[type(peer)]) for name, peer in PEERS if type(peer) in STEPS_ONCE
+        ),
     )
     return [
         *all_sections(setting),
         design_choices(setting),
         learning_rates(setting),
+        papers_table(setting),
         spliced_faces(setting),
         known_answers(setting),
     ]

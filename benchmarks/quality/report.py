@@ -20,6 +20,12 @@ from .results import Results
 from .runs import Run, read_drawn
 
 ARROWS = {"higher": "↑", "lower": "↓"}
+# What the paper's voters were asked about, its key in a section's votes, and what figures count.
+VOTED = {
+    "overall": ("", ("face", "style")),
+    "of the face": ("face", ("face",)),
+    "of the style": ("style", ("style",)),
+}
 SHEET_PAIRS = 3
 SHEET_SIDE = 96
 
@@ -55,6 +61,8 @@ def table(sections: Sequence[Section], results: Results) -> str:
     for section in sections:
         parts.append(f"## {section.title}\n\n![Samples]({slug(section.title)}.jpg)\n")
         parts.append(_section_table(section, results))
+        if section.votes is not None:
+            parts.append(_votes_table(section, results))
         if section.expectations:
             parts.append(_expectation_table(section, results))
     return "\n".join(parts)
@@ -74,6 +82,11 @@ def machine_figures(sections: Sequence[Section], results: Results) -> dict[str, 
                 "reference": section.reference,
                 "rows": [row.name for row in section.rows],
                 "ranks": _intervals(results.ranks(section)) if section.is_ranked else {},
+                "best": {
+                    about: _intervals(results.wins(section, kinds))
+                    for about, (_, kinds) in VOTED.items()
+                    if section.votes is not None
+                },
                 "differences": {
                     row.name: {
                         f.name: asdict(results.difference(row.name, section.reference, f.name))
@@ -143,6 +156,24 @@ def _section_table(section: Section, results: Results) -> str:
                 apart = "*" if difference.low > 0 or difference.high < 0 else ""
             cells.append(_cell(results.mean(row.name, figure.name)) + apart)
         lines.append(_line([*cells, f"{results.seconds(row.name):.1f}"]))
+    return "\n".join(lines) + "\n"
+
+
+def _votes_table(section: Section, results: Results) -> str:
+    votes = section.votes or {}
+    heads = ["row"]
+    for about in VOTED:
+        heads += [f"best {about} on % of pairs", "% of votes in the paper"]
+    lines = [_line(heads), _line(["---"] * len(heads))]
+    shares = {about: results.wins(section, kinds) for about, (_, kinds) in VOTED.items()}
+    for row in section.rows:
+        cells = [row.name]
+        for about, (key, _) in VOTED.items():
+            won = shares[about][row.name]
+            cells.append(f"{100 * won.mean:.0f} [{100 * won.low:.0f}, {100 * won.high:.0f}]")
+            vote = votes.get(row.name, {}).get(key)
+            cells.append("-" if vote is None else f"{vote:g}")
+        lines.append(_line(cells))
     return "\n".join(lines) + "\n"
 
 

@@ -2,11 +2,19 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from .bench import Bench, Section
-from .intervals import Interval, Numbers, bootstrap_mean, mean_ranks, paired_difference
+from .intervals import (
+    Interval,
+    Numbers,
+    best_shares,
+    bootstrap_mean,
+    mean_ranks,
+    paired_difference,
+)
 from .runs import Run
 
 
@@ -44,11 +52,20 @@ class Results:
 
     def ranks(self, section: Section) -> dict[str, Interval]:
         """Return the overall rank of a section's rows: half for the face, half for the style."""
+        return mean_ranks(*self._ranked(section, ("face", "style")))
+
+    def wins(self, section: Section, about: Sequence[str]) -> dict[str, Interval]:
+        """Return the share of pairs on which each row is best in figures about face or style."""
+        return best_shares(*self._ranked(section, about))
+
+    def _ranked(
+        self, section: Section, about: Sequence[str]
+    ) -> tuple[dict[str, list[Numbers]], list[Literal["higher", "lower"]], list[float]]:
         names = [row.name for row in section.rows]
-        figures = [figure for figure in self.bench.figures if figure.about]
+        figures = [figure for figure in self.bench.figures if figure.about in about]
         sides = Counter(figure.about for figure in figures)
         pairs = self.common_pairs(*names)
-        return mean_ranks(
+        return (
             {name: [self.values(name, f.name, pairs) for f in figures] for name in names},
             [figure.better for figure in figures],
             # A face told by many figures must not outweigh a style told by few.

@@ -88,10 +88,7 @@ def measure_again(open_bench: OpenBench, rows: Sequence[Row], folder: Path) -> N
 def run_one(bench: Bench, row: Row, index: int, work: Path) -> None:
     """Run a row on a pair, store its pictures and measure them."""
     pair, method = bench.pairs[index], row.method
-    learnt = work / "learnt" / f"{_learnt_name(bench, row, index)}.safetensors"
-    learning = _learn(bench, row, index, learnt) if method.learns else 0.0
-    if isinstance(method, LearnsOnce):
-        learning = 0.0
+    learnt, learning = learn_row(bench, row, index, work)
     start = time.perf_counter()
     noise = pair_noise(bench, index, row.samples)
     samples, other = method.draw(bench.backbone, pair, learnt, noise, row.sampling)
@@ -103,6 +100,25 @@ def run_one(bench: Bench, row: Row, index: int, work: Path) -> None:
             write_picture(picture[None], path / f"{name}_{number}.png")
     facts = {"row": row.name, "pair": pair.name, "seconds": seconds, **_definition(row)}
     _measure(bench, index, path, facts)
+
+
+def learn_row(bench: Bench, row: Row, index: int, work: Path) -> tuple[Path, float]:
+    """Learn from a pair unless that is done; return the file, and how long it took.
+
+    What a method learns once for all pairs is no pair's time.
+    """
+    learnt = work / "learnt" / f"{_learnt_name(bench, row, index)}.safetensors"
+    method = row.method.learnt_as()
+    if not method.learns:
+        return learnt, 0.0
+    timing = learnt.with_suffix(".json")
+    if not timing.exists():
+        start = time.perf_counter()
+        method.learn(bench.backbone, bench.pairs[index], row.steps, learnt)
+        seconds = time.perf_counter() - start
+        write_whole(json.dumps({"seconds": seconds}).encode(), timing, "timing")
+    stored: float = json.loads(timing.read_text())["seconds"]
+    return learnt, 0.0 if isinstance(method, LearnsOnce) else stored
 
 
 def read_run(bench: Bench, row: Row, index: int, work: Path) -> Run:
@@ -165,19 +181,6 @@ def _jobs(bench: Bench, rows: Sequence[Row], work: Path) -> list[list[tuple[Row,
                 seen.add(path)
                 jobs.setdefault(_learnt_name(bench, row, index), []).append((row, index))
     return sorted(jobs.values(), key=lambda job: not isinstance(job[0][0].method, LearnsOnce))
-
-
-def _learn(bench: Bench, row: Row, index: int, learnt: Path) -> float:
-    """Learn from a pair unless that is done; return how long it took."""
-    timing = learnt.with_suffix(".json")
-    if not timing.exists():
-        start = time.perf_counter()
-        method = row.method.learnt_as()
-        method.learn(bench.backbone, bench.pairs[index], row.steps, learnt)
-        seconds = time.perf_counter() - start
-        write_whole(json.dumps({"seconds": seconds}).encode(), timing, "timing")
-    stored: float = json.loads(timing.read_text())["seconds"]
-    return stored
 
 
 def _measure(bench: Bench, index: int, path: Path, facts: dict[str, Any]) -> None:

@@ -1,53 +1,14 @@
-"""A U-Net's self-attention: what the peers that work in it read and replace."""
+"""A U-Net's self-attention: what a peer that works in it reads."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import torch
-from diffusers.models.attention import BasicTransformerBlock
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-
-# Both peers take the last six of the nine self-attentions in Stable Diffusion's decoder.
-SHARE_OF_DECODER = 2 / 3
-
-
-def late_self_attentions(unet: Any) -> list[Any]:
-    """Return the last two thirds of the self-attentions in a diffusers U-Net's decoder."""
-    blocks = [m for m in unet.up_blocks.modules() if isinstance(m, BasicTransformerBlock)]
-    return [block.attn1 for block in blocks[-round(SHARE_OF_DECODER * len(blocks)) :]]
-
-
-@contextmanager
-def borrowed(attentions: list[Any], kept_query: float, temperature: float) -> Iterator[None]:
-    """Let all but the first two of a batch attend to the first, for the length of a block.
-
-    The batch holds a style's latent, a content's latent, and what is drawn. The last take keys and
-    values from the first and a part of their query from the second (StyleID; Chung et al., 2024).
-
-    Args:
-        attentions: diffusers' attention modules.
-        kept_query: share of the content's query, 0 to 1.
-        temperature: by which attention to the style is sharpened.
-    """
-
-    def query(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-        content, own = output[1:2].expand_as(output[2:]), output[2:]
-        return torch.cat([output[:2], temperature * torch.lerp(own, content, kept_query)])
-
-    def source(module: nn.Module, args: Any, output: Tensor) -> Tensor:
-        return torch.cat([output[:2], output[:1].expand_as(output[2:])])
-
-    with ExitStack() as hooks:
-        for attention in attentions:
-            for projection, hook in (("to_q", query), ("to_k", source), ("to_v", source)):
-                module = getattr(attention, projection)
-                hooks.callback(module.register_forward_hook(hook).remove)
-        yield
 
 
 @dataclass
@@ -68,7 +29,7 @@ class Attended:
 
 
 @contextmanager
-def read(attentions: list[Any]) -> Iterator[list[Attended]]:
+def read(attentions: Sequence[Any]) -> Iterator[list[Attended]]:
     """Read what passes through self-attentions during the next calls, for the length of a block."""
     records = [Attended(attention.heads) for attention in attentions]
 

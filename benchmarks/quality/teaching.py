@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.nano.drawings import CHUNK, COUNT, SEED, Drawings, draw_chunk
-from benchmarks.nano.paintings import TEXTURES
+from benchmarks.nano.styles import TEXTURES
 
 DRAWINGS = 12_000
 WARM_UP = 50

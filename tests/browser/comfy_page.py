@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-LOAD_TIMEOUT = 120_000.0  # Milliseconds, as everywhere in Playwright.
+LOAD_TIMEOUT = 300_000.0  # Milliseconds, as everywhere in Playwright; a loaded machine is slow.
 SETTLE = 500.0
 IS_LOADED = """(nodeType) => Boolean(
     window.app?.extensionManager && window.LiteGraph?.registered_node_types[nodeType]
@@ -65,8 +65,10 @@ class ComfyPage:
     def open_template(self, pack: str, name: str) -> None:
         """Choose a template of a pack; return when its graph is loaded."""
         dialog = self.browse_templates(pack)
+        self.page.evaluate("() => app.graph.clear()")
         dialog.get_by_test_id(f"template-workflow-{name}").click()
         dialog.wait_for(state="detached")
+        self.page.wait_for_function("() => app.graph._nodes.length > 0", timeout=LOAD_TIMEOUT)
         self.page.wait_for_timeout(4 * SETTLE)
 
     def place(self, node_type: str) -> None:

@@ -1,6 +1,6 @@
 """Draws the workflows' pictures: the page after a run on the small prior.
 
-    python tests/browser/draw_workflows.py [1_train_and_apply ...]
+    python tests/browser/draw_workflows.py [1 Train a style and apply it ...]
 
 The graph is the workflow's own. What it draws comes from the toy prior, with the sizes and numbers
 that the prior needs; a line at the foot of each picture says so.
@@ -34,19 +34,28 @@ from small_prior_graphs import (  # noqa: E402
     with_small_prior,
     write_small_prior_lora,
 )
-from small_prior_node import NANO  # noqa: E402
-from workflow_prompts import WORKFLOWS_DIR, load_workflow, to_prompt, workflow_names  # noqa: E402
+from small_prior_node import PRIOR  # noqa: E402
+from workflow_prompts import (  # noqa: E402
+    WORKFLOWS_DIR,
+    load_workflow,
+    node_id,
+    to_prompt,
+    workflow_names,
+)
 
 PICTURES_DIR = ROOT / "web" / "pictures"
 WIDTH, MARGIN, FOOT_HEIGHT = 1600, 20, 20
-TRAINS = "1_train_and_apply"
+TRAINS = "1 Train a style and apply it"
+OTHER_STYLE_FILE = "other_00001_.safetensors"
+OTHER_TEXT = "A painting of a woman with long white hair and glasses in S* style"
 FOOT = "Drawn by the repository's toy model of 64 pixels, not by Stable Diffusion."
 # What else a picture leaves out.
 FEET = {
-    "3_apply_with_controlnet": "It has no ControlNet: here without.",
-    "4_apply_with_lora_and_upscale": "The LoRA is random, the last step without its model.",
-    "5_with_freeu": "FreeU does not know its widths: here without effect.",
-    "9_scheduled_by_hooks": "The LoRA is random.",
+    "9 With a ControlNet": "It has no ControlNet: here without.",
+    "10 With a LoRA and upscaling": "The LoRA is random, the last step without its model.",
+    "11 With FreeU": "FreeU does not know its widths: here without effect.",
+    "12 Scheduled by hooks": "The LoRA is random.",
+    "8 Two people in two styles": "The right style is that of the demo's pair.",
 }
 CLIENT = "() => window.comfyAPI.api.api.clientId"
 EXTENT = """() => {
@@ -75,10 +84,13 @@ def main(names: list[str]) -> None:
         for kind, name in MODEL_FILES.items():
             (models / kind).mkdir()
             (models / kind / name).touch()
-        write_small_prior_lora(models / "loras" / MODEL_FILES["loras"], NANO / "prior")
+        write_small_prior_lora(models / "loras" / MODEL_FILES["loras"], PRIOR)
         server = ComfyServer(COMFYUI, models, pack=ROOT)
         link_small_prior(server)
         (server.styles_dir / STYLE_FILE).touch()
+        for name in ("style", "face"):
+            picture = PRIOR.parent / "demo" / f"{name}.png"
+            shutil.copy(picture, server.input_dir / f"demo_{name}.png")
         path = next(path for path in map(shutil.which, BROWSERS) if path)
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         with server:
@@ -89,6 +101,7 @@ def main(names: list[str]) -> None:
             opened.open()
             draw(opened, server, TRAINS)
             draw_sheet(server)
+            train_other(server)
             for name in names:
                 draw(opened, server, name)
         browser.close()
@@ -101,6 +114,9 @@ def draw(opened: ComfyPage, server: ComfyServer, name: str) -> None:
     prompt = to_prompt(workflow, server.object_info())
     if name == TRAINS:
         (server.styles_dir / STYLE_FILE).unlink()  # It is made now.
+    for content in prompt.values():
+        if content["_meta"]["title"] == "Right style":
+            content["inputs"]["style_file"] = OTHER_STYLE_FILE
     run_id = server.queue(enlarged(with_small_prior(prompt)), page.evaluate(CLIENT))
     failure = failure_text(server.wait(run_id, timeout=1800))
     if failure is not None:
@@ -127,6 +143,17 @@ def draw(opened: ComfyPage, server: ComfyServer, name: str) -> None:
     log.info("%s: %d kB", path.name, path.stat().st_size // 1000)
 
 
+def train_other(server: ComfyServer) -> None:
+    """Save a second style, of the demo's pair."""
+    prompt = with_small_prior(to_prompt(load_workflow(TRAINS), server.object_info()))
+    for title, name in (("Style picture", "style"), ("Face photo", "face")):
+        prompt[node_id(prompt, title)]["inputs"]["image"] = f"demo_{name}.png"
+    prompt[node_id(prompt, "ACFunTrainStyle")]["inputs"]["prompt"] = OTHER_TEXT
+    save = prompt[node_id(prompt, "ACFunSaveStyle")]["inputs"]
+    save["filename_prefix"] = OTHER_STYLE_FILE.removesuffix("_00001_.safetensors")
+    server.run(prompt, timeout=1800)
+
+
 def draw_sheet(server: ComfyServer) -> None:
     """Save what ACFun Style Sheet shows of the first workflow's style."""
     (text,) = {
@@ -140,7 +167,7 @@ def draw_sheet(server: ComfyServer) -> None:
     sheet = node("ACFunStyleSheet", style=["style", 0], **models, **settings)
     history = server.run(
         {
-            "prior": node("LoadSmallPrior", folder="prior"),
+            "prior": node("LoadSmallPrior"),
             "style": node("ACFunLoadStyle", style_file=STYLE_FILE),
             "sheet": sheet,
         },

@@ -1,4 +1,4 @@
-"""Writes the workflows that show a style with the rest of the graph, 5 and up.
+"""Writes the workflows that show a style with the rest of the graph, but 1, 2, 9 and 10.
 
 python tests/browser/make_workflows.py
 """
@@ -15,86 +15,16 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / "tests" / "comfyui"), str(ROOT / "tests" / "browser"), str(ROOT)]
 
 from comfy_server import ComfyServer  # noqa: E402
-from conftest import COMFYUI, MODEL_FILES, STYLE_FILE  # noqa: E402
-from workflow_files import Slot, WorkflowFile  # noqa: E402
+from conftest import COMFYUI, MODEL_FILES  # noqa: E402
+from masked_workflows import background_and_face, eyes, two_people  # noqa: E402
+from workflow_files import WorkflowFile  # noqa: E402
+from workflow_graph import CHECKPOINT, EXAMPLES, TEXT, WOMAN, Graph  # noqa: E402
 from workflow_prompts import WORKFLOWS_DIR  # noqa: E402
-
-WOMAN = "A painting of a woman with long red hair and glasses"
-TEXT = f"{WOMAN} in S* style"
-AGAINST = "photo, blurry, deformed, text, watermark"
-CHECKPOINT = (
-    "1. *Load Checkpoint*: a checkpoint of the style's family (SD1.x, SD2.x, SDXL), for example\n"
-    "   [v1-5-pruned-emaonly-fp16.safetensors](https://huggingface.co/Comfy-Org/"
-    "stable-diffusion-v1-5-archive/resolve/main/v1-5-pruned-emaonly-fp16.safetensors) in "
-    "**models/checkpoints**.\n"
-)
-STYLE = "2. *Load ACFun Style*: a file of **models/acfun**. Press R if a new one is missing.\n"
-EXAMPLES = (
-    "The example pictures come with the pack; the page puts them into ComfyUI's input folder."
-)
-SAMPLER = {"steps": 40, "cfg": 7, "sampler_name": "euler", "scheduler": "normal", "denoise": 1}
-
-
-class Graph(WorkflowFile):
-    """A workflow file with what most of these have in common."""
-
-    def __init__(self, name: str, info: Mapping[str, Any], about: str, *choices: str) -> None:
-        steps = "".join(f"{n}. {text}\n" for n, text in enumerate(choices, start=3))
-        note = f"# {about}\n\n**Choose before you run**\n\n{CHECKPOINT}{STYLE}{steps}"
-        super().__init__(name, info, note + "\n**Then press Run.**")
-
-    def say(self, text: str) -> None:
-        """Add a paragraph to the note."""
-        self.nodes[0]["widgets_values"][0] += f" {text}"
-
-    def load(self) -> None:
-        """Add the loaders of checkpoint and style."""
-        self.column("Models and pictures")
-        name = MODEL_FILES["checkpoints"]
-        self.model, self.clip, self.vae = self.add("CheckpointLoaderSimple", ckpt_name=name)
-        (self.style,) = self.add("ACFunLoadStyle", style_file=STYLE_FILE)
-
-    def empty(self) -> Slot:
-        """Add an empty latent."""
-        return self.add("EmptyLatentImage", width=512, height=512)[0]
-
-    def picture(self, name: str, title: str) -> Slot:
-        """Add a picture, cut to a square of 512 pixels."""
-        (image, _) = self.add("LoadImage", title, image=name)
-        (scaled,) = self.add(
-            "ImageScale",
-            image=image,
-            upscale_method="lanczos",
-            width=512,
-            height=512,
-            crop="center",
-        )
-        return scaled
-
-    def prompt(self, text: str = TEXT, title: str | None = None) -> Slot:
-        """Add Apply AFun Embedding."""
-        inputs = {"style": self.style, "clip": self.clip, "text": text}
-        return self.add("ACFunApplyEmbedding", title, **inputs)[0]
-
-    def apply(self) -> tuple[Slot, Slot]:
-        """Add the negative prompt and the adapters; return both."""
-        (negative,) = self.add("CLIPTextEncode", "Negative prompt", clip=self.clip, text=AGAINST)
-        (styled,) = self.add("ACFunApplyAdapters", model=self.model, style=self.style)
-        return negative, styled
-
-    def sample(self, title: str | None = None, **inputs: Any) -> Slot:
-        """Add a KSampler."""
-        return self.add("KSampler", title, **SAMPLER | inputs)[0]
-
-    def save(self, latents: Slot) -> None:
-        """Decode and save."""
-        (images,) = self.add("VAEDecode", samples=latents, vae=self.vae)
-        self.add("SaveImage", "Styled picture", images=images, filename_prefix="ACFun")
 
 
 def freeu(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the workflow with FreeU behind the adapters."""
-    graph = Graph("5_with_freeu", info, "FreeU on top of a style")
+    graph = Graph("11 With FreeU", info, "FreeU on top of a style")
     graph.say(
         "FreeU strengthens the U-Net's backbone features and weakens its skip connections; the "
         "style's adapters act inside the same blocks, in either order. If strokes get too smooth, "
@@ -118,7 +48,7 @@ def freeu(info: Mapping[str, Any]) -> WorkflowFile:
 def inpaint(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the workflow that draws the face of a photo only."""
     graph = Graph(
-        "6_inpaint_the_face",
+        "5 Only the face of a picture",
         info,
         "Draw only the face in the style",
         "*Picture*: any picture with a face. " + EXAMPLES,
@@ -159,7 +89,7 @@ def inpaint(info: Mapping[str, Any]) -> WorkflowFile:
 def over_a_picture(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the workflow of img2img at three strengths."""
     graph = Graph(
-        "7_over_a_picture",
+        "4 A style over a picture",
         info,
         "A style over a picture, at three strengths",
         "*Picture*: any picture. " + EXAMPLES,
@@ -178,13 +108,13 @@ def over_a_picture(info: Mapping[str, Any]) -> WorkflowFile:
     shared = {"model": styled, "positive": positive, "negative": negative, "latent_image": latent}
     drawn = [graph.sample(f"Denoise {d}", seed=0, denoise=d, **shared) for d in (0.3, 0.5, 0.7)]
     graph.column("Result")
-    graph.save(_batch(graph, drawn))
+    graph.save(graph.batch(drawn))
     return graph
 
 
 def prompts(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the workflow with three prompts and one seed."""
-    graph = Graph("8_several_prompts", info, "One style, several prompts")
+    graph = Graph("3 Several prompts in one style", info, "One style, several prompts")
     graph.say(
         "The three pictures share seed and style and differ in the prompt only. **S\\*** stands "
         "for the style in each. Copy *Apply AFun Embedding* and a KSampler for more."
@@ -199,14 +129,14 @@ def prompts(info: Mapping[str, Any]) -> WorkflowFile:
     shared = {"model": styled, "negative": negative, "latent_image": latent}
     drawn = [graph.sample(positive=positive, seed=0, **shared) for positive in positives]
     graph.column("Result")
-    graph.save(_batch(graph, drawn))
+    graph.save(graph.batch(drawn))
     return graph
 
 
 def scheduled(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the workflow whose style and LoRA change in the course of sampling."""
     graph = Graph(
-        "9_scheduled_by_hooks",
+        "12 Scheduled by hooks",
         info,
         "Style and LoRA over the course of sampling",
         "*Create Hook LoRA (MO)*: any LoRA of the family in **models/loras**.",
@@ -258,7 +188,7 @@ def spliced(info: Mapping[str, Any]) -> WorkflowFile:
         "one coherent face comes out, as in the paper's appendix C.1. Both photos should be "
         "cropped alike."
     )
-    graph = Graph("10_splice_two_faces", info, "")
+    graph = Graph("13 Train on a face spliced from two", info, "")
     graph.nodes[0]["widgets_values"] = [note]
     graph.column("Models and pictures")
     name = MODEL_FILES["checkpoints"]
@@ -303,15 +233,17 @@ def spliced(info: Mapping[str, Any]) -> WorkflowFile:
     return graph
 
 
-def _batch(graph: Graph, latents: list[Slot]) -> Slot:
-    """Return latents as one batch."""
-    batch = latents[0]
-    for following in latents[1:]:
-        (batch,) = graph.add("LatentBatch", samples1=batch, samples2=following)
-    return batch
-
-
-MADE = (freeu, inpaint, over_a_picture, prompts, scheduled, spliced)
+MADE = (
+    prompts,
+    over_a_picture,
+    inpaint,
+    background_and_face,
+    eyes,
+    two_people,
+    freeu,
+    scheduled,
+    spliced,
+)
 
 
 def main() -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from line_up import is_found, style_of
 from PIL import Image
-from small_prior_graphs import SIDE
+from small_prior_graphs import SAMPLING, SIDE, TRAINING
+
+from benchmarks.nano.draw_examples import FACE, OTHER, STYLE
 
 PACK_NAME = "acfun"
-TEMPLATE = "1_train_and_apply"
-WAIT = 240.0  # Seconds; a run takes half a minute on an idle machine.
+TEMPLATE = "1 Train a style and apply it"
+WAIT = 900.0  # Seconds; a run takes half a minute on an idle machine.
 USE_PRIOR = """() => {
     const graph = app.graph, prior = LiteGraph.createNode('LoadSmallPrior');
     graph.add(prior);
@@ -48,7 +53,12 @@ STYLES = """async () => {
     const node = LiteGraph.createNode('ACFunLoadStyle');
     return node.widgets[0].options.values;
 }"""
-MANY_STEPS, FEW_STEPS = 5000, 4
+OPEN_FILE = """async ([name, content]) => {
+    const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+    await app.handleFile(new File([bytes], name, { type: 'image/png' }));
+}"""
+EXAMPLES = Path(__file__).resolve().parents[2] / "web" / "examples"
+MANY_STEPS, ENOUGH_STEPS = 5000, 100
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +66,9 @@ def page(prior_page):
     """ComfyUI's page with the first template, on the prior."""
     prior_page.open_template(PACK_NAME, TEMPLATE)
     prior_page.page.evaluate(USE_PRIOR)
-    training = {"resolution": SIDE, "learning_rate": 0.003, "preview_every": 1}
-    set_widgets(prior_page, "ACFunTrainStyle", **training, steps=MANY_STEPS)
+    set_widgets(prior_page, "ACFunTrainStyle", **TRAINING, preview_every=1, steps=MANY_STEPS)
     set_widgets(prior_page, "EmptyLatentImage", width=SIDE, height=SIDE)
-    set_widgets(prior_page, "KSampler", steps=4, cfg=2)
+    set_widgets(prior_page, "KSampler", **SAMPLING)
     return prior_page
 
 
@@ -100,28 +109,67 @@ def test_cancelled_training_shows_steps_and_previews_and_leaves_a_style(page):
     assert [name for name in listed if name.startswith("training/")]
 
 
-def test_finished_run_shows_the_picture(page, prior_server):
-    set_widgets(page, "ACFunTrainStyle", steps=FEW_STEPS)
+@pytest.fixture(scope="module")
+def drawn(page, prior_server):
+    """The picture that the page shows after a finished run, and the file that it came from."""
+    set_widgets(page, "ACFunTrainStyle", steps=ENOUGH_STEPS, preview_every=0)
     press_run(page)
-    source = wait_until(page, lambda: page.page.evaluate(PICTURE, "SaveImage"))
-    picture = np.asarray(Image.open(io.BytesIO(page.page.request.get(source).body())))
+    picture = shown_picture(page)
     (saved,) = prior_server.output_dir.glob("ACFun_*.png")
-    assert picture.shape[:2] == (SIDE, SIDE)
+    return picture, saved
+
+
+def shown_picture(opened):
+    source = wait_until(opened, lambda: opened.page.evaluate(PICTURE, "SaveImage"))
+    return np.asarray(Image.open(io.BytesIO(opened.page.request.get(source).body())))
+
+
+def test_finished_run_shows_the_picture(drawn):
+    picture, saved = drawn
+    assert picture.shape == (SIDE, SIDE, 3)
     assert np.array_equal(np.asarray(Image.open(saved)), picture)
-    assert picture.std() > 10
+
+
+def test_picture_shows_the_face_of_the_photo_and_no_other(drawn):
+    assert is_found(drawn[0], FACE)
+    assert not is_found(drawn[0], OTHER)
+
+
+def test_picture_is_in_the_style_and_the_photo_is_not(drawn):
+    photo = Image.open(EXAMPLES / "acfun_face.jpg").resize((SIDE, SIDE))
+    assert style_of(drawn[0]) == STYLE
+    assert style_of(np.asarray(photo)) != STYLE
 
 
 def test_error_of_a_wrong_family_stands_on_the_node(page):
     set_widgets(page, "ACFunApplyAdapters", strength=1.0)
     page.page.evaluate(
         """() => {
-            const graph = app.graph, prior = LiteGraph.createNode('LoadSmallPrior');
-            graph.add(prior);
-            prior.widgets[0].value = 'lessons';
+            const graph = app.graph, sdxl = LiteGraph.createNode('CheckpointLoaderSimple');
+            graph.add(sdxl);
+            sdxl.widgets[0].value = 'tiny_sdxl.safetensors';
             const adapters = graph._nodes.find((node) => node.type === 'ACFunApplyAdapters');
-            prior.connect(0, adapters, 0);
+            sdxl.connect(0, adapters, 0);
         }"""
     )
     press_run(page)
     text = wait_until(page, lambda: shown(page, "ACFunApplyAdapters"))
     assert "The style was trained on" in text
+
+
+def test_after_a_restart_the_saved_picture_opens_a_graph_that_does_not_train_again(
+    page, drawn, prior_server
+):
+    picture, saved = drawn
+    prior_server.restart()
+    page.open()
+    page.page.evaluate("() => app.graph.clear()")
+    page.page.evaluate(OPEN_FILE, [saved.name, base64.b64encode(saved.read_bytes()).decode()])
+    wait_until(page, lambda: page.graph()["nodes"])
+    press_run(page)
+    assert np.array_equal(shown_picture(page), picture)
+    text = shown(page, "ACFunTrainStyle")
+    assert text.startswith("Took training/") and f"({ENOUGH_STEPS} steps), trained before" in text
+    assert "unchanged" in shown(page, "ACFunSaveStyle")
+    assert len(list(prior_server.output_dir.glob("ACFun_*.png"))) == 2
+    assert page.problems() == []

@@ -29,6 +29,11 @@ def test_help_page_opens(comfy_page, node_id):
     panel = comfy_page.open_help()
     assert panel.locator("h1").inner_text() == LABELS[node_id]
     assert panel.locator("li").count() >= 5
+    pictures = panel.locator("img")
+    assert pictures.count() >= 1
+    for picture in pictures.all():
+        comfy_page.page.wait_for_function("(image) => image.complete", arg=picture.element_handle())
+        assert picture.evaluate("(image) => image.naturalWidth") >= 200
     assert comfy_page.problems() == []
 
 
@@ -60,28 +65,51 @@ def test_fresh_training_node_has_the_defaults(comfy_page):
     assert len(widgets) == 16
 
 
-def test_page_in_chinese_shows_the_translation(page_server, chromium):
-    from comfy_page import ComfyPage
-
-    page_server.request("/settings", {"Comfy.Locale": "zh"})
-    page = chromium.new_page()
-    try:
-        opened = ComfyPage(page, page_server.address, "ACFunTrainStyle")
-        opened.open()
-        opened.place("ACFunApplyAdapters")
-        node = page.evaluate(
-            "() => [app.graph._nodes[0].title, app.graph._nodes[0].widgets[0].label]"
-        )
-        assert node == ["应用 CFun 适配器", "强度"]
-    finally:
-        page_server.request("/settings", {"Comfy.Locale": "en"})
-        page.close()
-
-
 EXECUTED = """(output) => {
     const detail = { node: String(app.graph._nodes[0].id), output };
     window.comfyAPI.api.api.dispatchEvent(new CustomEvent('executed', { detail }));
 }"""
+TRAINED = "Trained <2> steps. It is kept as training/A man. Old, 2 steps (press R to list it)."
+
+
+@pytest.fixture(scope="module")
+def chinese_page(page_server, chromium):
+    from comfy_page import ComfyPage
+
+    page_server.request("/settings", {"Comfy.Locale": "zh"})
+    page = chromium.new_page()
+    opened = ComfyPage(page, page_server.address, "ACFunTrainStyle")
+    opened.open()
+    yield opened
+    page_server.request("/settings", {"Comfy.Locale": "en"})
+    page.close()
+
+
+def test_page_in_chinese_shows_the_translation(chinese_page):
+    chinese_page.place("ACFunApplyAdapters")
+    node = chinese_page.page.evaluate(
+        "() => [app.graph._nodes[0].title, app.graph._nodes[0].widgets[0].label]"
+    )
+    assert node == ["应用 CFun 适配器", "强度"]
+
+
+def test_what_a_node_says_is_shown_in_chinese(chinese_page):
+    chinese_page.place("ACFunTrainStyle")
+    before = chinese_page.widgets()
+    texts = ["Loading the models.", TRAINED]
+    output = {"text": ["\n".join(texts)], "acfun": [True]}
+    chinese_page.page.evaluate(EXECUTED, output)
+    (shown,) = [v for k, v in chinese_page.widgets().items() if k not in before]
+    assert shown.startswith(
+        "正在加载模型。\n已训练 &lt;2&gt; 步。 已保留为 training/A man. Old, 2 steps"
+    )
+    assert chinese_page.problems() == []
+
+
+def test_what_another_packs_node_says_is_left_alone(chinese_page):
+    chinese_page.place("PreviewAny")
+    chinese_page.page.evaluate(EXECUTED, {"text": ["Loading the models."], "acfun": [True]})
+    assert "Loading the models." in chinese_page.widgets().values()
 
 
 def test_a_run_from_the_cache_shows_what_the_training_said(comfy_page):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import urllib.parse
 from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
@@ -65,9 +66,13 @@ def test_to_prompt_of_a_bypassed_node_equals_the_page(opened, name, page_server)
     assert to_prompt(workflow, page_server.object_info()) == opened.prompt()
 
 
-def test_template_browser_shows_each_workflow_with_its_picture(comfy_page):
+def test_template_browser_shows_the_titles_in_order_with_their_pictures(comfy_page):
     dialog = comfy_page.browse_templates(PACK_NAME)
+    cards = dialog.locator("[data-testid^=template-workflow-]")
+    shown = [card.get_attribute("data-testid") for card in cards.all()]
+    assert shown == [f"template-workflow-{name}" for name in workflow_names()]
     for name in workflow_names():
+        assert dialog.get_by_text(name, exact=True).first.is_visible()
         picture = dialog.get_by_test_id(f"template-workflow-{name}").locator("img")
         picture.wait_for()
         comfy_page.page.wait_for_timeout(1000)
@@ -77,7 +82,8 @@ def test_template_browser_shows_each_workflow_with_its_picture(comfy_page):
 
 
 def test_pictures_are_small_and_seeds_stay_fixed(name, page_server):
-    picture = page_server.request(f"/api/workflow_templates/{PACK_NAME}/{name}.jpg")
+    path = urllib.parse.quote(f"/api/workflow_templates/{PACK_NAME}/{name}.jpg")
+    picture = page_server.request(path)
     assert picture[:2] == b"\xff\xd8"
     assert len(picture) <= 200_000
     for node in load_workflow(name)["nodes"]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-START_TIMEOUT = 180.0
+START_TIMEOUT = 600.0  # Seconds; a minute on an idle machine.
 REQUEST_TIMEOUT = 60.0
 STOP_TIMEOUT = 20.0
 LOG_TAIL = 4000  # Characters of the log that an error message shows.
@@ -89,21 +89,7 @@ class ComfyProcess:
 
     def __enter__(self: Process) -> Process:
         """Start ComfyUI; return when it answers."""
-        with (self.base / "comfyui.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                self._command(),
-                cwd=self.comfyui,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        try:
-            self._wait_until_up()
-            self._on_up()
-        except BaseException:
-            self.close()
-            raise
+        self._start()
         return self
 
     def __exit__(
@@ -117,14 +103,13 @@ class ComfyProcess:
 
     def close(self) -> None:
         """Stop ComfyUI and remove its folder. May be called again."""
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(timeout=STOP_TIMEOUT)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        self._stop()
         self._folder.cleanup()
+
+    def restart(self) -> None:
+        """Stop ComfyUI and start it again in its folder, as a user does from day to day."""
+        self._stop()
+        self._start()
 
     def log(self) -> str:
         """Return what ComfyUI has written to its log so far."""
@@ -153,6 +138,33 @@ class ComfyProcess:
     def log_tail(self) -> str:
         """Return the end of the log, for error messages."""
         return self.log()[-LOG_TAIL:]
+
+    def _start(self) -> None:
+        with (self.base / "comfyui.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command(),
+                cwd=self.comfyui,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            self._wait_until_up()
+            self._on_up()
+        except BaseException:
+            self.close()
+            raise
+
+    def _stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=STOP_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def _on_up(self) -> None:
         """Do what must follow the start; for subclasses."""

@@ -41,11 +41,10 @@ class ComfyServer(ComfyProcess):
         self._listener = MessageListener(f"ws://{self.address}/ws?clientId={self.client_id}")
         self._listener.start()
 
-    def close(self) -> None:
-        """Stop the server and remove its folder. May be called again."""
+    def _stop(self) -> None:
         if self._listener is not None:
             self._listener.stop()
-        super().close()
+        super()._stop()
 
     def object_info(self, node: str | None = None) -> dict[str, Any]:
         """Return the description of all nodes, or of one: {} if ComfyUI does not know it."""

@@ -13,6 +13,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
+from aiohttp import web
 from comfy_api.internal import make_locked_method_func
 from comfy_api.latest import io
 from comfy_library import ComfyLibrary
@@ -51,14 +52,16 @@ class PackNodes:
         self.texts: list[str] = []
         self._shown: list[str] = []
         self.style = cache(self._train_style)
+        # The nodes show their texts through the server, which does not run in this process.
+        PromptServer.instance = SimpleNamespace(
+            client_id="test",
+            routes=web.RouteTableDef(),
+            send_progress_text=lambda text, node_id: self._hear(text),
+        )
         extension = asyncio.run(pack.comfy_entrypoint())
         nodes = asyncio.run(extension.get_node_list())
         self.nodes = {node.GET_SCHEMA().node_id: node for node in nodes}
         self._comfy = comfy
-        # The nodes show their texts through the server, which does not run in this process.
-        PromptServer.instance = SimpleNamespace(
-            client_id="test", send_progress_text=lambda text, node_id: self._hear(text)
-        )
 
     def run(self, node_id: str, **inputs: Any) -> tuple[Any, ...]:
         """Run a node; return its outputs."""

@@ -16,7 +16,8 @@ SIDE = 64
 # What the prior needs; a checkpoint's own values stand in the workflows.
 SAMPLING = {"steps": 20, "cfg": 2.0}
 TRAINING = {"learning_rate": 3e-3, "resolution": SIDE}
-SHOWN_SIDE = 384
+PIXELS = 512 // SIDE  # Of the workflows' pictures, for one of the prior's.
+SHOWN_MEGAPIXELS = 384**2 / 2**20
 RANK = 4
 # Which output of the prior's loader stands for the first output of a stock loader.
 LOADERS = {"CheckpointLoaderSimple": 0, "CLIPVisionLoader": 3}
@@ -27,7 +28,7 @@ PASSED = {
     "ControlNetLoader": (),
     "UpscaleModelLoader": (),
 }
-SIZED = ("EmptyLatentImage", "ACFunStyleSheet", "ImageScale")
+SIZED = ("EmptyLatentImage", "ACFunStyleSheet")
 
 
 def link_small_prior(server: ComfyProcess) -> None:
@@ -37,7 +38,7 @@ def link_small_prior(server: ComfyProcess) -> None:
     link.symlink_to(folder, target_is_directory=True)
 
 
-def with_small_prior(prompt: PromptGraph, folder: str = "prior") -> PromptGraph:
+def with_small_prior(prompt: PromptGraph) -> PromptGraph:
     """Return a prompt whose models come from the prior, with the numbers that it needs."""
     changed = copy.deepcopy(prompt)
     replaced: dict[tuple[str, int], Any] = {}
@@ -55,7 +56,7 @@ def with_small_prior(prompt: PromptGraph, folder: str = "prior") -> PromptGraph:
             while isinstance(value, list) and tuple(value) in replaced:
                 value = replaced[tuple(value)]
             content["inputs"][name] = value
-    loader = node("LoadSmallPrior", folder=folder) | {"_meta": {"title": "Load Small Prior"}}
+    loader = node("LoadSmallPrior") | {"_meta": {"title": "Load Small Prior"}}
     return {"small_prior": loader, **changed}
 
 
@@ -64,9 +65,10 @@ def enlarged(prompt: PromptGraph) -> PromptGraph:
     changed = copy.deepcopy(prompt)
     for key, content in prompt.items():
         if content["class_type"] in ("SaveImage", "PreviewImage"):
-            scale = node("ImageScale", image=content["inputs"]["images"], upscale_method="lanczos")
+            scale = node("ImageScaleToTotalPixels", image=content["inputs"]["images"])
             scale |= {"_meta": {"title": "Enlarged"}}
-            scale["inputs"] |= {"width": SHOWN_SIDE, "height": SHOWN_SIDE, "crop": "disabled"}
+            scale["inputs"] |= {"upscale_method": "lanczos", "megapixels": SHOWN_MEGAPIXELS}
+            scale["inputs"] |= {"resolution_steps": 1}
             changed[f"{key}_large"] = scale
             changed[key]["inputs"]["images"] = [f"{key}_large", 0]
     return changed
@@ -81,7 +83,14 @@ def _set_numbers(content: dict[str, Any]) -> None:
     if kind == "CLIPTextEncode" and content.get("_meta", {}).get("title") == "Negative prompt":
         inputs["text"] = ""  # The prior knows none of its words.
     if kind in SIZED:
-        inputs |= {name: SIDE for name in ("width", "height") if isinstance(inputs[name], int)}
+        sides = {name: inputs[name] for name in ("width", "height")}
+        inputs |= {
+            name: max(SIDE, side // PIXELS) for name, side in sides.items() if isinstance(side, int)
+        }
+    if kind == "ImageScaleToTotalPixels":  # It cannot make pictures as small as the prior's.
+        content["class_type"] = "ImageScale"
+        content["inputs"] = {"image": inputs["image"], "upscale_method": "lanczos"}
+        content["inputs"] |= {"width": SIDE, "height": SIDE, "crop": "disabled"}
 
 
 def write_small_prior_lora(path: Path, folder: Path, size: float = 0.02) -> None:

@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from types import ModuleType
-
 import pytest
 import torch
-from conftest import COMFYUI
+from other_packs import load_pack
 from pack_nodes import picture
 from stock_nodes import encode, sample
 
 WIDTH, CONTEXT, TOKENS = 320, 768, 4
-
-
-def load_pack(name: str) -> ModuleType:
-    """Import a pack from ComfyUI's custom_nodes, or skip the test."""
-    folder = COMFYUI / "custom_nodes" / name
-    if not folder.is_dir():
-        pytest.skip(f"{name} is not in ComfyUI's custom_nodes")
-    spec = importlib.util.spec_from_file_location(
-        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
-    )
-    pack = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(pack)
-    return pack
 
 
 @pytest.fixture(scope="module")

@@ -124,7 +124,7 @@ NODES = {
 }
 ADVANCED = {"rank", "alignment", "precision", "gradient_checkpointing"}
 COMBOS = {
-    "alignment": ["staged", "paired", "imagery", "blend"],
+    "alignment": ["staged", "drawn", "paired", "imagery", "blend"],
     "precision": ["auto", "fp32", "bf16", "fp16"],
     "gradient_checkpointing": ["auto", "on", "off"],
 }

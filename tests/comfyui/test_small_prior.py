@@ -6,7 +6,6 @@ import comfy.samplers
 import pytest
 import torch
 from pack_nodes import picture
-from small_prior_node import NANO
 from small_prior_node.loading import load_prior
 from stock_nodes import encode
 
@@ -14,6 +13,7 @@ import nodes
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.drawing.drawing import Guidance, draw_latents
 from acfun_ops.method.diffusion import noise_at
+from benchmarks.nano.make_prior import PRIOR
 
 PROMPT = "a photo of a woman with long red hair and glasses"
 STEPS = 8
@@ -22,20 +22,15 @@ SIDE = 64
 GUIDANCE = 2.0
 
 
-@pytest.fixture(scope="module", params=["prior", "lessons"])
-def folder(request):
-    return NANO / request.param
+@pytest.fixture(scope="module")
+def backbone():
+    return load_pipeline(PRIOR)
 
 
 @pytest.fixture(scope="module")
-def backbone(folder):
-    return load_pipeline(folder)
-
-
-@pytest.fixture(scope="module")
-def loaded(folder):
+def loaded():
     with torch.inference_mode():
-        return load_prior(folder)
+        return load_prior(PRIOR)
 
 
 @pytest.mark.parametrize("prompt", [PROMPT, "", "a painting of a man, " * 9])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from pack_nodes import picture
-from small_prior_node import NANO
+from small_prior_node import PRIOR
 from small_prior_node.loading import load_prior
 from stock_nodes import encode, fingerprint
 
@@ -27,7 +27,7 @@ COLUMNS = {
 @pytest.fixture(scope="module")
 def loaded():
     with torch.inference_mode():
-        return load_prior(NANO / "prior")
+        return load_prior(PRIOR)
 
 
 @pytest.fixture(scope="module")

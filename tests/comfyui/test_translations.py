@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import sys
+from pathlib import Path
 
 import pytest
+from shown_messages import is_phrase, texts_in
 from workflow_prompts import ROOT
 
 LANGUAGES = ("zh", "ja")
@@ -13,6 +16,47 @@ PACK_NAME = "acfun"
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 # vue-i18n, which shows these texts, reads them as its own syntax.
 SYNTAX = "{}@|$"
+VALUE = re.compile(r"\{\d+\}")
+IN_SCRIPTS = re.compile(r"inPageLanguage\(`([^`]*)`\)")
+NOT_SHOWN = {
+    # Default prompts, and what is chosen from lists, which has its own place.
+    "A painting of a person in S* style",
+    "abstract of A, concrete of B",
+    "positive only",
+    "negative only",
+    "fade in",
+    "fade out",
+    "fade in and out",
+    "as set below",
+    "quick look",
+    "the paper's settings",
+    # Search words.
+    "face style",
+    "style transfer",
+    # In files, or for the command line alone.
+    "ACFun style, trained with: {0}",
+    # Names of models and of trainings in the list of styles.
+    "Hunyuan Video",
+    "LTX Video",
+    "Stable Cascade",
+    "Stable Video Diffusion",
+    "SDXL refiner",
+    "{0}/{1}, {2} steps, {3}",
+    # Drawn on a style sheet.
+    "abstract only",
+    "encoder only",
+    "decoder only",
+    "seed {0}",
+    "seed {0}, {1}",
+    # Signs by which errors are known.
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    # Nothing but values.
+    "{0}: {1}",
+    "{0} {1}",
+    "{0} {1} of {2}",
+}
 
 
 @pytest.fixture(scope="module", params=LANGUAGES)
@@ -66,3 +110,42 @@ def test_the_page_finds_the_help_in_its_language(server, nodes, language):
         served = server.request(f"/extensions/{PACK_NAME}/docs/{node}/{language}.md").decode()
         page = ROOT / "web" / "docs" / node / f"{language}.md"
         assert served == page.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def messages(language):
+    path = ROOT / "web" / "messages" / f"{language}.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def texts(pack):
+    """Return every text of the modules that ComfyUI loads, and of the page's scripts."""
+    found = {m for name, m in sys.modules.items() if name.startswith(f"{pack.__name__}.")}
+    paths = sorted({Path(m.__file__) for m in found if m.__file__})
+    assert {"train.py", "whole_files.py"} <= {path.name for path in paths}
+    scripts = [path.read_text(encoding="utf-8") for path in (ROOT / "web").glob("*.js")]
+    in_scripts = [re.sub(r"\$\{.*\}", "{0}", m) for s in scripts for m in IN_SCRIPTS.findall(s)]
+    assert len(in_scripts) == 1
+    return {text for path in paths for text in texts_in(path)} | set(in_scripts)
+
+
+def test_every_message_has_its_translation(texts, messages):
+    assert {text for text in texts if is_phrase(text)} - NOT_SHOWN - messages.keys() == set()
+
+
+def test_no_translation_is_of_a_message_that_is_no_more(texts, messages):
+    assert (messages.keys() | NOT_SHOWN) - texts == set()
+
+
+def test_translated_messages_hold_the_same_values_and_numbers(messages):
+    for english, other in messages.items():
+        assert sorted(VALUE.findall(english)) == sorted(VALUE.findall(other)), english
+        numbers = set(NUMBER.findall(VALUE.sub("", english)))
+        assert numbers <= set(NUMBER.findall(VALUE.sub("", other))), english
+
+
+def test_messages_name_inputs_as_the_page_does(messages, nodes, node_defs):
+    for node, info in nodes.items():
+        for name in inputs_of(info).keys() & messages.keys():
+            assert messages[name].startswith(node_defs[node]["inputs"][name]["name"]), name

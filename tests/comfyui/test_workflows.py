@@ -18,11 +18,11 @@ from workflow_prompts import (
 )
 
 TRAIN, CONTROLNET, LORA = (
-    "1_train_and_apply",
-    "3_apply_with_controlnet",
-    "4_apply_with_lora_and_upscale",
+    "1 Train a style and apply it",
+    "9 With a ControlNet",
+    "10 With a LoRA and upscaling",
 )
-SAVED = "2_apply_saved_style"
+SAVED = "2 Apply a saved style"
 PLAIN = (TRAIN, SAVED, CONTROLNET, LORA)  # The others are run on the small prior.
 PICTURES = {
     "acfun_style.jpg": "styles/portrait_vangogh_1889.jpg",

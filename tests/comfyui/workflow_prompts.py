@@ -30,7 +30,7 @@ UPLOADS = ("image_upload", "video_upload", "audio_upload")
 def workflow_names() -> list[str]:
     """Return the names of the pack's workflows, in order."""
     names = [path.stem for path in WORKFLOWS_DIR.glob("*.json")]
-    return sorted(names, key=lambda name: int(name.split("_")[0]))
+    return sorted(names, key=lambda name: int(name.split()[0]))
 
 
 def load_workflow(name: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.nano.captions import MAX_TOKENS, caption, describe
 from benchmarks.nano.denoiser import new_text_encoder, new_tokenizer, token_ids
 from benchmarks.nano.people import draw_person, draw_pose
-from benchmarks.nano.stroke_styles import draw_style
+from benchmarks.nano.random_styles import draw_style
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,10 @@ import pytest
 
 from benchmarks.nano.drawings import draw_set
 from benchmarks.nano.labels import GROUPS, attributes_of, label_rows
-from benchmarks.nano.paintings import BACKDROPS, TEXTURES, Style, paint, photograph
+from benchmarks.nano.paintings import paint, photograph
 from benchmarks.nano.people import PROPORTIONS, draw_person, draw_pose, stranger
 from benchmarks.nano.portraits import Deformation, portray
+from benchmarks.nano.styles import BACKDROPS, TEXTURES, Style
 
 GRAYS = ((0.1,) * 3, (0.5,) * 3, (0.9,) * 3)
 

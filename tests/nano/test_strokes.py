@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.nano.paintings import TEXTURES, UNTAUGHT, paint, photograph
+from benchmarks.nano.held_out_styles import HELD_OUT
+from benchmarks.nano.paintings import paint, photograph
 from benchmarks.nano.people import draw_person, draw_pose
-from benchmarks.nano.stroke_styles import HELD_OUT_STROKES, draw_style, stroke_words
+from benchmarks.nano.random_styles import draw_style
+from benchmarks.nano.styles import TEXTURES, UNTAUGHT, stroke_words
 from benchmarks.quality.picture_statistics import texture_distance
 
 FAMILIES = (*TEXTURES, *UNTAUGHT)
@@ -59,7 +61,7 @@ def test_strokes_are_three_pixels_wide_and_more(sitters, styles, family):
 
 
 def test_strokes_run_through_the_face_and_leave_its_features(sitters):
-    style = HELD_OUT_STROKES["sunset brush"].style
+    style = HELD_OUT["sunset brush"].style
     portrait = photograph(*sitters[0], 0)
     flat = paint(*sitters[0], replace(style, texture="flat"), 0)
     added = np.abs(paint(*sitters[0], style, 0).color - flat.color).mean(axis=-1)
@@ -70,7 +72,7 @@ def test_strokes_run_through_the_face_and_leave_its_features(sitters):
 
 
 def test_words_for_strokes_say_spacing_and_outlines():
-    red, wash = (HELD_OUT_STROKES[name].style for name in ("red woodcut", "orange weave"))
+    red, wash = (HELD_OUT[name].style for name in ("red woodcut", "orange weave"))
     assert stroke_words(red) == "with bold strokes and outlines"
     assert stroke_words(replace(wash, period=4.6, outline=0.0)) == "with fine strokes"
-    assert stroke_words(HELD_OUT_STROKES["teal poster"].style) == "with outlines"
+    assert stroke_words(HELD_OUT["teal poster"].style) == "with outlines"

@@ -140,6 +140,9 @@ class TinyBackbone:
         widths = RESBLOCKS if resblocks else ATTENTIONS
         return {name: InsertPoint(modules[name], widths[name]) for name in modules}
 
+    def self_attentions(self) -> list[nn.Module]:
+        return [self.unet.own]
+
     def preview(self, latents: Tensor) -> Tensor:
         return self.decode_latents(latents)
 

@@ -1,7 +1,8 @@
 """A U-Net small enough for milliseconds, with the blocks that a real one has.
 
 Residual blocks of two widths, cross-attention to the context after them, a skip connection from
-encoder to decoder, and names for its blocks as the canonical LDM layout writes them.
+encoder to decoder, self-attention at the end, and names for its blocks as the canonical LDM layout
+writes them.
 """
 
 import math
@@ -52,6 +53,22 @@ class CrossAttention(nn.Module):
         return torch.softmax(scores, dim=-1) @ value
 
 
+class SelfAttention(nn.Module):
+    """Attention among pixels ``(b, c, h, w)``, with projections named as real ones are."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.to_q, self.to_k, self.to_v = (
+            nn.Linear(channels, channels, bias=False) for _ in range(3)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = rearrange(x, "b c h w -> b (h w) c")
+        query, key, value = self.to_q(tokens), self.to_k(tokens), self.to_v(tokens)
+        attended = F.scaled_dot_product_attention(query, key, value)
+        return x + rearrange(attended, "b (h w) c -> b c h w", h=x.shape[2])
+
+
 class Block(nn.Module):
     """A residual block and, where there is one, the attention after it."""
 
@@ -81,6 +98,7 @@ class TinyUNet(nn.Module):
         self.middle = Block(8, 16, context_width)
         self.decoder = Block(24, 8, context_width)
         self.head = nn.Conv2d(8, 4, 3, padding=1)
+        self.own = SelfAttention(8)
         self.checkpointed = False
         self.on_gradient: Callable[[Tensor], Tensor] | None = None
 
@@ -104,7 +122,7 @@ class TinyUNet(nn.Module):
         if self.on_gradient is not None:
             coarse.register_hook(self.on_gradient)
         both = torch.cat([F.interpolate(coarse, scale_factor=2.0), fine], dim=1)
-        return self.head(self._run(self.decoder, both, embedding, context))
+        return self.head(self.own(self._run(self.decoder, both, embedding, context)))
 
     def _run(self, block: nn.Module, *inputs: Tensor) -> Tensor:
         if not self.checkpointed:

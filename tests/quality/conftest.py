@@ -49,15 +49,24 @@ def noise() -> torch.Tensor:
     return torch.randn((2, 4, 16, 16), generator=torch.Generator().manual_seed(1))
 
 
-@pytest.fixture
-def few_drawings(monkeypatch: pytest.MonkeyPatch):
-    """Let what is taught once see a few drawings of the training set, not thousands."""
+@pytest.fixture(scope="session")
+def drawn():
+    """Return the first drawings of the training set."""
     from benchmarks.nano.drawings import SEED, draw_chunk
-    from benchmarks.nano.paintings import TEXTURES
-    from benchmarks.quality import instant_style_peer, teaching, transfer_peer
+    from benchmarks.nano.styles import TEXTURES
 
-    drawn = draw_chunk(0, 24, SEED, TEXTURES)
+    return draw_chunk(0, 24, SEED, TEXTURES)
+
+
+@pytest.fixture
+def few_drawings(monkeypatch: pytest.MonkeyPatch, drawn):
+    """Let what is taught once see a few drawings, in small batches, not thousands."""
+    from benchmarks.quality import instant_style_peer, style_block, teaching, transfer_peer
+
     for module in (instant_style_peer, transfer_peer):
         monkeypatch.setattr(module, "first_drawings", lambda folder: drawn)
+        monkeypatch.setattr(module, "BATCH", 4)
     monkeypatch.setattr(teaching, "WARM_UP", 1)
+    monkeypatch.setattr(style_block, "STEPS", 2)
+    monkeypatch.setattr(instant_style_peer, "TRIAL_PAIRS", 2)
     return drawn

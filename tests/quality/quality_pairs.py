@@ -11,7 +11,7 @@ from torch import Tensor
 
 from acfun_ops.style.whole_files import write_whole
 from benchmarks.quality.bench import Bench, Figure
-from benchmarks.quality.pairs import Drawn, Pair, Sampling
+from benchmarks.quality.pairs import Drawn, LearnsOnce, Pair, Sampling
 
 FIGURES = (
     Figure("face", "face", "higher", "face"),
@@ -80,3 +80,29 @@ def _waves(frequency: int) -> Tensor:
         torch.sin(frequency * at)[:, None] * torch.cos((frequency % 5 + c) * at) for c in range(3)
     ]
     return torch.stack(planes, dim=-1) / 2 + 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShiftForAll(LearnsOnce):
+    """A method that learns one number for all pairs; notes its calls in a log."""
+
+    log: str
+    amount: float = 0.0
+
+    def learnt_as(self) -> "ShiftForAll":
+        return ShiftForAll(log=self.log)
+
+    def learn(self, backbone: TinyBackbone, pair: Pair, steps: int, path: Path) -> None:
+        self._note(f"learn {steps}")
+        write_whole(b"0.5", path, "number")
+
+    def draw(
+        self, backbone: TinyBackbone, pair: Pair, learnt: Path, noise: Tensor, sampling: Sampling
+    ) -> tuple[Tensor, Tensor]:
+        self._note(f"draw {pair.name} {self.amount}")
+        samples = float(learnt.read_text()) + self.amount + backbone.decode_latents(noise) / 10
+        return samples, samples / 2
+
+    def _note(self, line: str) -> None:
+        with Path(self.log).open("a") as file:
+            file.write(line + "\n")

@@ -5,6 +5,7 @@ import pytest
 
 from benchmarks.quality.intervals import (
     Interval,
+    best_shares,
     bootstrap_mean,
     mean_ranks,
     paired_difference,
@@ -85,3 +86,15 @@ def test_equal_rows_share_their_ranks_and_uncertain_ones_have_wide_intervals():
     apart = {"a": [np.array([1.0, 2.0, 6.0])], "b": [np.array([2.0, 3.0, 1.0])]}
     unsure = mean_ranks(apart, ["higher"], [1])["a"]
     assert (unsure.mean, unsure.low, unsure.high) == (1.0, 1.0, 2.0)
+
+
+def test_share_of_pairs_on_which_a_row_is_best_splits_ties():
+    figures = {
+        "ours": [np.array([1.0, 1.0, 0.0, 1.0]), np.array([1.0, 1.0, 9.0, 1.0])],
+        "peer": [np.array([0.0, 1.0, 1.0, 0.0]), np.array([2.0, 1.0, 2.0, 2.0])],
+    }
+    shares = best_shares(figures, ["higher", "lower"], [1, 1])
+    assert shares["ours"].mean == pytest.approx(2.5 / 4)
+    assert shares["peer"].mean == pytest.approx(1.5 / 4)
+    alone = best_shares({name: values[:1] for name, values in figures.items()}, ["lower"], [1])
+    assert alone["ours"].mean == pytest.approx(1.5 / 4)

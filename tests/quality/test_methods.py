@@ -9,15 +9,18 @@ from quality_pairs import drawn_pair
 
 from acfun_ops.backbones.backbone import Context
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
+from acfun_ops.drawing.redrawing import inverted
 from acfun_ops.errors import ACFunError
 from acfun_ops.method.concrete_fusion import PartStrengths, part_of
 from acfun_ops.method.diffusion import sample_euler, sampling_sigmas
+from acfun_ops.method.style_attention import late
 from acfun_ops.style.style_file import load_style
 from acfun_ops.training import fit as training
 from acfun_ops.training.config import TrainConfig
 from benchmarks.quality import dreamstyler_peer, lora_peer, peers
-from benchmarks.quality.attention_peers import AttentionDistillation, StyleId, inverted
+from benchmarks.quality.attention_peers import AttentionDistillation, StyleId
 from benchmarks.quality.dreamstyler_peer import DreamStyler
+from benchmarks.quality.instant_style_peer import InstantStyle
 from benchmarks.quality.lora_peer import BLora, DreamBoothLora
 from benchmarks.quality.methods import Acfun, PartialBackbone, undone
 from benchmarks.quality.nano import PRIOR
@@ -31,7 +34,8 @@ from benchmarks.quality.peer_training import (
 )
 from benchmarks.quality.peers import Inst, LatentAdain, NamedImg2Img, TextualInversion
 from benchmarks.quality.sampling import draw_from_noise, encode_square, redraw
-from benchmarks.quality.self_attention import late_self_attentions, read
+from benchmarks.quality.self_attention import read
+from benchmarks.quality.transfer_peer import PatchTransferPeer
 
 SAMPLING = Sampling(steps=4, guidance=2.0)
 LEARNERS = [
@@ -42,8 +46,9 @@ LEARNERS = [
     DreamStyler(learning_rate=1e-2),
 ]
 # They redraw the photo alike for every noise and prompt.
-REDRAWERS = [StyleId(steps=4), AttentionDistillation()]
-ALL = [*LEARNERS, *REDRAWERS, LatentAdain(), NamedImg2Img()]
+REDRAWERS = [StyleId(steps=4), AttentionDistillation(), PatchTransferPeer()]
+ADAPTED = InstantStyle(block="blocks", strength=0.7)
+ALL = [*LEARNERS, *REDRAWERS, ADAPTED, LatentAdain(), NamedImg2Img()]
 NAMES = [type(method).__name__ for method in ALL]
 
 
@@ -70,7 +75,9 @@ def hooked_kind(module):
 
 
 @pytest.mark.parametrize("method", ALL, ids=NAMES)
-def test_method_leaves_the_pipeline_bit_for_bit_as_it_was(method, backbone, pair, noise, tmp_path):
+def test_method_leaves_the_pipeline_bit_for_bit_as_it_was(
+    method, backbone, pair, noise, tmp_path, few_drawings
+):
     # transformers hangs hooks of its own on a model, once, when it first runs.
     pictures(NamedImg2Img(), backbone, pair, noise, tmp_path)
     backbone.style_tokens(pair.style[None])
@@ -88,7 +95,7 @@ def test_method_leaves_the_pipeline_bit_for_bit_as_it_was(method, backbone, pair
 
 @pytest.mark.parametrize("method", ALL, ids=NAMES)
 def test_method_is_repeatable_and_follows_pictures_and_noise(
-    method, backbone, pair, noise, tmp_path
+    method, backbone, pair, noise, tmp_path, few_drawings
 ):
     first, other = pictures(method, backbone, pair, noise, tmp_path)
     again, _ = pictures(method, backbone, pair, noise, tmp_path)
@@ -193,9 +200,7 @@ def test_fixed_word_stays_while_the_rest_learns(backbone, pair, tmp_path):
     assert style.abstract["layers.0.out.weight"].any()
 
 
-@pytest.mark.parametrize(
-    "variant", ["independent levels", "white noise", "no colour pull", "drawn between"]
-)
+@pytest.mark.parametrize("variant", ["independent levels", "white noise", "no colour pull"])
 def test_choices_of_the_training_are_undone_while_it_lasts(variant, backbone, pair, tmp_path):
     files = [tmp_path / f"{number}.safetensors" for number in range(3)]
     for path, method in zip(
@@ -210,7 +215,7 @@ def test_choices_of_the_training_are_undone_while_it_lasts(variant, backbone, pa
 def test_independent_levels_are_drawn_from_the_whole_schedule():
     generator = torch.Generator().manual_seed(0)
     schedule = torch.arange(10.0)
-    with undone("independent levels", None):
+    with undone("independent levels"):
         drawn = [float(training.sample_sigma(schedule, 0, generator)) for _ in range(300)]
     assert set(drawn) == set(schedule.tolist())
 
@@ -366,7 +371,7 @@ def test_distilled_attention_is_nearer_to_the_paintings_afterwards(backbone, pai
     moved = method.latent(backbone, style, face, 20)
 
     def off(latent):
-        with read(late_self_attentions(backbone.unet)) as seen, torch.no_grad():
+        with read(late(backbone.self_attentions())) as seen, torch.no_grad():
             backbone.denoise(torch.cat([style, latent]), 0.5, context)
         outputs = [one.parts["output"] for one in seen]
         return sum((o[1].mean(1) - o[0].mean(1)).abs().mean() for o in outputs)

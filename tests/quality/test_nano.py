@@ -2,16 +2,22 @@
 
 import argparse
 
+import numpy as np
 import pytest
 import torch
 
+from benchmarks.nano.captions import describe
 from benchmarks.nano.held_out import held_out_pair
+from benchmarks.nano.labels import attributes_of
+from benchmarks.nano.paintings import photograph
 from benchmarks.nano.reader import load_reader
-from benchmarks.quality import nano
+from benchmarks.quality import five_prompts, nano
 from benchmarks.quality.bench import rows_of
 from benchmarks.quality.command import check_figures
 from benchmarks.quality.known_answers import KnownAnswer
-from benchmarks.quality.pairs import Drawn, Sampling
+from benchmarks.quality.methods import Acfun
+from benchmarks.quality.pairs import Drawn, LearnsOnce, Sampling
+from benchmarks.quality.papers_table import VOTES
 
 NUMBERS = range(4)
 
@@ -77,3 +83,59 @@ def test_known_answer_is_the_pairs_own(backbone, tmp_path):
     samples, other = KnownAnswer(which="truth").draw(backbone, pair, tmp_path, noise, Sampling())
     assert torch.equal(samples, other)
     assert torch.equal(samples[2], torch.from_numpy(held_out_pair(0).truth))
+
+
+def test_peers_that_serve_every_pair_have_their_own_steps_and_what_they_share_is_taught_once():
+    rows = {row.name: row for row in rows_of(nano.sections(argparse.Namespace(pairs=2)))}
+    once = {name: row for name, row in rows.items() if isinstance(row.method, LearnsOnce)}
+    kinds = {type(row.method) for row in once.values()}
+    assert kinds == set(nano.STEPS_ONCE)
+    for kind in kinds:
+        mine = [row for row in once.values() if type(row.method) is kind]
+        assert {row.steps for row in mine} == {nano.STEPS_ONCE[kind]}
+        assert len({row.method.learnt_as() for row in mine}) == 1
+    assert rows["InstantStyle from the photo, spliced face"].method.spliced
+
+
+def test_papers_comparison_has_every_system_that_the_digest_has_votes_for():
+    sections = nano.sections(argparse.Namespace(pairs=2))
+    section = next(one for one in sections if one.title == "The paper's comparison")
+    assert [row.name for row in section.rows] == list(VOTES)
+
+
+def test_five_prompts_each_change_one_thing_and_are_read_back():
+    person = held_out_pair(0).person
+    people = five_prompts.changed_people(person)
+    assert list(people) == list(five_prompts.CHANGED)
+    for group, changed in people.items():
+        ours, theirs = attributes_of(person), attributes_of(changed)
+        assert {name for name in ours if ours[name] != theirs[name]} == {group}
+    pictures = [photograph(one, held_out_pair(0).pose, 0).color for one in people.values()]
+    as_asked = torch.from_numpy(np.stack(pictures))
+    assert sum(five_prompts.followed(0, as_asked)) >= 4
+    unchanged = torch.from_numpy(held_out_pair(0).face).expand(5, -1, -1, -1)
+    assert sum(five_prompts.followed(0, unchanged)) <= 1
+
+
+def test_five_prompts_are_drawn_with_what_the_row_learnt(tmp_path, monkeypatch):
+    asked = []
+
+    def draw(self, backbone, pair, learnt, noise, sampling):
+        asked.append((pair.other_prompt, learnt.read_text()))
+        return noise, pair.face[None]
+
+    monkeypatch.setattr(Acfun, "learn", lambda self, b, pair, steps, path: _write(path, pair.name))
+    monkeypatch.setattr(Acfun, "draw", draw)
+    bench = nano.open_bench(1)
+    rows = rows_of(nano.sections(argparse.Namespace(pairs=1)))
+    assert five_prompts.draw_changed(bench, rows[0], 0, tmp_path).shape == (5, 64, 64, 3)
+    person = held_out_pair(0).person
+    assert asked == [
+        (f"a painting of {describe(one)} in S* style", bench.pairs[0].name)
+        for one in five_prompts.changed_people(person).values()
+    ]
+
+
+def _write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)

@@ -116,3 +116,22 @@ def test_missing_row_and_unknown_figure_are_refused_before_anything_runs(tmp_pat
     odd = Expectation("odd", "peer", "beauty", "higher", "ours")
     with pytest.raises(ValueError, match="'beauty'"):
         check_figures([replace(part, expectations=[odd])], [figure.name for figure in FIGURES])
+
+
+def test_votes_of_the_paper_stand_beside_the_shares_of_pairs(tmp_path):
+    votes = {"ours": {"": 54, "face": 63}, "peer": {"style": 34}}
+    parts = [replace(sections(tmp_path / "log", 0.2)[0], votes=votes)]
+    bench = open_tiny_bench(PAIRS)
+    results = run_rows(lambda: bench, rows_of(parts), tmp_path / "work")
+    write_report(bench, parts, results, tmp_path / "report")
+    table = (tmp_path / "report" / "table.md").read_text(encoding="utf-8")
+    ours, peer = [
+        line.strip("| ").split(" | ")[1:]
+        for line in table.split("votes in the paper")[-1].splitlines()
+        if line.startswith(("| ours", "| peer"))
+    ]
+    # The peer has more face and less texture on every pair: overall they are even.
+    assert ours == ["50 [50, 50]", "54", "0 [0, 0]", "63", "100 [100, 100]", "-"]
+    assert peer == ["50 [50, 50]", "-", "100 [100, 100]", "-", "0 [0, 0]", "34"]
+    figures = json.loads((tmp_path / "report" / "figures.json").read_text())
+    assert figures["sections"][0]["best"]["of the face"]["peer"]["mean"] == 1

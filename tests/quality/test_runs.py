@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from quality_pairs import Shift, open_tiny_bench
+from quality_pairs import Shift, ShiftForAll, open_tiny_bench
 
 from benchmarks.quality import runs
 from benchmarks.quality.bench import Row
@@ -146,3 +146,25 @@ def test_another_model_or_another_picture_makes_a_new_run(row, tmp_path):
     changed = open_tiny_bench()
     changed.backbone.fingerprint = "another"
     assert folder(bench) != folder(changed)
+
+
+def test_what_serves_every_pair_is_learnt_once_and_first_and_is_no_pairs_time(
+    row, log, tmp_path, monkeypatch
+):
+    for_all = replace(row, name="for all", method=ShiftForAll(log=str(log)), steps=7)
+    another = replace(for_all, name="another", method=ShiftForAll(log=str(log), amount=0.25))
+    ticks = iter(range(1000))
+    monkeypatch.setattr(runs.time, "perf_counter", lambda: float(next(ticks)))
+    results = run_rows(open_tiny_bench, [row, for_all, another], tmp_path)
+    assert calls(log)[:5] == [
+        "learn 7",
+        "draw pair_0 0.0",
+        "draw pair_1 0.0",
+        "draw pair_0 0.25",
+        "draw pair_1 0.25",
+    ]
+    # One tick of the clock for drawing, and one more for learning.
+    assert {run.row: run.seconds for run in results} == {"shift": 2, "for all": 1, "another": 1}
+    for_longer = replace(for_all, name="for longer", steps=8)
+    run_rows(open_tiny_bench, [for_longer], tmp_path)
+    assert calls(log).count("learn 7") == calls(log).count("learn 8") == 1

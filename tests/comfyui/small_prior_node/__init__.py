@@ -8,11 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-NANO = Path(__file__).resolve().parents[3] / "benchmarks" / "nano"
+PRIOR = Path(__file__).resolve().parents[3] / "benchmarks" / "nano" / "prior"
 
 
 class LoadSmallPrior:
-    """Loads a diffusers folder of benchmarks/nano for the stock nodes."""
+    """Loads the prior of benchmarks/nano for the stock nodes."""
 
     CATEGORY = "testing"
     RETURN_TYPES = ("MODEL", "CLIP", "VAE", "CLIP_VISION")
@@ -20,13 +20,13 @@ class LoadSmallPrior:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802
-        return {"required": {"folder": ("STRING", {"default": "prior"})}}
+        return {"required": {}}
 
-    def load(self, folder: str) -> tuple[Any, Any, Any, Any]:
+    def load(self) -> tuple[Any, Any, Any, Any]:
         """Return MODEL, CLIP, VAE and CLIP_VISION."""
         from .loading import load_prior
 
-        return load_prior(NANO / folder)
+        return load_prior(PRIOR)
 
 
 NODE_CLASS_MAPPINGS = {"LoadSmallPrior": LoadSmallPrior}

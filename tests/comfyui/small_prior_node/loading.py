@@ -25,11 +25,10 @@ import comfy.sd1_clip
 import comfy.supported_models_base
 import comfy.utils
 import torch
-from diffusers import AutoencoderDC, AutoencoderTiny, DDIMScheduler
+from diffusers import AutoencoderTiny, DDIMScheduler
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-VAES = {kind.__name__: kind for kind in (AutoencoderDC, AutoencoderTiny)}
 MODEL_TYPES = {
     "epsilon": comfy.model_base.ModelType.EPS,
     "v_prediction": comfy.model_base.ModelType.V_PREDICTION,
@@ -134,10 +133,10 @@ class PriorVAE(comfy.sd.VAE):
     def __init__(self, part: Path) -> None:
         super().__init__(sd={})  # Sets ComfyUI's defaults; there is no layout of its own for it.
         config = config_of(part)
-        network = VAES[config["_class_name"]].from_pretrained(part)
+        network = AutoencoderTiny.from_pretrained(part)
         self.first_stage_model = Autoencoder(network.float().eval())
         self.latent_channels = config["latent_channels"]
-        halvings = len(config.get("block_out_channels") or config["encoder_block_out_channels"]) - 1
+        halvings = len(config["encoder_block_out_channels"]) - 1
         self.downscale_ratio = self.upscale_ratio = 2**halvings
         self.device = comfy.model_management.vae_device()
         self.output_device = comfy.model_management.intermediate_device()
@@ -179,8 +178,7 @@ class Autoencoder(nn.Module):
         self.network = network
 
     def encode(self, pixels: Tensor) -> Tensor:
-        encoded = self.network.encode(pixels)
-        return encoded.latents if hasattr(encoded, "latents") else encoded.latent
+        return self.network.encode(pixels).latents
 
     def decode(self, latents: Tensor) -> Tensor:
         return self.network.decode(latents).sample

@@ -11,6 +11,7 @@ from acfun_ops.method.alignment import ALIGNMENTS, alignment_batch, alignment_lo
 
 STYLE_WEIGHT, FACE_WEIGHT = 0.8, 1.25
 SHAPE = (1, 3, 4, 4)
+STAGED = ("staged", "drawn")
 
 
 @pytest.fixture
@@ -41,11 +42,12 @@ def reading(alignment, latents, sigma):
             (style, [(STYLE_WEIGHT, style, False)]),
             (face, [(FACE_WEIGHT, face, True)]),
         ]
-    if alignment == "staged":
+    if alignment in STAGED:
         level = math.atan(sigma) / (math.pi / 2)
         lead = 1 / (1 + math.exp(-12 * (level - 0.55)))
         share = STYLE_WEIGHT / FACE_WEIGHT
-        restyled = share * naive_restyle(face, style) + (1 - share) * face
+        between = naive_restyle(face, style) if alignment == "staged" else imagery
+        restyled = share * between + (1 - share) * face
         return [
             (style, [(2 * STYLE_WEIGHT * (1 - lead), style, False)]),
             (restyled, [(2 * FACE_WEIGHT * (0.25 + 0.75 * lead), restyled, True)]),
@@ -112,7 +114,7 @@ def test_loss_equals_the_formula(alignment, prediction, sigma, masked, latents, 
     assert torch.allclose(batch.latents, torch.cat([clean for clean, _ in inputs]), atol=1e-5)
     loss = alignment_loss(denoised, batch, level, prediction, mask)
     expected = naive_loss(inputs, noises, denoised, sigma, prediction, mask)
-    if alignment == "staged":
+    if alignment in STAGED:
         noisy = inputs[1][0][0] + sigma * noises[1]
         off = naive_colour_loss(inputs[1][0], noisy, denoised[1], sigma, prediction)
         expected += 4 * FACE_WEIGHT * off
@@ -123,7 +125,7 @@ def test_loss_equals_the_formula(alignment, prediction, sigma, masked, latents, 
 def test_only_staged_pulls_colours_and_lets_the_noise_stray(alignment, latents):
     style, face, imagery = latents
     batch = alignment_batch(alignment, style, face, 1.1, STYLE_WEIGHT, FACE_WEIGHT, imagery)
-    is_staged = alignment == "staged"
+    is_staged = alignment in STAGED
     assert (batch.noise_offset > 0) == (sum(batch.colour_weights) > 0) == is_staged
 
 
@@ -137,7 +139,7 @@ def test_readings_differ(latents, generator):
         losses.add(round(float(alignment_loss(denoised, batch, sigma, "noise")), 6))
         inputs.add(round(float(batch.latents.square().sum()), 6))
     # imagery and blend pull alike; they differ in what is noised.
-    assert (len(losses), len(inputs)) == (3, 4)
+    assert (len(losses), len(inputs)) == (4, 5)
 
 
 def test_restyled_face_has_the_style_s_channel_statistics(latents):
@@ -182,6 +184,10 @@ def best_answer(alignment, latents, sigma, style_weight):
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 4.0])
 def test_raising_style_weight_moves_the_answer_to_the_style(alignment, sigma, latents):
     weights = [0.0, 0.2, 0.8, 2.0, 10.0]
+    style, _, imagery = latents
+    if alignment == "drawn":
+        # Its face becomes the picture between the two, which this one stands for.
+        imagery.copy_(style)
     answers = [best_answer(alignment, latents, sigma, weight) for weight in weights]
     apart = [answer - latents[0] for answer in answers]
     if alignment == "staged":
@@ -270,8 +276,8 @@ def test_mask_ignores_the_face_where_it_is_black(latents):
         assert (loss > 0) == costs
 
 
-@pytest.mark.parametrize("alignment", ["imagery", "nonsense"])
+@pytest.mark.parametrize("alignment", ["imagery", "drawn", "nonsense"])
 def test_reading_that_cannot_be_used_is_refused(alignment, latents):
-    message = f"'{alignment}' is no reading .* staged, paired, imagery, blend"
+    message = f"'{alignment}' is no reading .* staged, drawn, paired, imagery, blend"
     with pytest.raises(ACFunError, match=message):
         alignment_batch(alignment, *latents[:2], torch.tensor(1.0), 1.0, 1.0)

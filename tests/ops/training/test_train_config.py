@@ -24,7 +24,7 @@ RANGES = {
 }
 UPPER = ["steps", "learning_rate", "style_weight", "face_weight", "rank", "layers", "heads"]
 CHOICES = {
-    "alignment": ("staged", "paired", "imagery", "blend"),
+    "alignment": ("staged", "drawn", "paired", "imagery", "blend"),
     "precision": ("auto", "fp32", "bf16", "fp16"),
     "gradient_checkpointing": ("auto", "on", "off"),
     "insert_at": ("resblock", "attention"),

@@ -9,14 +9,16 @@ from tiny_backbone import TinyBackbone
 from tiny_styles import tensors_of
 from tiny_training import Recorder, run, small_config, tiny_pictures, trained, trained_bytes
 
+from acfun_ops.drawing.redrawing import redrawn
 from acfun_ops.errors import ACFunError
-from acfun_ops.method.alignment import ALIGNMENTS
+from acfun_ops.method.alignment import ALIGNMENTS, alignment_batch
 from acfun_ops.method.diffusion import sample_sigma
 from acfun_ops.style.style import style_bytes
+from acfun_ops.training import fit
 from acfun_ops.training.encoded_pair import encode_pair, prepare_pair
 from acfun_ops.training.events import NoticeEvent, PreviewEvent, SamplingEvent, StepEvent
 from acfun_ops.training.fit import IMAGERY_EVERY
-from acfun_ops.training.styled_model import StyledModel
+from acfun_ops.training.styled_model import REDRAWING, StyledModel
 
 TWO_ENCODERS = ("l", "g")
 
@@ -182,8 +184,9 @@ def test_cancel_while_a_preview_is_drawn_stops_at_once():
     assert [type(event) for event in told] == [StepEvent, SamplingEvent, SamplingEvent]
 
 
-def test_cancel_while_imagery_is_drawn_keeps_the_steps_before():
-    config = small_config(alignment="imagery")
+@pytest.mark.parametrize("alignment", ["imagery", "drawn"])
+def test_cancel_while_imagery_is_drawn_keeps_the_steps_before(alignment):
+    config = small_config(alignment=alignment)
     whole = run(config)
     result = run(config, on_event=Recorder(stop_on=SamplingEvent))
     assert (result.outcome, result.style.facts.steps) == ("cancelled", 0)
@@ -293,7 +296,7 @@ def test_all_style_and_face_pictures_are_drawn_from():
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
-def test_a_step_is_eq_1_and_4_to_the_letter_except_in_staged(alignment):
+def test_a_step_is_eq_1_and_4_to_the_letter_except_in_ours(alignment):
     """The first step's loss, from what the model was asked and what it answered (no style yet)."""
     backbone, seen = TinyBackbone(), []
     style, face = (
@@ -325,7 +328,7 @@ def test_a_step_is_eq_1_and_4_to_the_letter_except_in_staged(alignment):
         expected = sum(shares)
         blend = (0.7 * style + 1.1 * face) / 1.8
         noise = (noisy - blend) / sigma
-    assert (loss == pytest.approx(expected, rel=1e-3)) == (alignment != "staged")
+    assert (loss == pytest.approx(expected, rel=1e-3)) == (alignment not in ("staged", "drawn"))
     if alignment in ("paired", "blend"):
         generator = torch.Generator().manual_seed(config.seed)
         drawn = white_noise_after_the_weights(config, backbone, generator)
@@ -345,6 +348,51 @@ def white_noise_after_the_weights(config, backbone, generator):
     for _ in range(2):
         torch.randint(1, (1,), generator=generator)
     return torch.randn(2, 4, 8, 8, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "weights", "count"),
+    [
+        ({}, "", 1),
+        ({"styles": 3}, "", 3),
+        ({"faces": 2}, "", 2),
+        ({"styles": 3, "faces": 2}, "", 3),
+        ({"styles": 3}, "1, 0, 1", 2),
+    ],
+)
+def test_drawn_is_drawn_once_by_the_model_without_the_style(pictures, weights, count):
+    backbone, asked = TinyBackbone(), []
+    denoise = backbone.denoise
+
+    def spy(noisy, sigma, context):
+        hooks = any(p.module._forward_hooks for p in backbone.insert_points("resblock").values())
+        asked.append((torch.is_grad_enabled(), hooks))
+        return denoise(noisy, sigma, context)
+
+    backbone.denoise = spy
+    config = small_config(alignment="drawn", style_picture_weights=weights)
+    kept = run(config, backbone, tiny_pictures(**pictures)).state.kept["drawn"]
+    assert len(kept) == count
+    drawing, steps = (False, False), (True, True)
+    assert asked == [drawing] * 2 * REDRAWING.steps * count + [steps] * config.steps
+
+
+def test_drawn_takes_the_picture_of_its_own_style_and_face(monkeypatch):
+    seen = []
+
+    def spy(alignment, style, face, sigma, style_weight, face_weight, imagery):
+        seen.append((style, face, imagery))
+        return alignment_batch(
+            alignment, style, face, sigma, style_weight, face_weight, imagery=imagery
+        )
+
+    monkeypatch.setattr(fit, "alignment_batch", spy)
+    run(small_config(steps=20, alignment="drawn"), pictures=tiny_pictures(styles=3))
+    backbone = TinyBackbone()
+    plain = backbone.encode_prompt("", "S*", {})
+    assert len({float(style.sum()) for style, _, _ in seen}) == 3
+    for style, face, imagery in seen:
+        assert torch.allclose(imagery, redrawn(backbone, style, face, plain, REDRAWING), atol=1e-5)
 
 
 def test_imagery_is_drawn_anew_now_and_then():

@@ -82,6 +82,13 @@ def test_other_errors_are_not_taken_for_memory():
         run(small_config(), backbone)
 
 
+def test_memory_running_out_while_i_i_is_drawn_is_told_and_nothing_is_learnt():
+    config, events = small_config(alignment="drawn"), Recorder()
+    with pytest.raises(ACFunError, match=r"before the first step\. Lower"):
+        run(config, failing(memory_in_previews=True), on_event=events)
+    assert events.of(StepEvent) == []
+
+
 def test_memory_running_out_in_a_preview_turns_previews_off():
     events, config = Recorder(), small_config(preview_every=2)
     result = run(config, failing(memory_in_previews=True), on_event=events)

@@ -51,6 +51,13 @@ def test_imagery_drawn_later_is_resumed_too():
     assert resumed_bytes(config, 27) == whole
 
 
+def test_drawn_is_drawn_again_without_the_style_where_the_state_is_missing():
+    config, backbone = small_config(steps=9, alignment="drawn"), TinyBackbone()
+    first = cancelled(config, 6)
+    last = run(config, backbone, resume=(first.style, None))
+    assert torch.equal(last.state.kept["drawn"], first.state.kept["drawn"])
+
+
 @pytest.mark.parametrize("kept", ["imagery", "prompt"])
 def test_what_is_kept_beside_the_weights_matters(kept):
     config = small_config(steps=9, alignment="imagery")

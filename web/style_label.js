@@ -1,0 +1,41 @@
+// Load ACFun Style shows a style's facts and picture as soon as it is chosen, as after a run.
+import { api } from "../../scripts/api.js";
+import { app } from "../../scripts/app.js";
+
+const CHOICE = "style_file";
+
+function choiceOf(node) {
+  const isLinked = node.inputs?.some(({ widget, link }) => widget?.name === CHOICE && link != null);
+  return isLinked ? undefined : node.widgets.find(({ name }) => name === CHOICE);
+}
+
+async function showLabel(node) {
+  const name = choiceOf(node)?.value;
+  // Inside a subgraph the page knows a node by another id, so there the run shows it.
+  if (!name || node.graph !== app.graph) return;
+  const answer = await api.fetchApi(`/acfun/style?name=${encodeURIComponent(name)}`);
+  const output = await answer.json();
+  if (choiceOf(node)?.value !== name) return; // Chosen again in the meantime.
+  if (!answer.ok) output.text = [output.error];
+  node.imgs = undefined; // Of the style that was chosen before.
+  const detail = { node: String(node.id), output: { ...output, acfun: [true] } };
+  api.dispatchEvent(new CustomEvent("executed", { detail }));
+}
+
+app.registerExtension({
+  name: "ACFun.StyleLabel",
+  nodeCreated(node) {
+    if (node.comfyClass !== "ACFunLoadStyle") return;
+    const choice = choiceOf(node);
+    const { callback } = choice;
+    choice.callback = function (...values) {
+      callback?.apply(this, values);
+      showLabel(node);
+    };
+    const { onAdded } = node;
+    node.onAdded = function (...values) {
+      onAdded?.apply(this, values);
+      setTimeout(() => showLabel(node)); // Once a graph that is being opened has set the name.
+    };
+  },
+});

@@ -1,0 +1,77 @@
+// What our nodes say, in the page's language. The server says it in English, as it stands in the
+// log, because it knows no language of the user who reads. `messages/<language>.json` holds each
+// English message of the pack with its holes, {0} and so on, and what stands for it.
+import { app } from "../../scripts/app.js";
+
+let templates = [];
+
+// What a hole may hold: at first no end of a sentence, unless nothing comes after the hole.
+const STRICT = String.raw`(?:(?!\. [A-Z]).)*`;
+const LOOSE = ".*";
+const MOST_SENTENCES = 4; // In one message.
+
+// Returns every message as {parts, strict, loose, translation}, the one with the longest text first.
+export function compiled(messages) {
+  const plain = (text) => text.replaceAll(/[.*+?^${}()|[\]\\/]/g, "\\$&");
+  const pattern = (parts, inside) => {
+    const hole = (n) => (n === 1 && parts[0] === "" ? `(${inside})` : `(${inside}?)`);
+    const last = parts.at(-1) === "" ? parts.length - 1 : 0;
+    const body = parts.map((part, n) => (n ? (n === last ? `(${LOOSE})` : hole(n)) : "") + plain(part));
+    return new RegExp(`^${body.join("")}$`, "s");
+  };
+  return Object.entries(messages)
+    .map(([english, translation]) => ({ parts: english.split(/\{\d+\}/), translation }))
+    .map((message) => ({
+      ...message,
+      strict: pattern(message.parts, STRICT),
+      loose: pattern(message.parts, LOOSE),
+    }))
+    .sort((a, b) => b.parts.join("").length - a.parts.join("").length);
+}
+
+// Returns what stands for a text that is one of the messages, undefined if it is none.
+function matched(text, messages, kind) {
+  for (const { parts, translation, [kind]: pattern } of messages) {
+    const found = parts.every((part) => text.includes(part)) && text.match(pattern);
+    if (!found) continue;
+    return translation.replaceAll(/\{(\d+)\}/g, (_, hole) => translated(found[+hole + 1], messages));
+  }
+  return undefined;
+}
+
+// Returns a text of lines and sentences in another language. What is no message stays: a name, a
+// number, what another program says.
+export function translated(text, messages) {
+  const [line, ...lines] = text.split("\n");
+  const sentences = text.split(/(?<=\.) /);
+  for (const kind of ["strict", "loose"]) {
+    const known = lines.length && matched(line, messages, kind);
+    if (known) return `${known}\n${translated(lines.join("\n"), messages)}`;
+    const whole = matched(text, messages, kind);
+    if (whole !== undefined) return whole;
+    for (let count = 1; count < Math.min(sentences.length, MOST_SENTENCES); count += 1) {
+      const first = matched(sentences.slice(0, count).join(" "), messages, kind);
+      if (first !== undefined) return `${first} ${translated(sentences.slice(count).join(" "), messages)}`;
+    }
+  }
+  const [first, between] = lines.length ? [line, "\n"] : [sentences[0], " "];
+  return first === text ? text : first + between + translated(text.slice(first.length + 1), messages);
+}
+
+export function inPageLanguage(text) {
+  return templates.length ? translated(text, templates) : text;
+}
+
+async function load() {
+  const language = app.extensionManager.setting.get("Comfy.Locale");
+  const answer = await fetch(new URL(`messages/${language}.json`, import.meta.url));
+  templates = answer.ok ? compiled(await answer.json()) : [];
+}
+
+app.registerExtension({
+  name: "ACFun.Translation",
+  async setup() {
+    app.ui.settings.addEventListener("Comfy.Locale.change", load);
+    await load();
+  },
+});
