@@ -1,6 +1,6 @@
 """InstantStyle with a published IP-Adapter, for models of Stable Diffusion's size."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.drawing.drawing import Guidance, draw_latents
 from acfun_ops.errors import ACFunError, first_line
+from acfun_ops.method.diffusion import noise_at, sampling_sigmas
 
 from .ip_adapter import Adapter, adapted
 from .pairs import STYLE_WORD, LearnsNothing, Pair, Sampling
@@ -28,20 +29,20 @@ PROJECTION = "proj.weight"
 class PublishedInstantStyle(LearnsNothing):
     """InstantStyle (Wang et al., 2024): the style picture by an IP-Adapter, in one block alone.
 
-    The face gets in by the photo made noisy, where the authors hold the content by a ControlNet.
-    The content's embedding is not taken off, which needs the text half of the adapter's CLIP; the
-    authors find the one block enough.
+    The face gets in by the words of the prompt; with a strength below 1 also by the photo, made
+    noisy, where the authors hold the content by a ControlNet. The content's embedding is not taken
+    off, which needs the text half of the adapter's CLIP; the authors find the one block enough.
 
     adapter: a plain IP-Adapter's file. image_encoder: the folder of the CLIP vision model that it
     was taught with. scale: of the adapter. named: name the style in words, too. strength: share of
-    the sampling steps that is done from the photo on.
+    the sampling steps that is done from the photo on; 1 starts from noise.
     """
 
     adapter: str
     image_encoder: str
     scale: float = 1.0
     named: bool = False
-    strength: float = 0.7
+    strength: float = 1.0
 
     @torch.no_grad()
     def draw(
@@ -55,8 +56,7 @@ class PublishedInstantStyle(LearnsNothing):
         """See Method."""
         embedding = seen_by(self.image_encoder, pair.style)
         embedding = embedding.to(backbone.device, backbone.compute_dtype)
-        face = encode_square(backbone, pair.face)
-        start, sigmas = made_noisy(backbone, face, noise, self.strength, sampling)
+        start, sigmas = self._start(backbone, pair, noise, sampling)
         is_guided = sampling.guidance != 1
         empty = backbone.encode_prompt("", STYLE_WORD, {}) if is_guided else None
 
@@ -73,9 +73,18 @@ class PublishedInstantStyle(LearnsNothing):
             seen[:] = [torch.cat([embedding, *blank])]
             return pictures(pair.prompt), pictures(pair.other_prompt)
 
+    def _start(
+        self, backbone: DiffusersBackbone, pair: Pair, noise: Tensor, sampling: Sampling
+    ) -> tuple[Tensor, list[float]]:
+        if self.strength < 1:
+            face = encode_square(backbone, pair.face)
+            return made_noisy(backbone, face, noise, self.strength, sampling)
+        sigmas = sampling_sigmas(backbone.sigmas, sampling.steps)
+        return noise_at(sigmas[0], noise), sigmas
+
 
 def instant_styles(adapter: Path) -> dict[str, PublishedInstantStyle]:
-    """Return InstantStyle's rows, without and with the style in words.
+    """Return InstantStyle's rows: plain, with the style in words, and from the photo made noisy.
 
     Args:
         adapter: the file; the folder ``image_encoder`` lies beside it, as it is published.
@@ -94,9 +103,11 @@ def instant_styles(adapter: Path) -> dict[str, PublishedInstantStyle]:
             f"{adapter} is no plain IP-Adapter (it lacks image_proj.{PROJECTION}). Use "
             "ip-adapter_sd15.safetensors or ip-adapter_sdxl.safetensors."
         )
+    plain = PublishedInstantStyle(adapter=str(adapter), image_encoder=str(encoder))
     return {
-        name: PublishedInstantStyle(adapter=str(adapter), image_encoder=str(encoder), named=named)
-        for name, named in (("InstantStyle", False), ("InstantStyle, style in words", True))
+        "InstantStyle": plain,
+        "InstantStyle, style in words too": replace(plain, named=True),
+        "InstantStyle from the photo": replace(plain, strength=0.7),
     }
 
 

@@ -16,6 +16,7 @@ from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.errors import ACFunError
 from benchmarks.quality import __main__ as command
 from benchmarks.quality import nano, real
+from benchmarks.quality.instant_style_peer import InstantStyle
 from benchmarks.quality.ip_adapter import new_adapter
 from benchmarks.quality.pairs import LearnsOnce, Sampling
 from benchmarks.quality.published_adapter_peer import read_adapter
@@ -152,8 +153,9 @@ def adapter(model, tmp_path):
 
 def test_ip_adapter_adds_instant_style(arguments, adapter, tmp_path, noise):
     line = [*arguments[1:], "--figures", "pictures", "--ip-adapter", str(adapter)]
-    rows = real.sections(parsed(*line))[0].rows[-2:]
-    assert [row.name for row in rows] == ["InstantStyle", "InstantStyle, style in words"]
+    rows = real.sections(parsed(*line))[0].rows[-3:]
+    drawings = [name for name, peer in nano.PEERS if isinstance(peer, InstantStyle)]
+    assert [row.name for row in rows] == drawings
     bench = real.opener(parsed(*line))()
     backbone, pair, method = bench.backbone, bench.pairs[0], rows[0].method
     before = {name: tensor.clone() for name, tensor in backbone.unet.state_dict().items()}
@@ -165,7 +167,8 @@ def test_ip_adapter_adds_instant_style(arguments, adapter, tmp_path, noise):
     first, other = drawn(method, pair)
     assert not torch.equal(first, drawn(replace(method, scale=0.0), pair)[0])
     assert not torch.equal(first, drawn(method, replace(pair, style=pair.face))[0])
-    assert not torch.equal(first, drawn(rows[1].method, pair)[0])
+    for row in rows[1:]:
+        assert not torch.equal(first, drawn(row.method, pair)[0])
     assert not torch.equal(first, other)
     after = backbone.unet.state_dict()
     assert after.keys() == before.keys()
