@@ -157,8 +157,9 @@ def test_a_face_is_redrawn_alike_on_both_sides(acfun, backbone, loaded, comfy):
     style, face = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(4))
 
     def redraw(on, temperature):
-        plain = on.encode_prompt("", "S*", {})
-        return redrawn(on, style, face, plain, Redrawing(steps=3, temperature=temperature))
+        plain, prompt = (on.encode_prompt(text, "S*", {}) for text in ("", "a woman " * 60))
+        how = Redrawing(steps=3, temperature=temperature)
+        return redrawn(on, style, face, plain, prompt, how)
 
     ours, other = redraw(backbone, 2.5), redraw(backbone, 0.0)
     with training_backbone(*loaded, comfy.clip_vision(), None) as theirs:
