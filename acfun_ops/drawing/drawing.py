@@ -50,7 +50,8 @@ def draw_latents(
         StoppedError: ``on_step`` asked for it.
     """
     prompt, plain, scale = guidance.prompt, guidance.plain, guidance.scale
-    context = prompt if plain is None else _one_batch(prompt, plain, len(noisy))
+    count = len(noisy)
+    context = prompt if plain is None else one_batch([prompt] * count + [plain] * count)
 
     def denoise(noisy: Tensor, sigma: float) -> Tensor:
         pair = noisy if plain is None else torch.cat([noisy, noisy])
@@ -66,13 +67,10 @@ def draw_latents(
         return sample_euler(denoise, noisy.to(backbone.device), sigmas)
 
 
-def _one_batch(prompt: Context, plain: Context, count: int) -> Context:
-    """Return both as one context: ``count`` times the one, then as often the other."""
+def one_batch(contexts: Sequence[Context]) -> Context:
+    """Return the contexts of single prompts, long ones too, as one of a batch."""
     # Attention over repeated tokens is attention over the tokens.
-    length = math.lcm(prompt.tokens.shape[1], plain.tokens.shape[1])
-    tokens = [c.tokens.repeat(1, length // c.tokens.shape[1], 1) for c in (prompt, plain)]
-    pooled = [c.pooled for c in (prompt, plain) if c.pooled is not None]
-    return Context(
-        torch.cat(tokens).repeat_interleave(count, dim=0),
-        torch.cat(pooled).repeat_interleave(count, dim=0) if pooled else None,
-    )
+    length = math.lcm(*(context.tokens.shape[1] for context in contexts))
+    tokens = [c.tokens.repeat(1, length // c.tokens.shape[1], 1) for c in contexts]
+    pooled = [c.pooled for c in contexts if c.pooled is not None]
+    return Context(torch.cat(tokens), torch.cat(pooled) if pooled else None)

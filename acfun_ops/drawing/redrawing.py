@@ -16,7 +16,7 @@ from ..backbones.backbone import Backbone, Context
 from ..method.alignment import restyle
 from ..method.diffusion import sample_euler, sampling_sigmas
 from ..method.style_attention import borrowed, late
-from .drawing import StoppedError
+from .drawing import StoppedError, one_batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,8 @@ def redrawn(
     backbone: Backbone,
     style: Tensor,
     face: Tensor,
-    context: Context,
+    plain: Context,
+    prompt: Context,
     how: Redrawing,
     on_step: Callable[[], bool | None] = lambda: None,
 ) -> Tensor:
@@ -46,7 +47,8 @@ def redrawn(
         backbone: the model, with nothing hooked onto it.
         style: latent of the style picture, ``(1, c, h, w)``.
         face: latent of the face photo, ``(1, c, h, w)``.
-        context: the empty prompt.
+        plain: the empty prompt, under which both are inverted.
+        prompt: under which the face is drawn; StyleID's is empty too, but words keep the face.
         how: the settings.
         on_step: is called after each of ``2 * how.steps`` steps; True stops.
 
@@ -60,8 +62,9 @@ def redrawn(
         return denoised.float()
 
     sigmas = sampling_sigmas(backbone.sigmas, how.steps)
-    path = inverted(backbone, torch.cat([style, face]), sigmas, context, told)
+    path = inverted(backbone, torch.cat([style, face]), sigmas, plain, told)
     at = dict(zip(sigmas, reversed(path), strict=True))
+    context = one_batch([plain, plain, prompt])
 
     def denoise(noisy: Tensor, sigma: float) -> Tensor:
         return told(backbone.denoise(torch.cat([at[sigma], noisy]), sigma, context))[2:]

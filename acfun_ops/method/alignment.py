@@ -9,7 +9,7 @@ them, how much it is pulled to either target:
   high noise, the style at low noise. The channel means of the restyled face, which are its colours,
   count more than its details, and those of the noise stray.
 * ``drawn``: likewise, but the restyled face is drawn by the model itself, once, with the style
-  picture's self-attention: strokes as well as colours.
+  picture's self-attention: texture as well as colours.
 * ``paired``: the style picture and the face photo, each pulled to itself.
 * ``imagery``: a picture drawn from noise under the current style, twice, pulled to both.
 * ``blend``: the weighted mean of both latents, twice, pulled to both.

@@ -80,7 +80,7 @@ class TrainConfig:
     alignment: Alignment = _option(
         "staged",
         "How the loss aligns face and style: staged by noise level (the default), drawn (staged, "
-        "towards the face as the model redraws it in the style: more strokes), paired, imagery "
+        "towards the face as the model redraws it in the style: more texture), paired, imagery "
         "(the paper's text taken literally, slower) or blend.",
     )
     precision: Precision = _option(

@@ -43,9 +43,9 @@ class StyledModel:
         self.points = backbone.insert_points(config.insert_at)
         vectors = backbone.word_vectors(config.initial_word)
         with torch.no_grad():
-            context = backbone.encode_prompt(config.prompt, config.pseudo_word, vectors)
+            self.start = backbone.encode_prompt(config.prompt, config.pseudo_word, vectors)
         self.trainables = Trainables(
-            text_dim=context.tokens.shape[-1],
+            text_dim=self.start.tokens.shape[-1],
             image_dim=pair.style_tokens.shape[-1],
             widths={block: point.channels for block, point in self.points.items()},
             vectors={name: vector.cpu() for name, vector in vectors.items()},
@@ -90,7 +90,8 @@ class StyledModel:
     def redrawn_faces(self, on_step: Callable[[], bool | None]) -> Tensor:
         """Return what the frozen model draws between face and style, ``(n, c, h, w)``.
 
-        There is one for each of the pair's ``combinations``. Nothing may be attached.
+        There is one for each of the pair's ``combinations``, drawn under the training prompt with
+        the pseudo-word where it starts. Nothing may be attached.
 
         Args:
             on_step: see :func:`redrawn`.
@@ -107,6 +108,7 @@ class StyledModel:
                         self.pair.style[style : style + 1],
                         self.pair.face[face : face + 1],
                         plain,
+                        self.start,
                         REDRAWING,
                         on_step,
                     )

@@ -54,7 +54,7 @@ class StyleId(LearnsNothing):
         """Return the face's latent ``(1, c, h, w)`` redrawn in the style of another's."""
         context = backbone.encode_prompt("", STYLE_WORD, {})
         how = Redrawing(kept_query=self.kept_query, temperature=self.temperature, steps=self.steps)
-        return redrawn(backbone, style, face, context, how)
+        return redrawn(backbone, style, face, context, context, how)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from stock_nodes import encode, equal_conditioning
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.backbones.diffusers_unet import insert_points
 from acfun_ops.drawing.applied_style import Drawing, draw_picture
+from acfun_ops.drawing.redrawing import Redrawing, redrawn
 from acfun_ops.method.concrete_fusion import attached
 from acfun_ops.style.style_file import load_style, save_style
 from acfun_ops.training.config import TrainConfig
@@ -148,6 +149,24 @@ def test_both_sides_have_the_same_blocks_and_widths(acfun, backbone, loaded):
 def test_both_sides_have_the_same_noise_schedule(acfun, backbone, loaded):
     sigmas = loaded[0].get_model_object("model_sampling").sigmas
     assert torch.allclose(backbone.sigmas, sigmas.cpu(), rtol=1e-4)
+
+
+def test_a_face_is_redrawn_alike_on_both_sides(acfun, backbone, loaded, comfy):
+    from acfun_pack.nodes.comfy_backbone import training_backbone
+
+    style, face = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(4))
+
+    def redraw(on, temperature):
+        plain, prompt = (on.encode_prompt(text, "S*", {}) for text in ("", "a woman " * 60))
+        how = Redrawing(steps=3, temperature=temperature)
+        return redrawn(on, style, face, plain, prompt, how)
+
+    ours, other = redraw(backbone, 2.5), redraw(backbone, 0.0)
+    with training_backbone(*loaded, comfy.clip_vision(), None) as theirs:
+        assert len(theirs.self_attentions()) == len(backbone.self_attentions()) > 1
+        assert torch.allclose(redraw(theirs, 2.5), ours, atol=1e-3)
+    assert (ours - other).abs().max() > 1e-2
+    assert not any(module._forward_hooks for module in theirs.unet.modules())
 
 
 @pytest.mark.parametrize("prompt", ["a woman", "", "a woman " * 60], ids=["short", "none", "long"])

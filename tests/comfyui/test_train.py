@@ -64,6 +64,7 @@ def assert_untouched(models, before):
         {"gradient_checkpointing": "on"},
         {"precision": "fp16", "steps": 1},
         {"alignment": "imagery", "steps": 1},
+        {"alignment": "drawn", "steps": 1},
     ],
     ids=lambda options: "-".join(options),
 )

@@ -16,9 +16,10 @@ def latents(seed=3):
     return style + 0.5, face
 
 
-def redraw(style, face, how=QUICK, backbone=None, **kwargs):
+def redraw(style, face, how=QUICK, backbone=None, prompt="a woman", **kwargs):
     backbone = backbone or TinyBackbone(prediction="v")
-    return redrawn(backbone, style, face, backbone.encode_prompt("", "S*", {}), how, **kwargs)
+    plain, prompt = (backbone.encode_prompt(text, "S*", {}) for text in ("", prompt))
+    return redrawn(backbone, style, face, plain, prompt, how, **kwargs)
 
 
 def test_it_repeats_and_depends_on_both_pictures_and_on_every_setting():
@@ -31,6 +32,7 @@ def test_it_repeats_and_depends_on_both_pictures_and_on_every_setting():
         redraw(style, face, Redrawing(steps=6, kept_query=0.2)),
         redraw(style, face, Redrawing(steps=6, temperature=4.0)),
         redraw(style, face, Redrawing(steps=5)),
+        redraw(style, face, prompt="a man"),
     ]
     assert torch.equal(results[0], redraw(style, face))
     assert all(result.shape == face.shape for result in results)
@@ -40,7 +42,7 @@ def test_it_repeats_and_depends_on_both_pictures_and_on_every_setting():
 def test_a_picture_in_its_own_style_comes_back():
     _, face = latents()
     same = Redrawing(steps=50, temperature=1.0)
-    off = (redraw(face, face, same) - face).square().mean()
+    off = (redraw(face, face, same, prompt="") - face).square().mean()
     assert off < 0.01 * face.var()
 
 

@@ -387,12 +387,16 @@ def test_drawn_takes_the_picture_of_its_own_style_and_face(monkeypatch):
         )
 
     monkeypatch.setattr(fit, "alignment_batch", spy)
-    run(small_config(steps=20, alignment="drawn"), pictures=tiny_pictures(styles=3))
+    config = small_config(steps=20, alignment="drawn")
+    run(config, pictures=tiny_pictures(styles=3))
     backbone = TinyBackbone()
     plain = backbone.encode_prompt("", "S*", {})
+    prompt = backbone.encode_prompt(config.prompt, "S*", backbone.word_vectors("style"))
     assert len({float(style.sum()) for style, _, _ in seen}) == 3
     for style, face, imagery in seen:
-        assert torch.allclose(imagery, redrawn(backbone, style, face, plain, REDRAWING), atol=1e-5)
+        assert torch.allclose(
+            imagery, redrawn(backbone, style, face, plain, prompt, REDRAWING), atol=1e-5
+        )
 
 
 def test_imagery_is_drawn_anew_now_and_then():
