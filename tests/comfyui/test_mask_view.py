@@ -27,10 +27,15 @@ def prompts(comfy):
 
 
 @torch.inference_mode()
-def draw(model, positive, negative, batch=1, steps=1):
-    """Return the denoised latent, 8 x 16, of the last step."""
+def draw(model, positive, negative, batch=1, steps=1, equal=False):
+    """Return the denoised latent, 8 x 16, of the last step, of noise equal in all pictures or not.
+
+    Equal noise is what AnimateDiff's "constant" gives.
+    """
     latent = comfy.sample.fix_empty_latent_channels(model, torch.zeros(batch, 4, 8, 16))
     noise, denoised = comfy.sample.prepare_noise(latent, 5), []
+    if equal:
+        noise = noise[:1].expand_as(noise).contiguous()
     settings = (7.0, "euler", "normal", positive, negative, latent)
     note = {"callback": lambda step, x0, x, total: denoised.append(x0.clone())}
     comfy.sample.sample(model, noise, steps, *settings, **note, disable_pbar=True, seed=5)
@@ -186,6 +191,18 @@ def test_frames_keep_their_masks_when_another_pack_splits_the_batch(acfun, model
     result, full, plain = (draw(one_by_one(m), *prompts, batch=2) for m in (masked, styled, model))
     assert torch.equal(result[0], plain[0]) and torch.allclose(result[1], full[1], atol=1e-4)
     assert not torch.allclose(plain[1], full[1], atol=0.01)
+
+
+def test_equal_pictures_that_another_pack_splits_are_said_to_have_one_mask(acfun, model, prompts):
+    mask = torch.stack([torch.zeros(64, 128), torch.ones(64, 128)])
+    acfun.texts.clear()
+    masked = one_by_one(acfun.adapt(model, acfun.style(), mask=mask))
+    result = draw(masked, *prompts, batch=2, equal=True)
+    assert torch.equal(result, draw(one_by_one(model), *prompts, batch=2, equal=True))
+    assert len(acfun.texts) == 1 and "the first mask is used" in acfun.texts[0]
+    one_mask = one_by_one(acfun.adapt(model, acfun.style(), mask=left_white()))
+    draw(one_mask, *prompts, batch=2, equal=True)
+    assert len(acfun.texts) == 1
 
 
 def test_a_part_that_cannot_be_known_is_said_once(acfun, model, prompts, caplog):
