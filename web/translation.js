@@ -3,6 +3,8 @@
 // English message of the pack with its holes, {0} and so on, and what stands for it.
 import { app } from "../../scripts/app.js";
 
+const LANGUAGES = ["zh", "ja"];
+
 let templates = [];
 
 // What a hole may hold: at first no end of a sentence, unless nothing comes after the hole.
@@ -64,8 +66,8 @@ export function inPageLanguage(text) {
 
 async function load() {
   const language = app.extensionManager.setting.get("Comfy.Locale");
-  const answer = await fetch(new URL(`messages/${language}.json`, import.meta.url));
-  templates = answer.ok ? compiled(await answer.json()) : [];
+  const address = new URL(`messages/${language}.json`, import.meta.url);
+  templates = LANGUAGES.includes(language) ? compiled(await (await fetch(address)).json()) : [];
 }
 
 app.registerExtension({
