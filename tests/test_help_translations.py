@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -14,6 +15,8 @@ LANGUAGES = ("zh", "ja")
 CODE = re.compile(r"`([^`]+)`")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 MESSAGE = re.compile(r"^- \*\*(.+?)\*\*")
+ON_THE_NODE = re.compile(r"^- \*\*.+?\*\* \*(.+?)\*")
+VALUE = re.compile(r"\{\d+\}")
 PICTURE = re.compile(r"^!\[(.+)\]\(\.\./pictures/(.+)\)$", re.MULTILINE)
 HEADING = re.compile(r"#+ ")
 
@@ -67,12 +70,15 @@ def test_names_and_numbers_are_those_of_the_english_page(page, language):
 
 
 @pytest.mark.parametrize(("page", "language"), pairs())
-def test_explained_messages_are_cited_as_the_node_says_them(page, language):
+def test_explained_messages_are_cited_as_log_and_node_say_them(page, language):
+    messages = json.loads((ROOT / "web" / "messages" / f"{language}.json").read_text("utf-8"))
+    said = [VALUE.sub("...", text) for text in messages.values()]
     section = None
     for english, other in translated(page, language):
         section = english if english.startswith("## ") else section
         if section == "## Errors and remedies" and english.startswith("- "):
             assert MESSAGE.match(other)[1] == MESSAGE.match(english)[1]
+            assert any(ON_THE_NODE.match(other)[1] in text for text in said), other
 
 
 @pytest.mark.parametrize("page", PAGES)

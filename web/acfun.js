@@ -26,10 +26,12 @@ function isOurs(path) {
   return Boolean(node?.comfyClass?.startsWith("ACFun"));
 }
 
-api.addEventListener("progress_text", ({ detail }) => {
+api.addEventListener("progress_text", (event) => {
+  const { detail } = event;
   if (!isOurs(detail.nodeId)) return;
   const text = escaped(inPageLanguage(unescaped(detail.text)));
   if (text === detail.text) return;
+  event.stopImmediatePropagation(); // Or the page might show this text after the other.
   api.dispatchEvent(new CustomEvent("progress_text", { detail: { ...detail, text } }));
 });
 

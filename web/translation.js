@@ -3,6 +3,8 @@
 // English message of the pack with its holes, {0} and so on, and what stands for it.
 import { app } from "../../scripts/app.js";
 
+const LANGUAGES = ["zh", "ja"];
+
 let templates = [];
 
 // What a hole may hold: at first no end of a sentence, unless nothing comes after the hole.
@@ -10,14 +12,14 @@ const STRICT = String.raw`(?:(?!\. [A-Z]).)*`;
 const LOOSE = ".*";
 const MOST_SENTENCES = 4; // In one message.
 
-// Returns every message as {parts, strict, loose, translation}, the one with the longest text first.
+// Returns every message as {parts, strict, loose, translation}, the longest text first.
 export function compiled(messages) {
   const plain = (text) => text.replaceAll(/[.*+?^${}()|[\]\\/]/g, "\\$&");
   const pattern = (parts, inside) => {
     const hole = (n) => (n === 1 && parts[0] === "" ? `(${inside})` : `(${inside}?)`);
     const last = parts.at(-1) === "" ? parts.length - 1 : 0;
-    const body = parts.map((part, n) => (n ? (n === last ? `(${LOOSE})` : hole(n)) : "") + plain(part));
-    return new RegExp(`^${body.join("")}$`, "s");
+    const before = (n) => (n === 0 ? "" : n === last ? `(${LOOSE})` : hole(n));
+    return new RegExp(`^${parts.map((part, n) => before(n) + plain(part)).join("")}$`, "s");
   };
   return Object.entries(messages)
     .map(([english, translation]) => ({ parts: english.split(/\{\d+\}/), translation }))
@@ -34,7 +36,8 @@ function matched(text, messages, kind) {
   for (const { parts, translation, [kind]: pattern } of messages) {
     const found = parts.every((part) => text.includes(part)) && text.match(pattern);
     if (!found) continue;
-    return translation.replaceAll(/\{(\d+)\}/g, (_, hole) => translated(found[+hole + 1], messages));
+    const value = (_, hole) => translated(found[Number(hole) + 1], messages);
+    return translation.replaceAll(/\{(\d+)\}/g, value);
   }
   return undefined;
 }
@@ -51,11 +54,13 @@ export function translated(text, messages) {
     if (whole !== undefined) return whole;
     for (let count = 1; count < Math.min(sentences.length, MOST_SENTENCES); count += 1) {
       const first = matched(sentences.slice(0, count).join(" "), messages, kind);
-      if (first !== undefined) return `${first} ${translated(sentences.slice(count).join(" "), messages)}`;
+      const rest = sentences.slice(count).join(" ");
+      if (first !== undefined) return `${first} ${translated(rest, messages)}`;
     }
   }
   const [first, between] = lines.length ? [line, "\n"] : [sentences[0], " "];
-  return first === text ? text : first + between + translated(text.slice(first.length + 1), messages);
+  const rest = text.slice(first.length + 1);
+  return first === text ? text : first + between + translated(rest, messages);
 }
 
 export function inPageLanguage(text) {
@@ -64,8 +69,8 @@ export function inPageLanguage(text) {
 
 async function load() {
   const language = app.extensionManager.setting.get("Comfy.Locale");
-  const answer = await fetch(new URL(`messages/${language}.json`, import.meta.url));
-  templates = answer.ok ? compiled(await answer.json()) : [];
+  const address = new URL(`messages/${language}.json`, import.meta.url);
+  templates = LANGUAGES.includes(language) ? compiled(await (await fetch(address)).json()) : [];
 }
 
 app.registerExtension({

@@ -137,7 +137,7 @@ def trainings() -> PromptGraph:
     large = {"upscale_method": "lanczos", "crop": "disabled"}
     large |= {"width": SHOWN_SIDE, "height": SHOWN_SIDE}
     graph["large"] = node("ImageScale", image=["shown_decode", 0], **large)
-    graph["save_first"]["inputs"] |= {"preview": ["large", 0], "author": "ACFun", "license": "CC0"}
+    graph["save_first"]["inputs"] |= {"preview": ["large", 0], "license": "Apache-2.0"}
     return graph
 
 
@@ -214,7 +214,8 @@ def draw_load(server: ComfyServer) -> None:
         page.evaluate(
             "() => { app.graph._nodes[0].setSize([420, 480]); app.canvas.deselectAll(); }"
         )
-        page.wait_for_timeout(8 * SETTLE)
+        page.wait_for_function("() => app.graph._nodes[0].imgs?.length")
+        page.wait_for_timeout(4 * SETTLE)
         save("load_style", Image.open(io.BytesIO(page.screenshot(clip=page.evaluate(BOX)))))
         browser.close()
 

@@ -169,7 +169,7 @@ def test_after_a_restart_the_saved_picture_opens_a_graph_that_does_not_train_aga
     press_run(page)
     assert np.array_equal(shown_picture(page), picture)
     text = shown(page, "ACFunTrainStyle")
-    assert text.startswith("Took training/") and f"({ENOUGH_STEPS} steps), trained before" in text
-    assert "unchanged" in shown(page, "ACFunSaveStyle")
+    assert text.startswith("Took ") and f"({ENOUGH_STEPS} steps), trained before" in text
+    wait_until(page, lambda: "unchanged" in shown(page, "ACFunSaveStyle"))
     assert len(list(prior_server.output_dir.glob("ACFun_*.png"))) == 2
     assert page.problems() == []
