@@ -53,6 +53,10 @@ STYLES = """async () => {
     const node = LiteGraph.createNode('ACFunLoadStyle');
     return node.widgets[0].options.values;
 }"""
+ADD_LOADER = """async () => {
+    await app.refreshComboInNodes();
+    app.graph.add(LiteGraph.createNode('ACFunLoadStyle'));
+}"""
 OPEN_FILE = """async ([name, content]) => {
     const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
     await app.handleFile(new File([bytes], name, { type: 'image/png' }));
@@ -139,6 +143,14 @@ def test_picture_is_in_the_style_and_the_photo_is_not(drawn):
     photo = Image.open(EXAMPLES / "acfun_face.jpg").resize((SIDE, SIDE))
     assert style_of(drawn[0]) == STYLE
     assert style_of(np.asarray(photo)) != STYLE
+
+
+def test_a_style_shows_its_facts_before_it_is_run(page, drawn):
+    page.page.evaluate(ADD_LOADER)
+    wait_until(page, lambda: f", {ENOUGH_STEPS} steps, " in shown(page, "ACFunLoadStyle"))
+    page.page.evaluate(
+        "() => app.graph.remove(app.graph._nodes.find(({ type }) => type === 'ACFunLoadStyle'))"
+    )
 
 
 def test_error_of_a_wrong_family_stands_on_the_node(page):

@@ -106,6 +106,14 @@ def test_what_a_node_says_is_shown_in_chinese(chinese_page):
     assert chinese_page.problems() == []
 
 
+def test_a_damaged_style_is_told_as_soon_as_it_is_chosen(comfy_page):
+    comfy_page.place("ACFunLoadStyle")  # Its first file is an empty one.
+    comfy_page.page.wait_for_function(
+        "() => app.graph._nodes[0].widgets.some(({ value }) => /is no usable/.test(value))"
+    )
+    assert comfy_page.problems() == []
+
+
 def test_what_another_packs_node_says_is_left_alone(chinese_page):
     chinese_page.place("PreviewAny")
     chinese_page.page.evaluate(EXECUTED, {"text": ["Loading the models."], "acfun": [True]})

@@ -61,13 +61,13 @@ def test_a_style_without_a_picture_shows_its_facts_alone(acfun, asked):
         ("", "There is no style"),
         ("../../secret.safetensors", "leads out of the folder"),
         ("/etc/passwd", "leads out of the folder"),
-        ("outside.txt", "There is no style"),
+        ("other.txt", "is no usable ACFun style"),
         ("foreign.safetensors", "is no usable ACFun style"),
     ],
 )
-def test_only_listed_styles_are_answered(asked, name, sentence):
+def test_nothing_but_styles_of_the_folder_is_answered(asked, name, sentence):
     (asked.base / "models" / "secret.safetensors").write_bytes(b"secret")
-    (asked.styles_dir / "outside.txt").write_bytes(b"secret")
+    (asked.styles_dir / "other.txt").write_bytes(b"secret")
     (asked.styles_dir / "foreign.safetensors").write_bytes(b"secret")
     status, said = answer(asked, name)
     assert (status, list(said)) == (404, ["error"])
