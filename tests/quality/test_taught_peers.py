@@ -103,7 +103,7 @@ def drawn_with(backbone, noise, *rest):
         return draw_from_noise(backbone, context, noise, SAMPLING)
 
 
-def test_adapter_of_no_scale_changes_nothing_and_goes_without_a_trace(backbone, noise):
+def test_adapter_of_no_scale_changes_nothing_and_goes_without_a_trace(backbone, noise, caplog):
     context = backbone.encode_prompt("a painting", "S*", {})
     plain = draw_from_noise(backbone, context, noise, SAMPLING)
     before = copy.deepcopy(backbone.unet.state_dict())
@@ -115,6 +115,7 @@ def test_adapter_of_no_scale_changes_nothing_and_goes_without_a_trace(backbone, 
     after = backbone.unet.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], before[name]) for name in before)
+    assert not caplog.records
 
 
 def test_adapter_acts_in_the_named_blocks_alone(backbone, noise):
