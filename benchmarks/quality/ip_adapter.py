@@ -5,6 +5,7 @@ few tokens made of one picture's CLIP embedding. The modules are diffusers' own,
 published adapters; the teaching follows the paper's.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,9 @@ from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 
 TOKENS = 4
 DROPPED = 0.05
+
+# It would warn at every drawing that an empty list of modules stays in single precision.
+WARNS = logging.getLogger("diffusers.models.modeling_utils")
 
 Adapter = dict[str, dict[str, Tensor]]
 """The groups of an IP-Adapter file, ``image_proj`` and ``ip_adapter``, with its names."""
@@ -73,7 +77,12 @@ def adapted(
         kwargs["added_cond_kwargs"] = {**known, "image_embeds": [embeddings[:, None]]}
         return args, kwargs
 
-    unet._load_ip_adapter_weights([adapter], low_cpu_mem_usage=False)
+    level = WARNS.level
+    WARNS.setLevel(logging.ERROR)
+    try:
+        unet._load_ip_adapter_weights([adapter], low_cpu_mem_usage=False)
+    finally:
+        WARNS.setLevel(level)
     for name, processor in unet.attn_processors.items():
         if hasattr(processor, "to_k_ip"):
             processor.scale = [scale if blocks in name else 0.0]
