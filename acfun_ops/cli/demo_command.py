@@ -21,16 +21,17 @@ from .picture_files import read_picture, to_image, write_image
 from .saved_training import check_style_path, train_and_save
 from .terminal import Progress, say
 
-PROMPT = "a painting of a woman with long gray hair and glasses in S* style"
+PROMPT = "a painting of a man with short red hair and glasses and beard smiling in S* style"
 OTHER_PROMPTS = (
-    "a painting of a woman with long gray hair and glasses wearing a hat in S* style",
-    "a painting of a man with beard in S* style",
+    "a painting of a man with short red hair and glasses and beard wearing a hat in S* style",
+    "a painting of a woman with long blond hair in S* style",
 )
-TRAINING = TrainConfig(prompt=PROMPT, learning_rate=3e-3, preview_every=0)
+TRAINING = TrainConfig(prompt=PROMPT, learning_rate=3e-3, preview_every=0, alignment="drawn")
 SEEDS = (1, 2, 3)
 DRAWING = Drawing(prompt=PROMPT, steps=20, guidance=2.0)
 SHEET_SIDE = 192
 
+NO_ANSWER = Image.new("RGB", (1, 1), (250, 250, 248))
 _OFF = PartStrengths(encoder=0, middle=0, decoder=0)
 # Column name: strength of AFun, and of CFun by part of the U-Net.
 COLUMNS = {
@@ -62,7 +63,8 @@ def make_demo(nano: Path, out: Path) -> int:
     """Train on the demo's pair, save the style, and draw the contact sheet.
 
     Args:
-        nano: holds ``prior``, a diffusers pipeline, and ``demo`` with style.png and face.png.
+        nano: holds ``prior``, a diffusers pipeline, and ``demo`` with style.png, face.png and
+            truth.png, which is the face in the style.
         out: gets style.safetensors and contact_sheet.png.
 
     Returns:
@@ -71,7 +73,8 @@ def make_demo(nano: Path, out: Path) -> int:
     Raises:
         ACFunError: something is missing, or the folder cannot be written.
     """
-    files = [nano / "prior", nano / "demo" / "style.png", nano / "demo" / "face.png"]
+    demo = [nano / "demo" / f"{name}.png" for name in ("style", "face", "truth")]
+    files = [nano / "prior", *demo]
     missing = [str(path) for path in files if not path.exists()]
     if missing:
         raise ACFunError(
@@ -81,32 +84,34 @@ def make_demo(nano: Path, out: Path) -> int:
     say(TOY)
     path = out / "style.safetensors"
     check_style_path(path)
-    style_picture, face_picture = read_picture(files[1]), read_picture(files[2])
+    style_picture, face_picture, truth = map(read_picture, demo)
     backbone = load_pipeline(files[0])
     pictures = TrainPictures(style=style_picture, face=face_picture)
     code = train_and_save(backbone, pictures, TRAINING, path)
     if code != 0:
         return code
     side = backbone.native_side
-    pair = [
-        to_image(prepare_pictures(style_picture, side, "style.png")),
-        to_image(prepare_pictures(face_picture, side, "face.png")),
+    given = [
+        to_image(prepare_pictures(picture, side, path.name))
+        for picture, path in zip((style_picture, face_picture, truth), demo, strict=True)
     ]
-    rows = _rows(backbone, load_style(path), pair)
-    sheet = contact_sheet(["style", "face", *COLUMNS], rows, SHEET_SIDE)
+    rows = _rows(backbone, load_style(path), given)
+    sheet = contact_sheet(["style", "face", "true answer", *COLUMNS], rows, SHEET_SIDE)
     write_image(sheet, out / "contact_sheet.png")
     say(f"The contact sheet is at {out / 'contact_sheet.png'}.")
     say(f"Look into the style with: python -m acfun_ops inspect {path}")
     return 0
 
 
-def _rows(backbone: Backbone, style: Style, pair: list[Image.Image]) -> list[SheetRow]:
+def _rows(backbone: Backbone, style: Style, given: list[Image.Image]) -> list[SheetRow]:
     wanted = [(f"seed {seed}", replace(DRAWING, seed=seed)) for seed in SEEDS]
     wanted += [(prompt, replace(DRAWING, prompt=prompt, seed=SEEDS[0])) for prompt in OTHER_PROMPTS]
     rows = []
     with Progress("drawing", len(wanted) * len(COLUMNS) * DRAWING.steps) as progress:
         for label, base in wanted:
-            pictures = list(pair)
+            pictures = list(given)
+            if base.prompt != PROMPT:
+                pictures[-1] = NO_ANSWER
             for strength, strengths in COLUMNS.values():
                 drawing = replace(base, strength=strength, strengths=strengths)
                 pictures.append(to_image(draw_picture(backbone, drawing, style, progress.step)))

@@ -4,6 +4,7 @@ python -m benchmarks.quality.first_picture
 """
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,15 +17,16 @@ from .nano import CONFIG, open_bench
 from .pairs import Sampling
 
 PATH = Path(__file__).resolve().parents[2] / "web" / "pictures" / "pairs.jpg"
-PAIRS = (0, 1, 3, 9)
-SAMPLES, SIDE = 3, 144
-COLUMNS = ("style", "face", "drawn from noise", "", "", "with another prompt")
+PAIRS = (0, 1, 3, 8)
+SAMPLES, SIDE = 2, 144
+COLUMNS = ("style", "face", "true answer", "drawn from noise", "", "with another prompt")
 
 
 def main() -> None:
     """Train on each pair, draw it, and write the sheet."""
     bench = open_bench(max(PAIRS) + 1)
-    method, sampling = Acfun(config=CONFIG), Sampling(steps=20, guidance=2.0)
+    config = replace(CONFIG, alignment="drawn")
+    method, sampling = Acfun(config=config), Sampling(steps=20, guidance=2.0)
     side = bench.backbone.native_side
     shape = bench.backbone.encode_pictures(torch.zeros(1, side, side, 3)).shape[1:]
     noise = torch.randn(SAMPLES, *shape, generator=torch.Generator().manual_seed(0))
@@ -32,9 +34,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for index in PAIRS:
             pair, learnt = bench.pairs[index], Path(folder) / f"{index}.safetensors"
-            method.learn(bench.backbone, pair, CONFIG.steps, learnt)
+            method.learn(bench.backbone, pair, config.steps, learnt)
             drawn, other = method.draw(bench.backbone, pair, learnt, noise, sampling)
-            pictures = [pair.style, pair.face, *drawn, other[0]]
+            pictures = [pair.style, pair.face, bench.truths[index], *drawn, other[0]]
             images = [to_image(picture[None]) for picture in pictures]
             rows.append(SheetRow(pair.other_prompt, images))
     PATH.parent.mkdir(exist_ok=True)

@@ -47,7 +47,7 @@ PICTURES_DIR = ROOT / "web" / "pictures"
 WIDTH, MARGIN, FOOT_HEIGHT = 1600, 20, 20
 TRAINS = "1 Train a style and apply it"
 OTHER_STYLE_FILE = "other_00001_.safetensors"
-OTHER_TEXT = "A painting of a woman with long white hair and glasses in S* style"
+OTHER_TEXT = "A painting of a man with short red hair and glasses and beard smiling in S* style"
 FOOT = "Drawn by the repository's toy model of 64 pixels, not by Stable Diffusion."
 # What else a picture leaves out.
 FEET = {

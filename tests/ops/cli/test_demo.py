@@ -19,7 +19,7 @@ from acfun_ops.style.style_file import load_style
 def nano(tiny_model, tmp_path):
     folder = tmp_path / "nano"
     shutil.copytree(tiny_model, folder / "prior")
-    for number, name in enumerate(("style", "face")):
+    for number, name in enumerate(("style", "face", "truth")):
         write_random_picture(folder / "demo" / f"{name}.png", number)
     return folder
 
@@ -59,11 +59,14 @@ def test_it_trains_saves_and_draws_one_sheet(nano, quick, tmp_path, capsys):
     assert load_style(out / "style.safetensors").facts.steps == 2
     sheet = pixels(out / "contact_sheet.png")
     rows = len(demo_command.SEEDS) + len(demo_command.OTHER_PROMPTS)
-    pictures = cells(sheet, demo_command.SHEET_SIDE, 6, rows)
+    pictures = cells(sheet, demo_command.SHEET_SIDE, 7, rows)
     assert len(demo_command.SEEDS) >= 3 and len(demo_command.OTHER_PROMPTS) == 2
     for row in pictures:
         assert np.array_equal(row[0], pictures[0][0]) and np.array_equal(row[1], pictures[0][1])
-    drawn = [cell.tobytes() for row in pictures for cell in row[2:]]
+    seeds = len(demo_command.SEEDS)
+    answers = [row[2].std() > 0 for row in pictures]
+    assert answers == [True] * seeds + [False] * (rows - seeds)
+    drawn = [cell.tobytes() for row in pictures for cell in row[3:]]
     assert len(set(drawn)) == len(drawn)
 
 
