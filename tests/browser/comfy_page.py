@@ -23,6 +23,10 @@ PLACE_NODE = """(nodeType) => {
     app.canvas.ds.offset = [0, 0];
     app.canvas.selectNode(node);
 }"""
+PRESS_UPLOAD = """(title) => app.graph._nodes.find((node) => node.title === title)
+    .widgets.find((widget) => widget.type === 'button').callback()"""
+HAS_FILE = """([title, name]) => app.graph._nodes.find((node) => node.title === title)
+    .widgets[0].value === name"""
 WIDGETS = """() => app.graph._nodes[0].widgets.map(({ name, value }) => [name, value])"""
 BOXES = """() => app.graph._nodes.map((node) => [node.title, ...node.boundingRect])"""
 BAD_NODES = """() => app.graph._nodes.flatMap((node) => {
@@ -75,6 +79,13 @@ class ComfyPage:
         """Put one fresh node on an empty graph and select it."""
         self.page.evaluate(PLACE_NODE, node_type)
         self.page.wait_for_timeout(SETTLE)
+
+    def upload(self, title: str, picture: Path) -> None:
+        """Choose a picture by the upload button of a Load Image node; return when it is named."""
+        with self.page.expect_file_chooser() as chooser:
+            self.page.evaluate(PRESS_UPLOAD, title)
+        chooser.value.set_files(picture)
+        self.page.wait_for_function(HAS_FILE, arg=[title, picture.name])
 
     def open_help(self) -> Locator:
         """Open the help page of the selected node; return it."""

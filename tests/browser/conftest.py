@@ -39,7 +39,7 @@ MODEL_FILES = {
 STYLE_FILE = "style_00001_.safetensors"
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Canvas.SelectionToolbox": True}
 
-sys.path.append(str(HERE))
+sys.path += [str(HERE), str(HERE.parent / "ops")]
 
 
 def missing() -> str | None:
@@ -107,13 +107,11 @@ def comfy_page(page_server: ComfyServer, chromium: Browser) -> Iterator[ComfyPag
 
 @pytest.fixture(scope="module")
 def prior_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
-    """Yield a running server with the pack, Load Small Prior, a tiny SDXL and previews."""
+    """Yield a running server with the pack, Load Small Prior and previews."""
     from comfy_server import ComfyServer
-    from models_dir import ModelsDir
     from small_prior_graphs import link_small_prior
 
-    models = tmp_path_factory.mktemp("models")
-    ModelsDir(models).path("sdxl")
+    models = tmp_path_factory.mktemp("no_models")
     arguments = ["--preview-method", "auto"]
     server = ComfyServer(COMFYUI, models, pack=ROOT, pack_name=PACK_NAME, arguments=arguments)
     link_small_prior(server)

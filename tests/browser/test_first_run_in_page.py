@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import shutil
 import time
 from pathlib import Path
 
@@ -12,7 +13,9 @@ import pytest
 from line_up import is_found, style_of
 from PIL import Image
 from small_prior_graphs import SAMPLING, SIDE, TRAINING
+from tiny_styles import sample_style
 
+from acfun_ops.style.style_file import save_style
 from benchmarks.nano.draw_examples import FACE, OTHER, STYLE
 
 PACK_NAME = "acfun"
@@ -66,9 +69,13 @@ MANY_STEPS, ENOUGH_STEPS = 5000, 100
 
 
 @pytest.fixture(scope="module")
-def page(prior_page):
-    """ComfyUI's page with the first template, on the prior."""
+def page(prior_page, tmp_path_factory):
+    """ComfyUI's page with the first template, on the prior, and two pictures that are uploaded."""
     prior_page.open_template(PACK_NAME, TEMPLATE)
+    for title, example in (("Style picture", "style"), ("Face photo", "face")):
+        picture = tmp_path_factory.mktemp(example) / f"my_{example}.jpg"
+        shutil.copy(EXAMPLES / f"acfun_{example}.jpg", picture)
+        prior_page.upload(title, picture)
     prior_page.page.evaluate(USE_PRIOR)
     set_widgets(prior_page, "ACFunTrainStyle", **TRAINING, preview_every=1, steps=MANY_STEPS)
     set_widgets(prior_page, "EmptyLatentImage", width=SIDE, height=SIDE)
@@ -128,8 +135,10 @@ def shown_picture(opened):
     return np.asarray(Image.open(io.BytesIO(opened.page.request.get(source).body())))
 
 
-def test_finished_run_shows_the_picture(drawn):
+def test_finished_run_of_uploaded_pictures_shows_its_picture(page, drawn):
     picture, saved = drawn
+    loaders = [node for node in page.prompt().values() if node["class_type"] == "LoadImage"]
+    assert {node["inputs"]["image"] for node in loaders} == {"my_style.jpg", "my_face.jpg"}
     assert picture.shape == (SIDE, SIDE, 3)
     assert np.array_equal(np.asarray(Image.open(saved)), picture)
 
@@ -153,15 +162,17 @@ def test_a_style_shows_its_facts_before_it_is_run(page, drawn):
     )
 
 
-def test_error_of_a_wrong_family_stands_on_the_node(page):
+def test_error_of_a_wrong_family_stands_on_the_node(page, prior_server):
+    save_style(sample_style(family="sdxl"), prior_server.styles_dir / "sdxl.safetensors")
     set_widgets(page, "ACFunApplyAdapters", strength=1.0)
     page.page.evaluate(
         """() => {
-            const graph = app.graph, sdxl = LiteGraph.createNode('CheckpointLoaderSimple');
+            const graph = app.graph, sdxl = LiteGraph.createNode('ACFunLoadStyle');
             graph.add(sdxl);
-            sdxl.widgets[0].value = 'tiny_sdxl.safetensors';
+            sdxl.widgets[0].value = 'sdxl.safetensors';
             const adapters = graph._nodes.find((node) => node.type === 'ACFunApplyAdapters');
-            sdxl.connect(0, adapters, 0);
+            const slot = adapters.inputs.findIndex((input) => input.name === 'style');
+            sdxl.connect(0, adapters, slot);
         }"""
     )
     press_run(page)
