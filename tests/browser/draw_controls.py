@@ -29,7 +29,7 @@ from comfy_server import ComfyServer, History  # noqa: E402
 from conftest import BROWSERS, COMFYUI, SETTINGS, VIEWPORT  # noqa: E402
 from PIL import Image  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
-from small_prior_graphs import SHOWN_SIDE, SIDE, link_small_prior, with_small_prior  # noqa: E402
+from small_prior_graphs import SIDE, link_small_prior, with_small_prior  # noqa: E402
 
 from acfun_ops.cli.contact_sheet import SheetRow, contact_sheet  # noqa: E402
 from acfun_ops.training.config import TrainConfig  # noqa: E402
@@ -42,7 +42,7 @@ PICTURES_DIR = ROOT / "web" / "pictures"
 EXAMPLES = ROOT / "web" / "examples"
 TEXT = "A painting of a woman with long red hair and glasses in S* style"
 OTHER_STYLE = "sunset brush"
-SEED, CELL = 1, 144
+SEED, CELL, PREVIEW_SIDE = 1, 144, 384
 TRAINED = {
     name: field.default
     for name, field in TrainConfig.__dataclass_fields__.items()
@@ -135,7 +135,7 @@ def trainings() -> PromptGraph:
     graph |= sampled("shown", WHOLE, {"style": ["first_train", 0], **BASE[WHOLE]})
     graph = with_small_prior(graph)
     large = {"upscale_method": "lanczos", "crop": "disabled"}
-    large |= {"width": SHOWN_SIDE, "height": SHOWN_SIDE}
+    large |= {"width": PREVIEW_SIDE, "height": PREVIEW_SIDE}
     graph["large"] = node("ImageScale", image=["shown_decode", 0], **large)
     graph["save_first"]["inputs"] |= {"preview": ["large", 0], "license": "Apache-2.0"}
     return graph
