@@ -73,7 +73,9 @@ def test_template_browser_shows_the_titles_in_order_with_their_pictures(comfy_pa
     assert shown == [f"template-workflow-{name}" for name in workflow_names()]
     for name in workflow_names():
         assert dialog.get_by_text(name, exact=True).first.is_visible()
-        picture = dialog.get_by_test_id(f"template-workflow-{name}").locator("img")
+        card = dialog.get_by_test_id(f"template-workflow-{name}")
+        card.scroll_into_view_if_needed()  # Pictures further down are loaded when seen.
+        picture = card.locator("img")
         picture.wait_for()
         comfy_page.page.wait_for_timeout(1000)
         assert picture.evaluate("(image) => image.naturalWidth") >= 800

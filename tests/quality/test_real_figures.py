@@ -142,7 +142,7 @@ def test_command_measures_faces_and_styles_of_photos_and_paintings(
         return [replace(section, rows=rows)]
 
     monkeypatch.setattr(real, "sections", two_short_rows)
-    line = ["quality", "real", "--model", str(model), "--pairs", "1"]
+    line = ["quality", "real", "--model", str(model), "--pairs", "2"]
     for folder in ("faces", "styles"):
         line += [f"--{folder}", str(pictures_folder / folder)]
     line += ["--work", str(tmp_path / "work"), "--results", str(tmp_path / "results")]
