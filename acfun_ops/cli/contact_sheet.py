@@ -15,8 +15,8 @@ class SheetRow:
 
     label: str
     """What stands at the left."""
-    pictures: Sequence[Image.Image]
-    """One for each column, of any size."""
+    pictures: Sequence[Image.Image | None]
+    """One for each column, of any size; where there is None, its place stays empty."""
 
 
 def contact_sheet(
@@ -53,6 +53,8 @@ def contact_sheet(
         lines = "\n".join(_wrapped(row.label, font, beside - gap))
         draw.multiline_text((margin, top + high / 2), lines, _INK, font, anchor="lm")
         for column, picture in enumerate(row.pictures):
+            if picture is None:
+                continue
             left = margin + beside + column * (side + gap)
             resized = picture.convert("RGB").resize((side, high), Image.Resampling.LANCZOS)
             sheet.paste(resized, (left, top))

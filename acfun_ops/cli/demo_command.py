@@ -31,7 +31,6 @@ SEEDS = (1, 2, 3)
 DRAWING = Drawing(prompt=PROMPT, steps=20, guidance=2.0)
 SHEET_SIDE = 192
 
-NO_ANSWER = Image.new("RGB", (1, 1), (250, 250, 248))
 _OFF = PartStrengths(encoder=0, middle=0, decoder=0)
 # Column name: strength of AFun, and of CFun by part of the U-Net.
 COLUMNS = {
@@ -109,9 +108,8 @@ def _rows(backbone: Backbone, style: Style, given: list[Image.Image]) -> list[Sh
     rows = []
     with Progress("drawing", len(wanted) * len(COLUMNS) * DRAWING.steps) as progress:
         for label, base in wanted:
-            pictures = list(given)
-            if base.prompt != PROMPT:
-                pictures[-1] = NO_ANSWER
+            style_picture, face, truth = given
+            pictures = [style_picture, face, truth if base.prompt == PROMPT else None]
             for strength, strengths in COLUMNS.values():
                 drawing = replace(base, strength=strength, strengths=strengths)
                 pictures.append(to_image(draw_picture(backbone, drawing, style, progress.step)))

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
-from acfun_ops.drawing.drawing import Guidance, draw_latents
 from acfun_ops.images import prepare_pictures
-from acfun_ops.method.diffusion import noise_at, sampling_sigmas
 
+from .adapter_drawing import DrawsByAdapter, SeenStyle
 from .ip_adapter import (
     adapted,
     adapter_parameters,
@@ -25,7 +24,6 @@ from .ip_adapter import (
 )
 from .pairs import PAINTING, STYLE_WORD, LearnsOnce, Pair, Sampling
 from .peer_training import read_tensors, write_tensors
-from .sampling import encode_square, made_noisy
 from .style_block import TRIAL_PAIRS, Trial, blocks, style_block
 from .teaching import Teaching, first_drawings, teach
 
@@ -37,7 +35,7 @@ MANNER = re.compile(r" in \w+ style| with (fine|bold) strokes( and outlines)?| w
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstantStyle(LearnsOnce):
+class InstantStyle(DrawsByAdapter, LearnsOnce):
     """InstantStyle (Wang et al., 2024): an adapter that sees the style, in the style's block alone.
 
     The adapter is taught once, in all blocks, on paintings of the training set under captions that
@@ -48,17 +46,12 @@ class InstantStyle(LearnsOnce):
     photo, made noisy.
 
     block: a part of the names of the attentions that see the style; "" is the style's block, which
-    is found after the teaching, on paintings that it left out. scale: of the adapter. subtracted:
-    how much of the content's embedding is taken off. named: name the style in words too. strength:
-    share of the sampling steps that is done from the photo on; 1 starts from noise. spliced: that
-    photo is the pair's spliced one.
+    is found after the teaching, on paintings that it left out. subtracted: how much of the
+    content's embedding is taken off. spliced: the photo is the pair's spliced one.
     """
 
     block: str = ""
-    scale: float = 1.0
     subtracted: float = 1.0
-    named: bool = False
-    strength: float = 1.0
     spliced: bool = False
     learning_rate: float = 1e-3
     seed: int = 0
@@ -101,32 +94,10 @@ class InstantStyle(LearnsOnce):
         content = said_features(backbone, [content_words(pair.unstyled(pair.style_prompt))])
         deviation = content @ groups["content"]["foretold"] - groups["content"]["mean"]
         embedding = image_embedding(backbone, square) - self.subtracted * deviation
-        start, sigmas = self._start(backbone, pair, noise, sampling)
-        empty = backbone.encode_prompt("", STYLE_WORD, {})
-        is_guided = sampling.guidance != 1
-
-        def pictures(prompt: str) -> Tensor:
-            words = pair.named(prompt) if self.named else pair.unstyled(prompt)
-            context = backbone.encode_prompt(words, STYLE_WORD, {})
-            guidance = Guidance(context, empty if is_guided else None, sampling.guidance)
-            latents = draw_latents(backbone, start, sigmas, guidance)
-            return backbone.decode_latents(latents)
-
-        blank = [torch.zeros_like(embedding)] * is_guided
         block = self.block or blocks(backbone)[int(groups["block"]["number"])]
-        with adapted(backbone, as_adapter(groups), block, self.scale) as seen:
-            seen[:] = [torch.cat([embedding, *blank])]
-            return pictures(pair.prompt), pictures(pair.other_prompt)
-
-    def _start(
-        self, backbone: DiffusersBackbone, pair: Pair, noise: Tensor, sampling: Sampling
-    ) -> tuple[Tensor, list[float]]:
-        if self.strength < 1:
-            photo = pair.spliced if self.spliced and pair.spliced is not None else pair.face
-            latent = encode_square(backbone, photo)
-            return made_noisy(backbone, latent, noise, self.strength, sampling)
-        sigmas = sampling_sigmas(backbone.sigmas, sampling.steps)
-        return noise_at(sigmas[0], noise), sigmas
+        photo = pair.spliced if self.spliced and pair.spliced is not None else pair.face
+        style = SeenStyle(as_adapter(groups), block, embedding)
+        return self.drawn(backbone, pair, style, photo, noise, sampling)
 
 
 class _Paintings:

@@ -12,13 +12,11 @@ from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
-from acfun_ops.drawing.drawing import Guidance, draw_latents
 from acfun_ops.errors import ACFunError, first_line
-from acfun_ops.method.diffusion import noise_at, sampling_sigmas
 
-from .ip_adapter import Adapter, adapted
-from .pairs import STYLE_WORD, LearnsNothing, Pair, Sampling
-from .sampling import encode_square, made_noisy
+from .adapter_drawing import DrawsByAdapter, SeenStyle
+from .ip_adapter import Adapter
+from .pairs import LearnsNothing, Pair, Sampling
 
 # The blocks that the authors name for style alone.
 SD1_BLOCK, SDXL_BLOCK = "up_blocks.1.", "up_blocks.0.attentions.1."
@@ -26,7 +24,7 @@ PROJECTION = "proj.weight"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PublishedInstantStyle(LearnsNothing):
+class PublishedInstantStyle(DrawsByAdapter, LearnsNothing):
     """InstantStyle (Wang et al., 2024): the style picture by an IP-Adapter, in one block alone.
 
     The face gets in by the words of the prompt; with a strength below 1 also by the photo, made
@@ -34,15 +32,11 @@ class PublishedInstantStyle(LearnsNothing):
     off, which needs the text half of the adapter's CLIP; the authors find the one block enough.
 
     adapter: a plain IP-Adapter's file. image_encoder: the folder of the CLIP vision model that it
-    was taught with. scale: of the adapter. named: name the style in words, too. strength: share of
-    the sampling steps that is done from the photo on; 1 starts from noise.
+    was taught with.
     """
 
     adapter: str
     image_encoder: str
-    scale: float = 1.0
-    named: bool = False
-    strength: float = 1.0
 
     @torch.no_grad()
     def draw(
@@ -56,31 +50,9 @@ class PublishedInstantStyle(LearnsNothing):
         """See Method."""
         embedding = seen_by(self.image_encoder, pair.style)
         embedding = embedding.to(backbone.device, backbone.compute_dtype)
-        start, sigmas = self._start(backbone, pair, noise, sampling)
-        is_guided = sampling.guidance != 1
-        empty = backbone.encode_prompt("", STYLE_WORD, {}) if is_guided else None
-
-        def pictures(prompt: str) -> Tensor:
-            words = pair.named(prompt) if self.named else pair.unstyled(prompt)
-            guidance = Guidance(
-                backbone.encode_prompt(words, STYLE_WORD, {}), empty, sampling.guidance
-            )
-            return backbone.decode_latents(draw_latents(backbone, start, sigmas, guidance))
-
         block = SDXL_BLOCK if len(backbone.texts) > 1 else SD1_BLOCK
-        blank = [torch.zeros_like(embedding)] * is_guided
-        with adapted(backbone, read_adapter(self.adapter), block, self.scale) as seen:
-            seen[:] = [torch.cat([embedding, *blank])]
-            return pictures(pair.prompt), pictures(pair.other_prompt)
-
-    def _start(
-        self, backbone: DiffusersBackbone, pair: Pair, noise: Tensor, sampling: Sampling
-    ) -> tuple[Tensor, list[float]]:
-        if self.strength < 1:
-            face = encode_square(backbone, pair.face)
-            return made_noisy(backbone, face, noise, self.strength, sampling)
-        sigmas = sampling_sigmas(backbone.sigmas, sampling.steps)
-        return noise_at(sigmas[0], noise), sigmas
+        style = SeenStyle(read_adapter(self.adapter), block, embedding)
+        return self.drawn(backbone, pair, style, pair.face, noise, sampling)
 
 
 def instant_styles(adapter: Path) -> dict[str, PublishedInstantStyle]:
