@@ -1,7 +1,5 @@
 """The prior's U-Net and text encoder, trained together on captioned latents."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -9,9 +7,10 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from .autoencoder import CHANNELS, Latents
+from .autoencoder import CHANNELS
 from .captions import MAX_TOKENS, write_tokenizer
 from .lesson import Course, Learner
+from .material import Material
 
 WIDTH = 96
 EMA = 0.999
@@ -78,45 +77,33 @@ def new_scheduler() -> DDIMScheduler:
     )
 
 
-def token_ids(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
-    """Return captions as padded ids ``(n, t)``."""
-    ids: Tensor = tokenizer(
-        list(captions), padding="max_length", truncation=True, return_tensors="pt"
-    )["input_ids"]
-    return ids
-
-
-@dataclass(frozen=True)
-class Material:
-    """What is learnt from: latents of ``n`` pictures, of their captions the ids ``(n, t)``.
-
-    weights: how much the squared error counts ``(h, w)``.
-    """
-
-    latents: Latents
-    ids: Tensor
-    weights: Tensor
-
-
 def train_denoiser(
-    unet: UNet2DConditionModel, text_encoder: CLIPTextModel, material: Material, course: Course
+    unet: UNet2DConditionModel,
+    text_encoder: CLIPTextModel,
+    material: Material,
+    weights: Tensor,
+    course: Course,
+    batch: int = BATCH,
 ) -> Learner:
-    """Train both by v-prediction, until the course is over; return them and their average."""
+    """Train both by v-prediction, until the course is over; return them and their average.
+
+    weights: how much the squared error of each latent counts ``(h, w)``.
+    """
     learner = Learner(nn.ModuleList([unet, text_encoder]), course, EMA)
-    latents, device = material.latents, course.device
-    kept = new_scheduler().alphas_cumprod
+    device = course.device
+    kept = new_scheduler().alphas_cumprod.to(device)
     alphas, sigmas = kept.sqrt(), (1 - kept).sqrt()
-    weights = material.weights.to(device)
-    generator = torch.Generator().manual_seed(course.seed)
+    weights = weights.to(device)
+    # On the device, as a GPU would wait for noise from the processor.
+    generator = torch.Generator(device).manual_seed(course.seed)
     while learner.goes_on():
-        chosen = torch.randint(len(latents), (BATCH,), generator=generator)
-        times = torch.randint(len(alphas), (BATCH,), generator=generator)
-        clean = latents[chosen]
-        noise = torch.randn(clean.shape, generator=generator)
+        clean, ids = material.batch(batch, generator)
+        times = torch.randint(len(alphas), (batch,), generator=generator, device=device)
+        noise = torch.randn(clean.shape, generator=generator, device=device)
         alpha, sigma = alphas[times].view(-1, 1, 1, 1), sigmas[times].view(-1, 1, 1, 1)
         noisy = (alpha * clean + sigma * noise).contiguous(memory_format=torch.channels_last)
-        velocity = (alpha * noise - sigma * clean).to(device)
-        context = text_encoder(material.ids[chosen].to(device)).last_hidden_state
-        predicted = unet(noisy.to(device), times.to(device), context).sample
-        learner.step((weights * (predicted - velocity).square()).mean(), BATCH)
+        velocity = alpha * noise - sigma * clean
+        context = text_encoder(ids).last_hidden_state
+        predicted = unet(noisy, times, context).sample
+        learner.step((weights * (predicted - velocity).square()).mean(), batch)
     return learner

@@ -95,7 +95,7 @@ class Learner:
         )
         self.steps = self.samples = 0
         self.samples_before = 0
-        self._lost = torch.zeros(())
+        self._lost = torch.zeros((), device=course.device)
         self._counted, self._logged, self._saved = 0, 0.0, 0.0
         if self._state.exists():
             self._load()
@@ -113,7 +113,8 @@ class Learner:
             mean = float(self._lost) / self._counted
             seen = self.samples_before + self.samples
             course.note(f"mean loss {mean:.4f}, {self.samples} samples, {seen} in all")
-            self._lost, self._counted, self._logged = torch.zeros(()), 0, course.seconds
+            self._lost, self._counted = torch.zeros_like(self._lost), 0
+            self._logged = course.seconds
         if over or course.seconds - self._saved > SAVE_SECONDS:
             self.save()
             self._saved = course.seconds
@@ -139,7 +140,7 @@ class Learner:
             torch._foreach_lerp_(
                 list(self.average.parameters()), list(self.model.parameters()), 1 - decay
             )
-        self._lost, self._counted = self._lost + loss.detach().cpu(), self._counted + 1
+        self._lost, self._counted = self._lost + loss.detach(), self._counted + 1
 
     def save(self) -> None:
         """Write the whole state, so that a lesson that is cut off loses a few minutes at most."""

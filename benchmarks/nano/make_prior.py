@@ -7,6 +7,7 @@ is learnt so far into ``prior/`` as a pipeline folder.
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +18,21 @@ from transformers import CLIPImageProcessor, CLIPTextModel, CLIPVisionModel
 
 from .autoencoder import Latents, new_autoencoder, set_scale, train_autoencoder
 from .denoiser import (
-    Material,
+    BATCH,
     new_scheduler,
     new_text_encoder,
     new_tokenizer,
     new_unet,
-    token_ids,
     train_denoiser,
 )
 from .drawings import SEED, training_drawings, untaught_drawings
 from .image_encoder import new_image_encoder, train_image_encoder
 from .lesson import Course, stopped_by_signals
+from .material import GrowingMaterial, KeptMaterial, drawn_meanwhile, token_ids
 
 PRIOR = Path(__file__).parent / "prior"
+# More than sixteen cores draw in half an hour.
+DRAWN_MEANWHILE = 1_500_000
 STAGES = ("autoencoder", "decoder", "denoiser", "image_encoder", "write")
 # Faces are small and hold most of what captions say, and a smile is a few latents wide.
 FACE, MOUTH = np.s_[5:14, 4:12], np.s_[10:14, 6:10]
@@ -59,6 +62,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("out/nano2"))
     parser.add_argument("--out", type=Path, default=PRIOR)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=BATCH, help="drawings in a step of denoiser")
+    parser.add_argument(
+        "--drawers",
+        type=int,
+        default=0,
+        help="processes that draw new portraits while denoiser learns on a GPU; 0: the kept set",
+    )
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
@@ -83,8 +93,14 @@ def main() -> None:
         log=log,
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
     )
+    if course.device.type == "cuda":
+        # Matrix products in TF32, as convolutions are already.
+        torch.set_float32_matmul_precision("high")
     with stopped_by_signals(course):
-        getattr(making, options.stage)(course)
+        if options.stage == "denoiser":
+            making.denoiser(course, options.batch, options.drawers)
+        else:
+            getattr(making, options.stage)(course)
 
 
 class Making:
@@ -132,24 +148,30 @@ class Making:
         pictures = np.concatenate([drawn.pictures, untaught.pictures])
         return train_autoencoder(model, pictures, course).average, drawn.pictures
 
-    def denoiser(self, course: Course) -> None:
-        """Give the U-Net and its text encoder a lesson."""
+    def denoiser(self, course: Course, batch: int = BATCH, drawers: int = 0) -> None:
+        """Give the U-Net and its text encoder a lesson, on the kept set or on what is drawn."""
         torch.manual_seed(SEED)
         self._note_start(course, "unet")
-        autoencoder = self._last(AutoencoderTiny, "vae")
+        autoencoder = self._last(AutoencoderTiny, "vae").to(course.device)
         unet = self._last(UNet2DConditionModel, "unet") or new_unet()
         text_encoder = self._last(CLIPTextModel, "text_encoder")
         text_encoder = text_encoder or new_text_encoder(len(self.tokenizer))
         unet.to(course.device, memory_format=torch.channels_last).train()
         text_encoder.to(course.device).train()
-        drawn, _ = training_drawings(self.work)
-        material = Material(
-            latents=Latents(autoencoder.to(course.device), drawn.pictures),
-            ids=token_ids(self.tokenizer, drawn.captions),
-            weights=loss_weights(),
-        )
         course.note(f"the face counts {FACE_WEIGHT:g} times, its mouth {MOUTH_WEIGHT:g} times that")
-        average = train_denoiser(unet, text_encoder, material, course).average
+        learn = partial(
+            train_denoiser, unet, text_encoder, weights=loss_weights(), course=course, batch=batch
+        )
+        if drawers:
+            with drawn_meanwhile(DRAWN_MEANWHILE, drawers) as chunks:
+                growing = GrowingMaterial(autoencoder, self.tokenizer, chunks, DRAWN_MEANWHILE)
+                average = learn(material=growing).average
+            course.note(f"{growing.known} drawings in batches of {batch}")
+        else:
+            drawn, _ = training_drawings(self.work)
+            ids = token_ids(self.tokenizer, drawn.captions)
+            kept = KeptMaterial(Latents(autoencoder, drawn.pictures), ids)
+            average = learn(material=kept).average
         average[0].save_pretrained(self.work / "unet")
         average[1].save_pretrained(self.work / "text_encoder")
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks.nano.captions import MAX_TOKENS, caption, describe
-from benchmarks.nano.denoiser import new_text_encoder, new_tokenizer, token_ids
+from benchmarks.nano.denoiser import new_text_encoder, new_tokenizer
+from benchmarks.nano.material import token_ids
 from benchmarks.nano.people import draw_person, draw_pose
 from benchmarks.nano.random_styles import draw_style
 

@@ -17,7 +17,7 @@ def give(tmp_path, monkeypatch):
     drawn = draw_set(30, seed=9, workers=1), "30 drawings"
     for name in ("training_drawings", "untaught_drawings"):
         monkeypatch.setattr(make_prior, name, lambda work: drawn)
-    monkeypatch.setattr("benchmarks.nano.denoiser.BATCH", 4)
+    monkeypatch.setattr(make_prior, "BATCH", 4)
     monkeypatch.setattr("benchmarks.nano.image_encoder.BATCH", 4)
     monkeypatch.setattr(make_prior, "IMAGE_ENCODER_STEPS", 1)
 

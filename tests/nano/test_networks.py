@@ -17,7 +17,6 @@ from benchmarks.nano.autoencoder import (
     unit_loss,
 )
 from benchmarks.nano.denoiser import (
-    Material,
     new_scheduler,
     new_text_encoder,
     new_unet,
@@ -28,6 +27,7 @@ from benchmarks.nano.image_encoder import new_image_encoder, train_image_encoder
 from benchmarks.nano.labels import GROUPS
 from benchmarks.nano.lesson import Course
 from benchmarks.nano.make_prior import loss_weights
+from benchmarks.nano.material import KeptMaterial
 from benchmarks.nano.people import PROPORTIONS
 from benchmarks.nano.reader import Reader, identity, load_reader, save_reader, train_reader, trust
 
@@ -118,13 +118,11 @@ def test_denoiser_learns_and_returns_an_average(course, drawn):
     torch.manual_seed(0)
     unet, text_encoder = new_unet(), new_text_encoder(40)
     before = unet.conv_out.weight.clone(), next(text_encoder.parameters()).clone()
-    material = Material(
-        latents=Latents(new_autoencoder(), drawn.pictures),
-        ids=torch.full((60, 32), 39),
-        weights=torch.ones(16, 16),
+    material = KeptMaterial(
+        Latents(new_autoencoder(), drawn.pictures), ids=torch.full((60, 32), 39)
     )
     course.left = 2
-    learner = train_denoiser(unet, text_encoder, material, course)
+    learner = train_denoiser(unet, text_encoder, material, torch.ones(16, 16), course)
     average = learner.average[0]
     assert not torch.equal(average.conv_out.weight, before[0])
     assert not torch.equal(average.conv_out.weight, unet.conv_out.weight)
