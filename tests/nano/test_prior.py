@@ -47,11 +47,7 @@ def test_prior_draws_the_same_from_the_same_noise(backbone):
     assert not torch.equal(pictures[0], pictures[2])
 
 
-def test_gate_misses_no_row_but_those_that_the_readme_names():
+def test_prior_passes_every_row_of_its_gate():
     figures = json.loads((PRIOR.parent / "gate.json").read_text(encoding="utf-8"))
-    missed = {name for name, row in figures["rows"].items() if not row["passed"]}
-    assert missed <= {
-        "attributes read back, worst group",
-        "told by their strokes as true paintings are, worst family",
-    }
-    assert min(figures["obeyed"].values()) >= 0.94
+    assert figures["passed"]
+    assert all(row["passed"] for row in figures["rows"].values())
