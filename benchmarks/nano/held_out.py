@@ -1,6 +1,7 @@
 """The evaluation's pairs: people and styles that the prior has never seen, and true answers."""
 
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -21,12 +22,13 @@ EXTRAS = ("hat", "glasses", "smile")
 class HeldOutPair:
     """A face, a style, and what is true of both.
 
-    person, pose: of the face photo. sitter: who is on the style picture. face, style, truth:
-    ``(64, 64, 3)`` in [0, 1]; truth is the person in the style, in the photo's pose. sitter_truth:
-    the sitter likewise. distractors: others of the same gender likewise. extra: the attribute to
-    prompt for. spliced: the photo with everything below the row ``seam`` from someone else's.
+    person, pose: of the face photo. sitter: who is on the style picture. face, style:
+    ``(side, side, 3)`` in [0, 1]. strangers: others of the person's gender. extra: the attribute to
+    prompt for. spliced: the photo with everything below the row ``seam`` from the first stranger's.
+    What is painted, the answers, is painted when it is first asked for.
     """
 
+    number: int
     name: str
     person: Person
     pose: Pose
@@ -34,12 +36,29 @@ class HeldOutPair:
     named: Named
     face: Plane
     style: Plane
-    truth: Plane
-    sitter_truth: Plane
-    distractors: tuple[Plane, ...]
+    strangers: tuple[Person, ...]
     extra: str
     spliced: Plane
     seam: int
+
+    def painted(self, who: Person) -> Plane:
+        """Return someone in the style, in the photo's pose."""
+        return paint(who, self.pose, self.named.style, self.number, len(self.face)).color
+
+    @cached_property
+    def truth(self) -> Plane:
+        """The true answer."""
+        return self.painted(self.person)
+
+    @cached_property
+    def sitter_truth(self) -> Plane:
+        """What it would be if the style picture's person were taken over."""
+        return self.painted(self.sitter)
+
+    @cached_property
+    def distractors(self) -> tuple[Plane, ...]:
+        """The strangers likewise."""
+        return tuple(map(self.painted, self.strangers))
 
 
 def held_out_pairs(count: int, side: int = 64) -> list[HeldOutPair]:
@@ -47,8 +66,9 @@ def held_out_pairs(count: int, side: int = 64) -> list[HeldOutPair]:
     return [held_out_pair(number, side) for number in range(count)]
 
 
+@cache
 def held_out_pair(number: int, side: int = 64) -> HeldOutPair:
-    """Return one of the pairs."""
+    """Return one of the pairs; it is drawn once in a process, so leave its arrays as they are."""
     random = np.random.default_rng((SEED, number))
     names = list(HELD_OUT)
     style_name = names[number % len(names)]
@@ -60,15 +80,13 @@ def held_out_pair(number: int, side: int = 64) -> HeldOutPair:
     free = [e for e in EXTRAS if not getattr(person, e) and not getattr(sitter, e)]
 
     photo = photograph(person, pose, number, side)
-    distractors = [stranger(person, random) for _ in range(DISTRACTORS)]
+    strangers = tuple(stranger(person, random) for _ in range(DISTRACTORS))
     seam = round(side * photo.landmarks["nose"][1]) - side // 16
     spliced = photo.color.copy()
-    spliced[seam:] = photograph(distractors[0], pose, number, side).color[seam:]
-
-    def painted(who: Person) -> Plane:
-        return paint(who, pose, named.style, number, side).color
+    spliced[seam:] = photograph(strangers[0], pose, number, side).color[seam:]
 
     return HeldOutPair(
+        number=number,
         name=f"{number:02d} {style_name}",
         person=person,
         pose=pose,
@@ -76,9 +94,7 @@ def held_out_pair(number: int, side: int = 64) -> HeldOutPair:
         named=named,
         face=photo.color,
         style=paint(sitter, sitter_pose, named.style, number + SEED, side).color,
-        truth=painted(person),
-        sitter_truth=painted(sitter),
-        distractors=tuple(painted(other) for other in distractors),
+        strangers=strangers,
         extra=free[0],
         spliced=spliced,
         seam=seam,

@@ -20,6 +20,7 @@ from .pairs import Method, Sampling
 from .peers import Inst, LatentAdain, NamedImg2Img, TextualInversion
 
 OURS = "ACFun"
+DRAWN = "ACFun, drawn"
 B_LORA = "B-LoRA"
 # With the settings of their papers, for models of Stable Diffusion's size.
 PEERS: dict[str, Method] = {
@@ -76,15 +77,17 @@ def all_sections(setting: Setting) -> list[Section]:
 def rivals(setting: Setting) -> Section:
     """ACFun and its peers, on the same model, pairs and budget of steps."""
     names = [name for name, _ in setting.peers]
+    ours = [our_row(setting), drawn_row(setting)]
     return Section(
         title="Peers",
-        rows=[our_row(setting)] + [_row(setting, name, peer) for name, peer in setting.peers],
+        rows=ours + [_row(setting, name, peer) for name, peer in setting.peers],
         reference=OURS,
         is_ranked=True,
         expectations=[
             Expectation(f"ACFun keeps the face better than {name}", OURS, "face", "higher", name)
             for name in names
-        ],
+        ]
+        + [Expectation("the model draws strokes", DRAWN, "texture", "lower", OURS)],
     )
 
 
@@ -172,11 +175,11 @@ def style_weights(setting: Setting) -> Section:
 
 
 def readings(setting: Setting) -> Section:
-    """The four readings of eq. 4."""
+    """The five readings of eq. 4."""
     rivals_ = ("paired", "imagery", "blend")
     return Section(
         title="Readings of the alignment loss",
-        rows=[our_row(setting)]
+        rows=[our_row(setting), drawn_row(setting)]
         + [
             ablation_row(setting, reading, config=replace(setting.config, alignment=reading))
             for reading in rivals_
@@ -269,6 +272,16 @@ def chosen(sections: Sequence[Section], titles: Sequence[str]) -> list[Section]:
 def our_row(setting: Setting) -> Row:
     """Return the product's row."""
     return _row(setting, OURS, Acfun(config=setting.config))
+
+
+def drawn_row(setting: Setting) -> Row:
+    """Return the row of the reading whose picture between the two the model draws."""
+    return _row(setting, DRAWN, Acfun(config=drawn_config(setting)))
+
+
+def drawn_config(setting: Setting) -> TrainConfig:
+    """Return the training of that reading."""
+    return replace(setting.config, alignment="drawn")
 
 
 def ablation_row(setting: Setting, name: str, **changes: Any) -> Row:

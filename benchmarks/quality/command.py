@@ -1,13 +1,18 @@
 """From rows to results: what every benchmark's command does."""
 
 import argparse
+import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from .ablations import chosen
-from .bench import Section, rows_of
+from .bench import Bench, Row, Section, rows_of
+from .jobs import GRACE, OpenBench, measure_again, run_rows
 from .report import write_report
-from .runs import OpenBench, measure_again, run_rows
+from .runs import Run
+
+log = logging.getLogger(__name__)
 
 WORK = Path("out/quality")
 RESULTS = Path(__file__).parent / "results"
@@ -20,6 +25,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--results", type=Path, help="where the report goes")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=math.inf,
+        help=f"begin nothing after so long; several workers stop within {GRACE:.0f} s of it, and "
+        "sections that are complete are reported",
+    )
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="TITLE", help="run these sections alone"
     )
@@ -47,8 +59,29 @@ def evaluate(
     rows = rows_of(picked)
     if options.measure_again:
         measure_again(open_bench, rows, options.work)
-    runs = run_rows(open_bench, rows, options.work, options.workers)
-    write_report(bench, picked, runs, options.results or RESULTS / bench.name)
+    runs = run_rows(open_bench, rows, options.work, options.workers, 60 * options.minutes)
+    complete = complete_sections(bench, picked, runs)
+    if len(complete) < len(picked):
+        total = sum(len(row.pair_indices(bench)) for row in rows)
+        left_out = ", ".join(one.title for one in picked if one not in complete)
+        log.warning(
+            "%d of %d runs are there; the same command goes on. Not reported: %s.",
+            *(len(runs), total, left_out),
+        )
+    if complete:
+        write_report(bench, complete, runs, options.results or RESULTS / bench.name)
+
+
+def complete_sections(
+    bench: Bench, sections: Sequence[Section], runs: Sequence[Run]
+) -> list[Section]:
+    """Return the sections of whose rows every run is there."""
+    there = {(run.row, run.pair) for run in runs}
+
+    def is_whole(row: Row) -> bool:
+        return all((row.name, index) in there for index in row.pair_indices(bench))
+
+    return [section for section in sections if all(map(is_whole, section.rows))]
 
 
 def check_figures(sections: Sequence[Section], figures: Sequence[str]) -> None:

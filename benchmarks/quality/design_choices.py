@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
-from .ablations import OURS, Setting, ablation_row, our_row
+from .ablations import DRAWN, OURS, Setting, ablation_row, drawn_config, drawn_row, our_row
 from .bench import Expectation, Row, Section
 
-DRAWN_BETWEEN = "I_i drawn by the model"
+SHARPER, DRAWN_WEIGHT = "redrawn at temperature 4", "drawn, style_weight 1"
+COLOURS = "drawn, twice the colour pull"
 RANKS = (8, 128)
 LEARNING_RATES = (1e-4, 3e-4, 1e-3, 1e-2)
 
@@ -19,7 +20,6 @@ def design_choices(setting: Setting) -> Section:
         "independent noise levels": {"variant": "independent levels"},
         "white noise": {"variant": "white noise"},
         "no colour pull": {"variant": "no colour pull"},
-        DRAWN_BETWEEN: {"config": replace(setting.config, alignment="drawn")},
     }
     rows = [our_row(setting)]
     rows += [ablation_row(setting, name, **changes) for name, changes in undone.items()]
@@ -32,14 +32,34 @@ def design_choices(setting: Setting) -> Section:
         reference=OURS,
         is_ranked=True,
         expectations=[
-            Expectation(f"{name} is no better", name, "structure", "lower", OURS)
-            for name in undone
-            if name != DRAWN_BETWEEN
+            Expectation(f"{name} is no better", name, "structure", "lower", OURS) for name in undone
         ]
         + [
             Expectation("white noise tints the seeds", "white noise", "colour", "higher", OURS),
-            Expectation("the model draws strokes", DRAWN_BETWEEN, "texture", "lower", OURS),
             Expectation("the pull brings colours", "no colour pull", "colour", "higher", OURS),
+        ],
+    )
+
+
+def drawn_choices(setting: Setting) -> Section:
+    """Choices of the reading ``drawn``: how the picture between is drawn, and what pulls to it."""
+    config = drawn_config(setting)
+    changed = {
+        SHARPER: {"config": config, "variant": "sharper redrawing"},
+        "redrawn in 20 steps": {"config": config, "variant": "longer redrawing"},
+        DRAWN_WEIGHT: {"config": replace(config, style_weight=1.0)},
+        COLOURS: {"config": config, "variant": "double colour pull"},
+    }
+    return Section(
+        title="Drawn by the model",
+        rows=[drawn_row(setting)]
+        + [ablation_row(setting, name, **changes) for name, changes in changed.items()],
+        reference=DRAWN,
+        is_ranked=True,
+        expectations=[
+            Expectation("sharper attention, more strokes", SHARPER, "texture", "lower", DRAWN),
+            Expectation("more weight, more strokes", DRAWN_WEIGHT, "texture", "lower", DRAWN),
+            Expectation("the pull brings colours", COLOURS, "colour", "lower", DRAWN),
         ],
     )
 

@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--results", type=Path)
     options = parser.parse_args()
-    bench = open_bench(options.pairs)
+    bench = open_bench(options.pairs, options.device)
     rows = {row.name: row for row in rows_of(sections(options)) if row.name in ROWS}
     work, folder = options.work / bench.name, options.results or RESULTS / bench.name
     drawn = {

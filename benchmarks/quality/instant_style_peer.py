@@ -60,6 +60,10 @@ class InstantStyle(DrawsByAdapter, LearnsOnce):
         """See Method."""
         return InstantStyle(learning_rate=self.learning_rate, seed=self.seed)
 
+    def prepare(self, folder: Path, workers: int) -> None:
+        """See LearnsOnce."""
+        first_drawings(folder, workers=workers)
+
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
         """See Method; every pair gives the same."""
         paintings = _Paintings(backbone, path.parent)
@@ -115,7 +119,7 @@ class _Paintings:
         words = [content_words(drawn.captions[number]) for number in chosen]
         self.backbone = backbone
         self.left_out = drawn.pictures[left_out]
-        self.features = said_features(backbone, words)
+        self.features = said_features(backbone, words).cpu()
         self.embeddings, self.latents = _encoded(backbone, drawn.pictures[chosen])
         with torch.no_grad():
             known = {

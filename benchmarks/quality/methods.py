@@ -24,9 +24,11 @@ from acfun_ops.method.concrete_fusion import (
 from acfun_ops.prompts import has_pseudo_word
 from acfun_ops.style.style_file import load_style, save_style
 from acfun_ops.training import fit as training
+from acfun_ops.training import styled_model
 from acfun_ops.training.config import TrainConfig
 from acfun_ops.training.events import TrainPictures
 from acfun_ops.training.fit import fit
+from acfun_ops.training.styled_model import REDRAWING
 
 from .pairs import STYLE_WORD, Pair, Sampling
 from .sampling import draw_from_noise
@@ -40,6 +42,9 @@ Variant = Literal[
     "independent levels",
     "white noise",
     "no colour pull",
+    "double colour pull",
+    "sharper redrawing",
+    "longer redrawing",
 ]
 ALL_PARTS: tuple[TrainedPart, ...] = ("abstract", "encoder", "middle", "decoder")
 
@@ -127,12 +132,17 @@ def undone(variant: Variant) -> Iterator[None]:
     Args:
         variant: "independent levels": each step draws its noise level by itself. "white noise": as
             sampling starts from it. "no colour pull": the face is pulled to its restyled self
-            alone. The others change nothing here.
+            alone; "double colour pull": twice as hard to its colours. "sharper redrawing", "longer
+            redrawing": of ``drawn``, attention at temperature 4, and 20 steps. The others change
+            nothing here.
     """
     changes = {
         "independent levels": (training, "sample_sigma", _independent_sigma),
         "white noise": (alignment, "NOISE_OFFSET", 0.0),
         "no colour pull": (alignment, "COLOUR_PULL", 0.0),
+        "double colour pull": (alignment, "COLOUR_PULL", 2 * alignment.COLOUR_PULL),
+        "sharper redrawing": (styled_model, "REDRAWING", replace(REDRAWING, temperature=4.0)),
+        "longer redrawing": (styled_model, "REDRAWING", replace(REDRAWING, steps=20)),
     }
     if variant not in changes:
         yield

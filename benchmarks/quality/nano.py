@@ -19,9 +19,10 @@ from benchmarks.nano.reader import Reader, identity, load_reader
 from .ablations import Setting, all_sections
 from .attention_peers import AttentionDistillation, StyleId
 from .bench import Bench, Figure, Section
-from .design_choices import design_choices, learning_rates
+from .design_choices import design_choices, drawn_choices, learning_rates
 from .dreamstyler_peer import DreamStyler
 from .instant_style_peer import InstantStyle
+from .jobs import OpenBench
 from .known_answers import known_answers, spliced_faces
 from .lora_peer import BLora, DreamBoothLora
 from .pairs import Drawn, Method, Pair, Sampling
@@ -34,7 +35,6 @@ from .picture_statistics import (
     texture_distance,
     variety,
 )
-from .runs import OpenBench
 from .transfer_peer import PatchTransferPeer
 
 ABLATION_PAIRS = 12
@@ -75,12 +75,13 @@ FIGURES = (
 
 def opener(options: argparse.Namespace) -> OpenBench:
     """Return what opens the bench in any process."""
-    return partial(open_bench, options.pairs)
+    return partial(open_bench, options.pairs, options.device)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
     parser.add_argument("--pairs", type=int, default=40, help="how many pairs there are")
+    parser.add_argument("--device", default="cpu", help="what the model computes on, as cuda")
 
 
 def sections(options: argparse.Namespace) -> list[Section]:
@@ -97,6 +98,7 @@ def sections(options: argparse.Namespace) -> list[Section]:
     )
     return [
         *all_sections(setting),
+        drawn_choices(setting),
         design_choices(setting),
         learning_rates(setting),
         papers_table(setting),
@@ -105,13 +107,15 @@ def sections(options: argparse.Namespace) -> list[Section]:
     ]
 
 
-def open_bench(pairs: int) -> Bench:
-    """Load the prior and the reader, and draw the pairs."""
+def open_bench(pairs: int, device: str = "cpu") -> Bench:
+    """Load the prior and the reader, and draw the pairs; all noise is drawn on the CPU."""
+    # Convolutions in whole single precision, as on the CPU.
+    torch.backends.cudnn.allow_tf32 = False
     held_out = held_out_pairs(pairs)
     reader = load_reader()
     return Bench(
         name="nano",
-        backbone=load_pipeline(PRIOR),
+        backbone=load_pipeline(PRIOR, device=device),
         pairs=[_pair(one) for one in held_out],
         figures=FIGURES,
         measure=lambda index, drawn: measure(reader, held_out[index], drawn),

@@ -149,3 +149,6 @@ class LearnsOnce:
     """
 
     learns: ClassVar[bool] = True
+
+    def prepare(self, folder: Path, workers: int) -> None:
+        """Put into a folder what the teaching looks for beside its file, made by processes."""

@@ -23,6 +23,7 @@ from acfun_ops.training.presets import PRESET_WORDS, with_preset
 
 from .ablations import B_LORA, OURS, PAPER, PAPER_STEPS, PEERS, papers_config
 from .bench import Bench, Figure, Row, Section
+from .jobs import OpenBench
 from .methods import Acfun
 from .pairs import Drawn, Method, Pair, Sampling
 from .picture_statistics import (
@@ -33,7 +34,6 @@ from .picture_statistics import (
 )
 from .published_adapter_peer import instant_styles
 from .real_figures import IDENTITY_FIGURES, STYLE_FIGURES, Identity, StyleFeatures
-from .runs import OpenBench
 
 Measured = Literal["all", "pictures"]
 

@@ -1,14 +1,12 @@
 """The results as a table to read, figures for machines, and pictures to look at."""
 
 import json
-import platform
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 
 from acfun_ops.cli.contact_sheet import SheetRow, contact_sheet
@@ -57,6 +55,7 @@ def table(sections: Sequence[Section], results: Results) -> str:
         f"# Results on {bench.name}\n",
         "Mean over pairs and 95 % bootstrap interval. An arrow shows which way is better; an "
         "asterisk that the paired difference from the section's reference row excludes zero.\n",
+        _machine_lines(results),
     ]
     for section in sections:
         parts.append(f"## {section.title}\n\n![Samples]({slug(section.title)}.jpg)\n")
@@ -73,7 +72,7 @@ def machine_figures(sections: Sequence[Section], results: Results) -> dict[str, 
     bench = results.bench
     return {
         "bench": bench.name,
-        "machine": _machine(bench.backbone.device),
+        "machines": results.machines,
         "figures": [asdict(figure) for figure in bench.figures],
         "rows": {row.name: _row_figures(row, results) for row in rows_of(sections)},
         "sections": [
@@ -132,9 +131,17 @@ def slug(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
-def _machine(device: torch.device) -> str:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return f"{platform.machine()}, {name}, torch {torch.__version__}"
+def _machine_lines(results: Results) -> str:
+    """Say what was run where, and what a change of machine means."""
+    machines = results.machines
+    lines = [f"- {count} runs on {machine}" for machine, count in machines.items()]
+    if len(machines) > 1:
+        lines[0] += "; the seconds are of these alone"
+        lines.append(
+            "\nPictures, prompts and noise are the same on each, last bits of the arithmetic are "
+            "not. `figures.json` says of each row and pair where it was run."
+        )
+    return "\n".join(lines) + "\n"
 
 
 def _section_table(section: Section, results: Results) -> str:
@@ -155,7 +162,8 @@ def _section_table(section: Section, results: Results) -> str:
                 difference = results.difference(row.name, section.reference, figure.name)
                 apart = "*" if difference.low > 0 or difference.high < 0 else ""
             cells.append(_cell(results.mean(row.name, figure.name)) + apart)
-        lines.append(_line([*cells, f"{results.seconds(row.name):.1f}"]))
+        seconds = results.seconds(row.name).get(next(iter(results.machines)))
+        lines.append(_line([*cells, "-" if seconds is None else f"{seconds:.1f}"]))
     return "\n".join(lines) + "\n"
 
 
@@ -203,10 +211,11 @@ def _row_figures(row: Row, results: Results) -> dict[str, Any]:
             "sampling": asdict(row.sampling),
             **description(row.method),
         },
+        "machines": results.made_on(row.name),
         "seconds": results.seconds(row.name),
         "means": {f.name: asdict(results.mean(row.name, f.name)) for f in bench.figures},
         "pairs": {
-            bench.pairs[pair].name: run.figures
+            bench.pairs[pair].name: run.figures | {"machine": run.machine}
             for pair, run in sorted(results.runs[row.name].items())
         },
     }

@@ -72,6 +72,20 @@ class Results:
             [1 / sides[figure.about] for figure in figures],
         )
 
-    def seconds(self, row: str) -> float:
-        """Return a row's mean time per pair, learning and drawing."""
-        return float(np.mean([run.seconds for run in self.runs[row].values()]))
+    @property
+    def machines(self) -> dict[str, int]:
+        """How many runs were made on each machine, the most first; what rows share counts once."""
+        runs = {run.folder: run for row in self.runs.values() for run in row.values()}
+        return dict(Counter(run.machine for run in runs.values()).most_common())
+
+    def made_on(self, row: str) -> dict[str, int]:
+        """Return how many of a row's runs were made on each machine."""
+        return dict(Counter(run.machine for run in self.runs[row].values()).most_common())
+
+    def seconds(self, row: str) -> dict[str, float]:
+        """Return a row's mean time per pair, learning and drawing, on each machine."""
+        runs = self.runs[row].values()
+        return {
+            machine: float(np.mean([run.seconds for run in runs if run.machine == machine]))
+            for machine in self.made_on(row)
+        }

@@ -3,7 +3,9 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,16 +30,20 @@ class Teaching:
     seed: int = 0
 
 
-def first_drawings(folder: Path, count: int = DRAWINGS) -> Drawings:
+def first_drawings(folder: Path, count: int = DRAWINGS, workers: int = 1) -> Drawings:
     """Return the first drawings of the prior's training set, drawn once and kept in a folder.
 
     None of them is of a held-out style or family, as none of the training set is.
+
+    Args:
+        folder: is made if it is missing.
+        count: how many.
+        workers: processes that draw them together; the same ones, however many.
     """
     path = folder / f"drawings-{count}.npz"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        starts = range(0, count, CHUNK)
-        chunks = [draw_chunk(start, COUNT, SEED, TEXTURES) for start in starts]
+        chunks = _drawn(range(0, count, CHUNK), workers)
         written = path.with_suffix(".new.npz")
         np.savez(
             written,
@@ -48,6 +54,14 @@ def first_drawings(folder: Path, count: int = DRAWINGS) -> Drawings:
         written.replace(path)
     with np.load(path) as file:
         return Drawings(file["pictures"], file["captions"].tolist(), file["labels"])
+
+
+def _drawn(starts: range, workers: int) -> list[Drawings]:
+    draw = partial(draw_chunk, count=COUNT, seed=SEED, textures=TEXTURES)
+    if workers == 1:  # A worker of a pool may have no processes of its own.
+        return [draw(start) for start in starts]
+    with ProcessPoolExecutor(workers) as pool:
+        return list(pool.map(draw, starts))
 
 
 def teach(
@@ -121,7 +135,7 @@ def _resumed(
     """Return the step to go on at, and the seconds that were spent before."""
     if not path.exists():
         return 0, 0.0
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, map_location="cpu", weights_only=True)
     with torch.no_grad():
         for parameter, kept in zip(parameters, state["parameters"], strict=True):
             parameter.copy_(kept)

@@ -36,6 +36,10 @@ class PatchTransferPeer(LearnsOnce):
         """See Method."""
         return self
 
+    def prepare(self, folder: Path, workers: int) -> None:
+        """See LearnsOnce."""
+        first_drawings(folder, workers=workers)
+
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
         """See Method; every pair gives the same."""
         drawn = first_drawings(path.parent)

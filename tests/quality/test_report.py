@@ -10,8 +10,8 @@ from quality_pairs import FIGURES, Shift, open_tiny_bench
 
 from benchmarks.quality.bench import Expectation, Row, Section, rows_of
 from benchmarks.quality.command import check_figures
+from benchmarks.quality.jobs import run_rows
 from benchmarks.quality.report import write_report
-from benchmarks.quality.runs import run_rows
 
 PAIRS = 4
 
