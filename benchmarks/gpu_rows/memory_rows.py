@@ -88,6 +88,8 @@ def _train(place: Place, sockets: Any, checkpointing: str, before: int) -> Resul
         pictures = TrainPictures(style=style, face=face)
         result = fit(backbone, pictures, config, note)
         dtype = str(backbone.compute_dtype)
+    if not peaks:  # It ended before the first step did.
+        peaks, others = [card.peak()], [0]
     own = [peak - other - before for peak, other in zip(peaks, others, strict=True)]
     return {
         "finished": result.outcome == "finished",

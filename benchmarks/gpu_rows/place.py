@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -65,7 +66,6 @@ class Place:
         began = time.time()
         self.state, self.vision_state = self._weights()
         self.drawn_in = time.time() - began
-        self.sockets = self.load()
         library = SimpleNamespace(
             checkpoint=lambda key: self.sockets[:3], clip_vision=lambda: self.sockets[3]
         )
@@ -97,6 +97,11 @@ class Place:
         vision = tiny_models.clip_vision_state(device=device)
         self.card.clear()
         return state, vision
+
+    @cached_property
+    def sockets(self) -> Sockets:
+        """MODEL, CLIP, VAE and CLIP_VISION that most rows share, in fp16."""
+        return self.load()
 
     def load(self, weights: str = "fp16", device: str | None = None) -> Sockets:
         """Return MODEL, CLIP, VAE and CLIP_VISION as ComfyUI's loaders make them.
@@ -147,7 +152,9 @@ class Place:
         return [picture(seed, self.side, self.side) for seed in (1, 2)]
 
     @torch.inference_mode()
-    def draw(self, sockets: Sockets, style: Any = None, side: int | None = None) -> Tensor:
+    def draw(
+        self, sockets: Sockets, style: Any = None, side: int | None = None, steps: int = 8
+    ) -> Tensor:
         """Return a picture ``(1, h, w, 3)`` from noise; with a style, by both Apply nodes."""
         import nodes as stock
 
@@ -159,7 +166,7 @@ class Place:
             model = self.nodes.adapt(model, style)
         small = (side or self.side) // 8
         latent = {"samples": torch.zeros(1, 4, small, small)}
-        how = (5, self.scale.steps(8), 7.0, "euler", "normal")
+        how = (5, self.scale.steps(steps), 7.0, "euler", "normal")
         drawn = stock.KSampler().sample(model, *how, positive, negative, latent, 1.0)[0]
         return stock.VAEDecode().decode(vae, drawn)[0].cpu()
 

@@ -27,6 +27,7 @@ class Server:
         from models_dir import ModelsDir
 
         self.card = Card()
+        self.patience = 60 if self.card.is_there else 600
         self.side = scale.side("sd1")
         self.models = ModelsDir(folder / "models")
         _write_models(scale, self.models, "cuda" if self.card.is_there else "cpu")
@@ -57,13 +58,13 @@ class Server:
 
         before = self._plain()
         began = time.time()
-        history = self.server.run(self._training(steps=STEPS), timeout=60)
+        history = self.server.run(self._training(steps=STEPS), timeout=self.patience)
         seconds = round(time.time() - began, 1)
         trained = self._plain()
         path = saved_style(history)
         name = str(path.relative_to(self.server.styles_dir))
         graph = _sized(styled_graph(self.models, name), self.side)
-        styled = self.server.images(self.server.run(graph, timeout=60), "save")[0]
+        styled = self.server.images(self.server.run(graph, timeout=self.patience), "save")[0]
         after = self._plain()
         return {
             "trained and saved": path.exists(),
@@ -82,16 +83,18 @@ class Server:
 
         graph = self._training(steps=MANY_STEPS, seed=20)
         prompt_id = self.server.queue(graph)
-        self.server.wait_for_message(prompt_id, "progress")
+        self.server.wait_for_message(prompt_id, "progress", self.patience)
         self.server.interrupt()
-        history = self.server.wait(prompt_id, timeout=60)
+        history = self.server.wait(prompt_id, timeout=self.patience)
         said = self.server.messages(history).texts("train")[-1]
         path = kept_training(self.server.styles_dir, said)
         steps = self._steps(path)
         graph["train"]["inputs"]["steps"] = steps + 2
         graph["load"] = node("ACFunLoadStyle", style_file=f"training/{path.name}")
         graph["train"]["inputs"]["resume_from"] = ["load", 0]
-        resumed = self.server.messages(self.server.run(graph, timeout=60)).texts("train")[-1]
+        resumed = self.server.messages(self.server.run(graph, timeout=self.patience)).texts(
+            "train"
+        )[-1]
         return {
             "cancelled": failure_text(history) == "Interrupted in node train (ACFunTrainStyle).",
             "kept": 1 <= steps < MANY_STEPS,
@@ -112,13 +115,21 @@ class Server:
         # Computed anew, not taken from the cache.
         self.server.forget()
         graph = text_to_image(self.models.name("sd1"), size=self.side, steps=4)
-        return self.server.images(self.server.run(graph, timeout=60), "save")[0]
+        return self.server.images(self.server.run(graph, timeout=self.patience), "save")[0]
 
     def _training(self, **inputs: Any) -> dict[str, Any]:
+        from comfy_graphs import node
         from style_graphs import training_graph
 
         options = {"resolution": self.side, "preview_every": 0, **inputs}
-        return training_graph(self.server, self.models, **options)
+        graph = training_graph(self.server, self.models, **options)
+        # Drawn by nodes, because reading a picture's file needs PyAV, which may not be there.
+        for seed, name in enumerate(("style_image", "face_image")):
+            size = {"width": self.side, "height": self.side, "batch_size": 1}
+            graph[f"grey_{seed}"] = node("EmptyImage", **size, color=0x808080)
+            grey = [f"grey_{seed}", 0]
+            graph[name] = node("ImageAddNoise", image=grey, seed=seed, strength=0.5)
+        return graph
 
     def _steps(self, path: Path) -> int:
         content = path.read_bytes()

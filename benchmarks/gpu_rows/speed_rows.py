@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import speed
 import torch
 
 from .place import Place
@@ -65,11 +64,15 @@ def whole_training(place: Place) -> Result:
 
 def training(loaded: Any) -> Result:
     """Return a step of ours against plain forward passes and against core's LoRA step."""
+    import speed  # It brings ComfyUI, which must find its options set.
+
     return _rounded(speed.training_figures(loaded))
 
 
 def sampling(loaded: Any, folder: Path) -> Result:
     """Return sampling with both Apply nodes against plain, and what applying costs."""
+    import speed
+
     return _rounded(speed.sampling_figures(loaded, folder))
 
 
