@@ -1,8 +1,9 @@
 """Fixtures on a real ComfyUI, from COMFYUI_PATH or ~/comfy/ComfyUI; skips all tests without it.
 
 ComfyUI stands first on sys.path, so that `import nodes` is its module and not the pack's folder.
-Its options are its defaults, with the CPU forced unless ACFUN_TESTS_ON_GPU is set, and a temporary base directory; pytest's
-arguments are not read, because ComfyUI reads sys.argv only in its own main.py.
+Its options are its defaults, with a temporary base directory and, unless ACFUN_TESTS_ON_GPU is
+set, the CPU forced; pytest's arguments are not read, because ComfyUI reads sys.argv only in its
+own main.py.
 """
 
 from __future__ import annotations
