@@ -31,7 +31,9 @@ import comfy.cli_args  # noqa: E402
 comfy.cli_args.args.cpu = not torch.cuda.is_available()
 
 import comfy.clip_vision  # noqa: E402
+import comfy.model_management  # noqa: E402
 import comfy.sd  # noqa: E402
+import simulated_training  # noqa: E402
 import tiny_models  # noqa: E402
 from comfy_api.latest import io  # noqa: E402
 from comfy_extras.nodes_train import TrainLoraNode  # noqa: E402
@@ -65,6 +67,12 @@ def _run(node: Any, *inputs: Any) -> Any:
     return node.execute.__func__(prepared, *inputs).args[0]
 
 
+def finish() -> None:
+    """Wait until a GPU has done what it was told."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def write_small(folder: Path) -> Path:
     """Write the small SD1-layout checkpoint of the tests and a CLIP vision model beside it."""
     tiny_models.write_sd1_checkpoint(folder / "small.safetensors")
@@ -74,13 +82,7 @@ def write_small(folder: Path) -> Path:
 
 def write_full(folder: Path) -> Path:
     """Write a full-size SD1.5 checkpoint with random weights beside the small one."""
-    full_size = {
-        "num_res_blocks": [2] * 4,
-        "channel_mult": [1, 2, 4, 4],
-        "transformer_depth": [1] * 6 + [0] * 2,
-        "transformer_depth_output": [1] * 9 + [0] * 3,
-    }
-    unet = tiny_models.SD1_UNET | full_size
+    unet = simulated_training.FULL_UNETS["sd1"]
     tiny_models.write_sd1_checkpoint(folder / "full.safetensors", unet=unet)
     return folder / "full.safetensors"
 
@@ -142,12 +144,16 @@ class Loaded:
     clip: Any
     vae: Any
     vision: Any
+    side: int = SIDE
+    """Of the pictures, in pixels."""
+    sampling_steps: int = SAMPLING_STEPS
 
     def __post_init__(self) -> None:
         generator = torch.Generator().manual_seed(0)
-        pair = [torch.rand(1, SIDE, SIDE, 3, generator=generator) for _ in range(2)]
+        side, small = self.side, self.side // 8
+        pair = [torch.rand(1, side, side, 3, generator=generator) for _ in range(2)]
         self.pictures = TrainPictures(style=pair[0], face=pair[1])
-        self.latent = {"samples": torch.randn(1, 4, SIDE // 8, SIDE // 8, generator=generator)}
+        self.latent = {"samples": torch.randn(1, 4, small, small, generator=generator)}
         self.plain = self.embed_plain()
         self.negative = self.embed_plain("")
         self.style = self.train(steps=2)[0]
@@ -166,7 +172,7 @@ class Loaded:
         config = TrainConfig(
             prompt=PROMPT,
             steps=steps,
-            resolution=SIDE,
+            resolution=self.side,
             preview_every=0,
             gradient_checkpointing=checkpointing,
         )
@@ -192,7 +198,7 @@ class Loaded:
                 times[-1] += time.perf_counter()
             return False
 
-        config = TrainConfig(prompt=PROMPT, steps=4, resolution=SIDE, preview_every=1)
+        config = TrainConfig(prompt=PROMPT, steps=4, resolution=self.side, preview_every=1)
         with torch.inference_mode():
             sockets = (self.model, self.clip, self.vae, self.vision)
             with training_backbone(*sockets, None) as backbone:
@@ -202,13 +208,18 @@ class Loaded:
     @torch.inference_mode()
     def forward_pair(self) -> None:
         """Run the U-Net once on a pair, without a style, as KSampler does."""
-        noisy = torch.cat([self.latent["samples"]] * 2)
-        context = self.plain[0][0].expand(2, -1, -1)
-        self.model.model.apply_model(noisy, torch.full((2,), 1.5), c_crossattn=context)
+        device = self.model.load_device
+        if next(self.model.model.parameters()).device != device:
+            comfy.model_management.load_models_gpu([self.model])
+        noisy = torch.cat([self.latent["samples"]] * 2).to(device)
+        context = self.plain[0][0].to(device).expand(2, -1, -1)
+        sigmas = torch.full((2,), 1.5, device=device)
+        self.model.model.apply_model(noisy, sigmas, c_crossattn=context)
 
     @torch.inference_mode()
     def core_seconds(self, steps: int) -> float:
-        """Return the time of core's Train LoRA for the same pair, rank 8, fp32."""
+        """Return the time of core's Train LoRA for the pair, rank 8, in fp32; on a GPU in bf16."""
+        dtype = "bf16" if torch.cuda.is_available() else "fp32"
         latents = {"samples": torch.cat([self.latent["samples"]] * 2)}
         settings = {
             "batch_size": 2,
@@ -219,8 +230,8 @@ class Loaded:
             "optimizer": "AdamW",
             "loss_function": "MSE",
             "seed": 0,
-            "training_dtype": "fp32",
-            "lora_dtype": "fp32",
+            "training_dtype": dtype,
+            "lora_dtype": dtype,
             "quantized_backward": False,
             "algorithm": "LoRA",
             "gradient_checkpointing": False,
@@ -233,6 +244,7 @@ class Loaded:
         inputs = {name: [value] for name, value in settings.items()}
         start = time.perf_counter()
         TrainLoraNode.execute([self.model], [latents], [self.plain], **inputs)
+        finish()
         return time.perf_counter() - start
 
     @torch.inference_mode()
@@ -265,11 +277,16 @@ class Loaded:
 
     @torch.inference_mode()
     def _sample(self, model: Any, positive: Any) -> None:
-        how = (0, SAMPLING_STEPS, 7.0, "euler", "normal")
+        how = (0, self.sampling_steps, 7.0, "euler", "normal")
         stock.KSampler().sample(model, *how, positive, self.negative, self.latent, 1.0)
 
     def peak_of_steps(self, checkpointing: str) -> int:
-        """Return by how many bytes resident memory peaks in training, above the loaded models."""
+        """Return by how many bytes training lets memory peak, a GPU's or else this process's."""
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            self.train(steps=3, checkpointing=checkpointing)
+            return torch.cuda.max_memory_allocated() - before
         Path("/proc/self/clear_refs").write_text("5")
         before = _resident("VmRSS")
         self.train(steps=3, checkpointing=checkpointing)

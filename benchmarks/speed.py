@@ -148,9 +148,11 @@ def seconds(call: Callable[[], Any], warm_up: int = 0, calls: int = 1) -> float:
     """Return the mean time of a call."""
     for _ in range(warm_up):
         call()
+    comfy_pack.finish()
     start = time.perf_counter()
     for _ in range(calls):
         call()
+    comfy_pack.finish()
     return (time.perf_counter() - start) / calls
 
 

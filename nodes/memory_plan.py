@@ -83,6 +83,8 @@ def _weights(backbone: Any) -> float:
 
 def _room(device: Any) -> float:
     """Return what is free once ComfyUI has displaced all other models."""
-    held = sum(m.model_loaded_memory() for m in mm.current_loaded_models if m.device == device)
+    # An entry without a model is one whose clones all died at once; ComfyUI cannot displace it.
+    loaded = [m for m in mm.current_loaded_models if m.device == device and m.model is not None]
+    held = sum(m.model_loaded_memory() for m in loaded)
     free: float = mm.get_free_memory(device) + held - mm.extra_reserved_memory()
     return free

@@ -1,8 +1,9 @@
 """Fixtures on a real ComfyUI, from COMFYUI_PATH or ~/comfy/ComfyUI; skips all tests without it.
 
 ComfyUI stands first on sys.path, so that `import nodes` is its module and not the pack's folder.
-Its options are its defaults, with the CPU forced and a temporary base directory; pytest's
-arguments are not read, because ComfyUI reads sys.argv only in its own main.py.
+Its options are its defaults, with a temporary base directory and, unless ACFUN_TESTS_ON_GPU is
+set, the CPU forced; pytest's arguments are not read, because ComfyUI reads sys.argv only in its
+own main.py.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ if HAS_COMFYUI:
     import comfy.cli_args
     import utils  # noqa: F401  (before the old nodes.py puts the folder of comfy/utils.py in front)
 
-    comfy.cli_args.args.cpu = True
+    comfy.cli_args.args.cpu = "ACFUN_TESTS_ON_GPU" not in os.environ
     comfy.cli_args.args.base_directory = base_folder.name
 
 

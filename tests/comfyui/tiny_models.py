@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from random_weights import StateDict, fill, predict_input_as_noise
 from safetensors.torch import save_file
 from torch import Tensor
-
-StateDict = dict[str, Tensor]
 
 # What ComfyUI's model detection derives for every U-Net, whatever its size.
 UNET_DEFAULTS: dict[str, Any] = {
@@ -72,9 +71,7 @@ def write_sd1_checkpoint(
     unet: Mapping[str, Any] = SD1_UNET,
 ) -> None:
     """Write an SD1 checkpoint: noise prediction, 44 M U-Net, CLIP-L, TAESD VAE."""
-    state = fill(_checkpoint_layout("SD15", dict(unet)), seed, dtype)
-    _predict_input_as_noise(state)
-    _save(state, path)
+    _save(checkpoint_state("SD15", unet, seed, dtype), path)
 
 
 def write_sd2_v_checkpoint(path: Path, seed: int = 0, dtype: torch.dtype = torch.float16) -> None:
@@ -89,15 +86,13 @@ def write_sd2_v_checkpoint(path: Path, seed: int = 0, dtype: torch.dtype = torch
 
 def write_sdxl_checkpoint(path: Path, seed: int = 0, dtype: torch.dtype = torch.float16) -> None:
     """Write an SDXL base checkpoint: noise prediction, CLIP-L and OpenCLIP-G, TAESD VAE."""
-    state = fill(_checkpoint_layout("SDXL", SDXL_UNET), seed, dtype)
-    _predict_input_as_noise(state)
-    _save(state, path)
+    _save(checkpoint_state("SDXL", SDXL_UNET, seed, dtype), path)
 
 
 def write_unet_only(path: Path, seed: int = 0, dtype: torch.dtype = torch.float16) -> None:
     """Write the SD1 checkpoint's U-Net (other weights) without text encoder and VAE."""
     state = fill(_with_prefix("model.diffusion_model.", _unet_layout(SD1_UNET)), seed, dtype)
-    _predict_input_as_noise(state)
+    predict_input_as_noise(state)
     _save(state, path)
 
 
@@ -127,6 +122,29 @@ def write_sd3_checkpoint(path: Path, seed: int = 0, dtype: torch.dtype = torch.f
 
 def write_clip_vision(path: Path, seed: int = 0, dtype: torch.dtype = torch.float16) -> None:
     """Write a CLIP ViT-L/14 vision model, 304 M weights: ComfyUI accepts no smaller one."""
+    _save(clip_vision_state(seed, dtype), path)
+
+
+def checkpoint_state(
+    family: str,
+    unet: Mapping[str, Any],
+    seed: int = 0,
+    dtype: torch.dtype = torch.float16,
+    device: str = "cpu",
+) -> StateDict:
+    """Return a checkpoint that predicts noise, of a family of `comfy.supported_models`.
+
+    It lies on the CPU; the numbers are drawn on `device`, and are others on each kind of it.
+    """
+    state = fill(_checkpoint_layout(family, dict(unet)), seed, dtype, device)
+    predict_input_as_noise(state)
+    return state
+
+
+def clip_vision_state(
+    seed: int = 0, dtype: torch.dtype = torch.float16, device: str = "cpu"
+) -> StateDict:
+    """Return a CLIP ViT-L/14 vision model on the CPU, drawn on `device`."""
     import json
 
     import comfy.clip_model
@@ -138,7 +156,7 @@ def write_clip_vision(path: Path, seed: int = 0, dtype: torch.dtype = torch.floa
         model = comfy.clip_model.CLIPVisionModelProjection(
             config, torch.float32, "meta", comfy.ops.disable_weight_init
         )
-    _save(fill(model.state_dict(), seed, dtype), path)
+    return fill(model.state_dict(), seed, dtype, device)
 
 
 def write_controlnet(path: Path, seed: int = 0, dtype: torch.dtype = torch.float16) -> None:
@@ -178,83 +196,6 @@ def write_upscale_model(path: Path, seed: int = 0, dtype: torch.dtype = torch.fl
     with torch.device("meta"):
         network = ESRGAN(num_filters=8, num_blocks=1, scale=2)
     _save(fill(network.state_dict(), seed, dtype), path)
-
-
-def fill(layout: Mapping[str, Tensor], seed: int, dtype: torch.dtype) -> StateDict:
-    """Return the layout with each meta tensor drawn from the seed, in the order of the names.
-
-    Tensors that are not on the meta device keep their values. Floating point becomes `dtype`.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    state: StateDict = {}
-    for name in sorted(layout):
-        tensor = layout[name]
-        if tensor.is_meta:
-            tensor = _initial_value(name, tensor.shape, generator)
-        state[name] = tensor.to(dtype) if tensor.is_floating_point() else tensor
-    return state
-
-
-def _initial_value(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Return norms as the identity, biases as zero, and other weights scaled to unit output."""
-    leaf = name.rpartition(".")[2]
-    if leaf == "logit_scale":
-        return torch.tensor(4.6055)  # As in the released CLIP models; no node reads it.
-    if name.endswith("taesd_decoder.19.bias"):
-        return torch.full(shape, 0.5)  # Mid-grey: the decoder's pictures lie in [0, 1].
-    if leaf.endswith("bias"):
-        return torch.zeros(shape)
-    if len(shape) == 1 and leaf in ("weight", "scale"):
-        return torch.ones(shape)
-    if "embedding" in leaf or name.endswith("embedding.weight"):
-        std = 0.02  # As in the released CLIP models.
-    else:
-        std = _output_gain(name) * (shape[0] / shape.numel()) ** 0.5
-    return torch.empty(shape).normal_(0.0, std, generator=generator)
-
-
-def _output_gain(name: str) -> float:
-    """Return the gain of a weight: small for what is zero or small in a trained network."""
-    if "zero_convs." in name or "middle_block_out." in name:
-        return 0.02
-    if name.endswith(("diffusion_model.out.2.weight", "lora_up.weight")):
-        return 0.1
-    if name.endswith("taesd_encoder.14.weight"):
-        return 3.0  # Brings the latents of a picture to about unit variance.
-    return 1.0
-
-
-def _predict_input_as_noise(state: StateDict) -> None:
-    """Make the random U-Net predict its normalised input as the noise, plus its random output.
-
-    A trained network does so at high noise. Without it, sampling adds the whole starting noise
-    to the latent and the decoder saturates. Channels 0 to 3 carry the input and 4 to 7 its
-    negative from the first convolution over the last skip connection to the last convolution,
-    where silu(a) - silu(-a) = a.
-    """
-    prefix = "model.diffusion_model."
-    blocks = {
-        int(name.split(".")[3]) for name in state if name.startswith(f"{prefix}output_blocks")
-    }
-    last = f"{prefix}output_blocks.{max(blocks)}"
-    first = state[f"{prefix}input_blocks.0.0.weight"]
-    skip = state[f"{last}.0.skip_connection.weight"]
-    out = state[f"{prefix}out.2.weight"]
-    width = first.shape[0]
-    group = width // 32  # The channels that the last normalisation handles together.
-
-    for name in (f"{last}.0.out_layers.3.weight", f"{last}.1.proj_out.weight"):
-        if name in state:  # SDXL has no transformer in its last block.
-            state[name][:group] = 0
-    first[:group] = 0
-    skip[:group] = 0
-    for channel in range(group):
-        skip[channel, width + channel] = 1
-    for channel in range(4):
-        first[channel, channel, 1, 1] = 1
-        first[4 + channel, channel, 1, 1] = -1
-        out[channel, channel, 1, 1] += (8 / group) ** 0.5
-        out[channel, 4 + channel, 1, 1] -= (8 / group) ** 0.5
 
 
 def _checkpoint_layout(family: str, unet_config: dict[str, Any]) -> StateDict:

@@ -1,0 +1,1 @@
+"""What ``benchmarks/on_a_gpu.py`` measures, row by row."""
