@@ -101,7 +101,7 @@ def measure_here(name: str, small: bool, rows: Path, until: float) -> None:
 
 
 def sd1(small: bool, rows: Path, until: float) -> None:
-    """Measure SD1.5 at 512: a training, memory, faults, speed, what stays the same."""
+    """Measure SD1.5 at 512: memory, faults, what stays the same, speed."""
     from gpu_rows import fault_rows, memory_rows, same_rows, speed_rows
 
     place = _place(small)
@@ -111,7 +111,7 @@ def sd1(small: bool, rows: Path, until: float) -> None:
     others += [{"weights": w, "checkpointing": "on"} for w in ("bf16", "fp8")]
     faults, same, speed = (part.rows(place) for part in (fault_rows, same_rows, speed_rows))
     first, last = (memory_rows.rows(place, cases, 25) for cases in (fp16, others))
-    parts = (first, speed[:1], faults, same[:2], speed[1:], last, same[2:])
+    parts = (first, faults, same[:2], last, speed, same[2:])
     _run("sd1", place, rows, until, *parts)
 
 

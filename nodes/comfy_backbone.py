@@ -86,8 +86,10 @@ class ComfyBackbone:
         if self.is_loaded:
             return
         load = comfy.model_management.load_models_gpu
-        load([self.patcher], memory_required=self.reserve)
-        load([self.patcher, self.clip.patcher], memory_required=self.reserve)
+        # A weight of inference mode that is moved outside of it is of no use to either mode.
+        with torch.inference_mode():
+            load([self.patcher], memory_required=self.reserve)
+            load([self.patcher, self.clip.patcher], memory_required=self.reserve)
         if not self.is_running:
             self.patcher.pre_run()
             self.is_running = True

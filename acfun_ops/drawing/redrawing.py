@@ -29,6 +29,8 @@ class Redrawing:
     """By which the attention to the style is sharpened."""
     steps: int = 20
     """Of the inversion and of the drawing."""
+    guidance: float = 1.0
+    """Scale of classifier-free guidance while the face is drawn; 1 is off."""
 
 
 @torch.no_grad()
@@ -64,10 +66,13 @@ def redrawn(
     sigmas = sampling_sigmas(backbone.sigmas, how.steps)
     path = inverted(backbone, torch.cat([style, face]), sigmas, plain, told)
     at = dict(zip(sigmas, reversed(path), strict=True))
-    context = one_batch([plain, plain, prompt])
+    prompts = [prompt] if how.guidance == 1 else [plain, prompt]
+    context = one_batch([plain, plain, *prompts])
 
     def denoise(noisy: Tensor, sigma: float) -> Tensor:
-        return told(backbone.denoise(torch.cat([at[sigma], noisy]), sigma, context))[2:]
+        batch = torch.cat([at[sigma], *[noisy] * len(prompts)])
+        drawn = told(backbone.denoise(batch, sigma, context))[2:]
+        return torch.lerp(drawn[:1], drawn[-1:], how.guidance)
 
     start = restyle(path[-1][1:], path[-1][:1])
     with borrowed(late(backbone.self_attentions()), how.kept_query, how.temperature):

@@ -32,6 +32,7 @@ ALIGNMENTS: tuple[Alignment, ...] = get_args(Alignment)
 
 STAGE_THRESHOLD = 0.55
 STAGE_SHARPNESS = 12.0
+HANDOVER = 0.75
 FACE_FLOOR = 0.25
 COLOUR_PULL = 4.0
 # What starts pure noise is not quite without its own mean, which would tint each seed's picture;
@@ -96,7 +97,10 @@ def alignment_batch(
     if alignment == "staged":
         return _staged(style, face, restyle(face, style), sigma, style_weight, face_weight)
     if alignment == "drawn" and imagery is not None:
-        return _staged(style, face, imagery, sigma, style_weight, face_weight)
+        # What the model draws has strokes, but the photo knows the face better.
+        shape = _lead(sigma, HANDOVER)
+        between = torch.lerp(imagery, restyle(face, style), shape)
+        return _staged(style, face, between, sigma, style_weight, face_weight)
     if alignment == "paired":
         return AlignmentBatch(
             latents=torch.cat([style, face]),
@@ -163,8 +167,7 @@ def _staged(
 ) -> AlignmentBatch:
     share = style_weight / max(style_weight, face_weight)
     restyled = torch.lerp(face, restyled, share)
-    # The logistic function, of an argument that never overflows.
-    lead = 1 / (1 + math.exp(-STAGE_SHARPNESS * (noise_level(sigma) - STAGE_THRESHOLD)))
+    lead = _lead(sigma, STAGE_THRESHOLD)
     return AlignmentBatch(
         latents=torch.cat([style, restyled]),
         style=style,
@@ -174,3 +177,8 @@ def _staged(
         colour_weights=(0.0, COLOUR_PULL * face_weight),
         noise_offset=NOISE_OFFSET,
     )
+
+
+def _lead(sigma: float, threshold: float) -> float:
+    # The logistic function, of an argument that never overflows.
+    return 1 / (1 + math.exp(-STAGE_SHARPNESS * (noise_level(sigma) - threshold)))

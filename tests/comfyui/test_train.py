@@ -115,6 +115,27 @@ def test_a_styled_model_is_trained_on_with_its_style(acfun, models, before):
     assert_untouched(models, before)
 
 
+def test_weights_that_loading_moves_onto_a_card_stay_of_use_to_all(acfun, models, monkeypatch):
+    import comfy.model_management as management
+
+    load, moved = management.load_models_gpu, []
+
+    def onto_a_card(patchers, *args, **kwargs):
+        load(patchers, *args, **kwargs)
+        for patcher in patchers:
+            for weight in patcher.model.parameters():
+                weight.data = weight.data.clone()  # As Module.to does from one device to another.
+                moved.append(weight)
+
+    plain = draw(models)[0]
+    expected = acfun.train()[1]
+    monkeypatch.setattr(management, "load_models_gpu", onto_a_card)
+    assert acfun.train()[1] == expected
+    assert moved
+    monkeypatch.undo()
+    assert torch.equal(draw(models)[0], plain)
+
+
 def test_the_same_seed_gives_the_same_bytes_whatever_torch_was_seeded_with(acfun):
     files, losses = [], []
     for global_seed, seed in ((1, 0), (2, 0), (1, 1)):
