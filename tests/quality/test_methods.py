@@ -212,6 +212,15 @@ def test_choices_of_the_training_are_undone_while_it_lasts(variant, backbone, pa
     assert usual != other
 
 
+@pytest.mark.parametrize("variant", ["double colour pull", "sharper redrawing", "longer redrawing"])
+def test_choices_of_the_drawn_reading_change_what_is_learnt(variant, backbone, pair, tmp_path):
+    usual = replace(LEARNERS[0], config=replace(LEARNERS[0].config, alignment="drawn"))
+    files = [tmp_path / "usual.safetensors", tmp_path / "other.safetensors"]
+    for path, method in zip(files, (usual, replace(usual, variant=variant)), strict=True):
+        method.learn(backbone, pair, 2, path)
+    assert files[0].read_bytes() != files[1].read_bytes()
+
+
 def test_independent_levels_are_drawn_from_the_whole_schedule():
     generator = torch.Generator().manual_seed(0)
     schedule = torch.arange(10.0)

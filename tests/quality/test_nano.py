@@ -77,6 +77,24 @@ def test_bench_opens_and_all_its_rows_fit():
     assert len(rows_of(sections)) > 30
 
 
+def test_bench_computes_where_it_is_told_to():
+    options = argparse.Namespace(pairs=1, device="meta")
+    assert nano.opener(options).args == (1, "meta")
+    parser = argparse.ArgumentParser()
+    nano.add_options(parser)
+    assert parser.parse_args([]).device == "cpu"
+
+
+def test_the_model_draws_between_on_all_pairs_and_each_choice_of_it_changes_one_thing():
+    parts = {one.title: one for one in nano.sections(argparse.Namespace(pairs=2))}
+    drawn = parts["Peers"].rows[1]
+    assert drawn.name == "ACFun, drawn" and drawn.pairs is None
+    rows = parts["Drawn by the model"].rows
+    assert rows[0] == drawn
+    assert all(row.method.config.alignment == "drawn" for row in rows)
+    assert len({row.method for row in rows}) == len(rows) == 5
+
+
 def test_known_answer_is_the_pairs_own(backbone, tmp_path):
     pair = nano.open_bench(1).pairs[0]
     noise = torch.zeros(3, 4, 8, 8)

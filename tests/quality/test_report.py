@@ -135,3 +135,22 @@ def test_votes_of_the_paper_stand_beside_the_shares_of_pairs(tmp_path):
     assert peer == ["50 [50, 50]", "-", "100 [100, 100]", "-", "0 [0, 0]", "34"]
     figures = json.loads((tmp_path / "report" / "figures.json").read_text())
     assert figures["sections"][0]["best"]["of the face"]["peer"]["mean"] == 1
+
+
+def test_report_says_what_ran_on_which_machine_and_times_one_of_them(tmp_path):
+    parts = sections(tmp_path / "log", 0.2)
+    bench = open_tiny_bench(PAIRS)
+    results = run_rows(lambda: bench, rows_of(parts), tmp_path / "work")
+    elsewhere = [
+        replace(run, machine="another", seconds=1000.0) if run.pair == 0 else run for run in results
+    ]
+    write_report(bench, parts, elsewhere, tmp_path / "report")
+    table = (tmp_path / "report" / "table.md").read_text(encoding="utf-8")
+    here = results[0].machine
+    assert f"- {2 * PAIRS - 2} runs on {here}; the seconds are of these alone" in table
+    assert "- 2 runs on another\n" in table
+    assert "1000" not in table
+    figures = json.loads((tmp_path / "report" / "figures.json").read_text())
+    assert figures["machines"] == {here: 2 * PAIRS - 2, "another": 2}
+    assert figures["rows"]["peer"]["pairs"]["pair_0"]["machine"] == "another"
+    assert figures["rows"]["peer"]["seconds"]["another"] == 1000

@@ -58,6 +58,8 @@ def test_first_drawings_are_the_training_sets_and_are_kept(tmp_path, monkeypatch
     whole = nano_drawings.draw_set(9, nano_drawings.SEED, workers=1)
     assert np.array_equal(drawn.pictures, whole.pictures[:5])
     assert drawn.captions == whole.captions[:5]
+    together = first_drawings(tmp_path / "together", 5, workers=2)
+    assert np.array_equal(together.pictures, drawn.pictures)
     monkeypatch.setattr(teaching, "draw_chunk", None)
     assert np.array_equal(first_drawings(tmp_path, 5).labels, whole.labels[:5])
 

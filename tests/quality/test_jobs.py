@@ -1,0 +1,117 @@
+"""Many runs: they end in time, a failure stops nothing else, a section is whole or absent."""
+
+import argparse
+import time
+from dataclasses import dataclass
+
+import pytest
+from quality_pairs import Shift, ShiftForAll, open_tiny_bench
+
+from benchmarks.quality import jobs
+from benchmarks.quality.bench import Row, Section
+from benchmarks.quality.command import evaluate
+from benchmarks.quality.jobs import jobs_of, run_rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stuck(Shift):
+    """Learns for ever."""
+
+    def learnt_as(self):
+        return self
+
+    def learn(self, backbone, pair, steps, path):
+        self._note(f"stuck {pair.name}")
+        time.sleep(600)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broken(Shift):
+    """Cannot learn from the first pair."""
+
+    def learnt_as(self):
+        return self
+
+    def learn(self, backbone, pair, steps, path):
+        if pair.name == "pair_0":
+            raise ValueError("broken")
+        super().learn(backbone, pair, steps, path)
+
+
+@pytest.fixture
+def log(tmp_path):
+    path = tmp_path / "calls"
+    path.touch()
+    return path
+
+
+def row(log, kind=Shift, name="shift", **changes):
+    return Row(name=name, method=kind(log=str(log), **changes), steps=5, samples=2)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_nothing_is_begun_after_the_time(workers, log, tmp_path):
+    assert run_rows(open_tiny_bench, [row(log)], tmp_path, workers, seconds=0) == []
+    assert log.read_text() == ""
+
+
+def test_what_still_runs_after_the_time_is_ended_and_is_no_run(log, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "GRACE", 0.5)
+    start = time.monotonic()
+    # Long enough for two processes to open their benches on a busy machine.
+    runs = run_rows(open_tiny_bench, [row(log, Stuck)], tmp_path, workers=2, seconds=40)
+    assert time.monotonic() - start < 120
+    assert "stuck" in log.read_text()
+    assert runs == []
+    assert not list(tmp_path.rglob("run.json"))
+
+
+def test_a_failure_is_raised_once_the_others_are_done(log, tmp_path):
+    rows = [row(log, Broken), row(log, name="fine", amount=0.5)]
+    with pytest.raises(ValueError, match="broken"):
+        run_rows(open_tiny_bench, rows, tmp_path, workers=2)
+    drawn = [line for line in log.read_text().splitlines() if line.startswith("draw")]
+    assert sorted(drawn) == ["draw pair_0 0.5", "draw pair_1 0.0", "draw pair_1 0.5"]
+
+
+def test_what_waits_for_a_teaching_is_done_by_any_process_after_it(log, tmp_path):
+    rows = [row(log), row(log, ShiftForAll, "for all"), row(log, ShiftForAll, "more", amount=0.5)]
+    found = jobs_of(open_tiny_bench(), rows, tmp_path)
+    assert [job.teaches is not None for job in found] == [True] + [False] * 6
+    assert all(len(job.runs) == 1 for job in found[1:])
+    assert len(run_rows(open_tiny_bench, rows, tmp_path, workers=2)) == 6
+    lines = log.read_text().splitlines()
+    assert lines.count("learn 5") == 1
+    assert lines.index("learn 5") < lines.index("draw pair_0 0.5")
+
+
+def test_sections_that_are_not_whole_are_named_and_not_reported(log, tmp_path, caplog):
+    def sections():
+        return [
+            Section(title=title, rows=[row(log, name=title, amount=amount)], reference=title)
+            for title, amount in (("first", 0.0), ("second", 0.5))
+        ]
+
+    def run(*titles, minutes):
+        evaluate(
+            open_tiny_bench,
+            sections(),
+            argparse.Namespace(
+                only=titles,
+                measure_again=False,
+                work=tmp_path,
+                workers=1,
+                minutes=minutes,
+                results=tmp_path / "report",
+            ),
+        )
+
+    run(minutes=0)
+    assert not (tmp_path / "report").exists()
+    assert "0 of 4 runs are there" in caplog.text
+    run("first", minutes=5)
+    caplog.clear()
+    run(minutes=0)
+    assert "2 of 4 runs are there; the same command goes on. Not reported: second." in caplog.text
+    table = (tmp_path / "report" / "table.md").read_text(encoding="utf-8")
+    assert "## first" in table and "## second" not in table
