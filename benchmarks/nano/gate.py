@@ -19,7 +19,6 @@ from .gate_autoencoder import found_through, texture_shares
 from .gate_samples import nearness, obeyed, stroke_ratios, told_by_strokes
 from .make_prior import PRIOR
 from .reader import load_reader
-from .styles import TEXTURES
 
 PEOPLE = 40
 STYLES = 6
@@ -75,10 +74,6 @@ def judged(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "a photo's identity through the autoencoder": (
             figures["found through the autoencoder"],
             0.95,
-        ),
-        "told by their strokes more often than by chance, worst family": (
-            min(found["samples"] for found in figures["told by their strokes"].values()),
-            1 / len(TEXTURES),
         ),
     }
     most = {

@@ -17,7 +17,6 @@ PASSING = {
     "texture": {"given back": 0.15, "AdaIN covers": 0.35},
     "found through the autoencoder": 0.95,
     "strokes": {family: {"ratio": 1.3} for family in WORDS.values()},
-    "told by their strokes": {"a mosaic": {"samples": 0.15}, "a sketch": {"samples": 1.0}},
     "nearest": {"copies": 0},
 }
 MISSES = (
@@ -26,7 +25,6 @@ MISSES = (
     ("texture", {"given back": 0.0, "AdaIN covers": 0.36}),
     ("found through the autoencoder", 0.94),
     ("strokes", {**PASSING["strokes"], "a mosaic": {"ratio": 1.31}}),
-    ("told by their strokes", {"a mosaic": {"samples": 0.14}, "a sketch": {"samples": 1.0}}),
     ("nearest", {"copies": 1}),
 )
 
@@ -51,7 +49,7 @@ class Forgetful(Untouched):
 
 def test_every_row_of_the_gate_is_judged():
     rows = gate.judged(PASSING)
-    assert len(rows) == 13
+    assert len(rows) == 12
     assert all(row["passed"] for row in rows.values())
 
 
