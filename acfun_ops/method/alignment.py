@@ -8,8 +8,8 @@ them, how much it is pulled to either target:
   statistics as far as style_weight comes to face_weight, each pulled to itself; the face leads at
   high noise, the style at low noise. The channel means of the restyled face, which are its colours,
   count more than its details, and those of the noise stray.
-* ``drawn``: likewise, but the restyled face is drawn by the model itself, once, with the style
-  picture's self-attention: texture as well as colours.
+* ``drawn``: likewise, but at all but the highest noise the restyled face is one that the model
+  itself draws, once, with the style picture's self-attention: texture as well as colours.
 * ``paired``: the style picture and the face photo, each pulled to itself.
 * ``imagery``: a picture drawn from noise under the current style, twice, pulled to both.
 * ``blend``: the weighted mean of both latents, twice, pulled to both.
@@ -32,7 +32,8 @@ ALIGNMENTS: tuple[Alignment, ...] = get_args(Alignment)
 
 STAGE_THRESHOLD = 0.55
 STAGE_SHARPNESS = 12.0
-HANDOVER = 0.75
+# Above this noise level only a face's place and shape are learnt, and the photo knows them best.
+HANDOVER = 0.85
 FACE_FLOOR = 0.25
 COLOUR_PULL = 4.0
 # What starts pure noise is not quite without its own mean, which would tint each seed's picture;
@@ -97,9 +98,7 @@ def alignment_batch(
     if alignment == "staged":
         return _staged(style, face, restyle(face, style), sigma, style_weight, face_weight)
     if alignment == "drawn" and imagery is not None:
-        # What the model draws has strokes, but the photo knows the face better.
-        shape = _lead(sigma, HANDOVER)
-        between = torch.lerp(imagery, restyle(face, style), shape)
+        between = torch.lerp(imagery, restyle(face, style), _lead(sigma, HANDOVER))
         return _staged(style, face, between, sigma, style_weight, face_weight)
     if alignment == "paired":
         return AlignmentBatch(

@@ -32,6 +32,7 @@ def test_it_repeats_and_depends_on_both_pictures_and_on_every_setting():
         redraw(style, face, Redrawing(steps=6, kept_query=0.2)),
         redraw(style, face, Redrawing(steps=6, temperature=4.0)),
         redraw(style, face, Redrawing(steps=5)),
+        redraw(style, face, Redrawing(steps=6, guidance=2.0)),
         redraw(style, face, prompt="a man"),
     ]
     assert torch.equal(results[0], redraw(style, face))
@@ -51,6 +52,16 @@ def test_colours_go_over_to_the_face():
     result = redraw(style, face)
     means = [x.mean(dim=(2, 3)) for x in (result, style, face)]
     assert (means[0] - means[1]).norm() < 0.5 * (means[2] - means[1]).norm()
+
+
+def test_guidance_goes_on_from_the_empty_prompt():
+    style, face = latents()
+    plain = redraw(style, face, prompt="")
+    guided = redraw(style, face, Redrawing(steps=6, guidance=3.0), prompt="")
+    assert torch.allclose(guided, plain, atol=1e-4)
+    off = redraw(style, face, Redrawing(steps=6, guidance=0.0), prompt="a man")
+    assert torch.allclose(off, plain, atol=1e-4)
+    assert not torch.allclose(redraw(style, face, prompt="a man"), plain, atol=1e-4)
 
 
 @pytest.mark.parametrize("step", [1, 7, 12])

@@ -46,7 +46,10 @@ def reading(alignment, latents, sigma):
         level = math.atan(sigma) / (math.pi / 2)
         lead = 1 / (1 + math.exp(-12 * (level - 0.55)))
         share = STYLE_WEIGHT / FACE_WEIGHT
-        between = naive_restyle(face, style) if alignment == "staged" else imagery
+        between = naive_restyle(face, style)
+        if alignment == "drawn":
+            shape = 1 / (1 + math.exp(-12 * (level - 0.85)))
+            between = shape * between + (1 - shape) * imagery
         restyled = share * between + (1 - share) * face
         return [
             (style, [(2 * STYLE_WEIGHT * (1 - lead), style, False)]),
@@ -190,7 +193,7 @@ def test_raising_style_weight_moves_the_answer_to_the_style(alignment, sigma, la
         imagery.copy_(style)
     answers = [best_answer(alignment, latents, sigma, weight) for weight in weights]
     apart = [answer - latents[0] for answer in answers]
-    if alignment == "staged":
+    if alignment in STAGED:
         # Its face takes on the style's statistics, not its pixels.
         apart = [difference.mean(dim=(2, 3)) for difference in apart]
     distances = [round(float(difference.norm()), 9) for difference in apart]
@@ -223,6 +226,22 @@ def test_staged_gives_high_noise_to_the_face_and_low_noise_to_the_style(latents)
     assert style_pulls[-1] == pytest.approx(0, abs=0.02)
     assert face_pulls[0] == pytest.approx(0.5, abs=0.02)
     assert face_pulls[-1] == pytest.approx(2, abs=0.02)
+
+
+def test_drawn_takes_the_shape_from_the_photo_and_the_strokes_from_what_is_drawn(latents):
+    style, face, imagery = latents
+    faces = [
+        alignment_batch("drawn", style, face, sigma, 1.0, 1.0, imagery).face
+        for sigma in (1e-3, 1.0, 3.0, 10.0, 1e3)
+    ]
+    off_drawn, off_photo = (
+        [float((one - target).norm()) for one in faces]
+        for target in (imagery, restyle(face, style))
+    )
+    assert off_drawn == sorted(off_drawn)
+    assert off_photo == sorted(off_photo, reverse=True)
+    assert off_drawn[0] < 0.01 * off_photo[0]
+    assert off_photo[-1] < 0.2 * off_drawn[-1]
 
 
 @pytest.mark.parametrize("style_weight", [0.0, 0.3, 0.8])
