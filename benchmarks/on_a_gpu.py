@@ -101,18 +101,25 @@ def measure_here(name: str, small: bool, rows: Path, until: float) -> None:
 
 
 def sd1(small: bool, rows: Path, until: float) -> None:
-    """Measure SD1.5 at 512: memory, faults, what stays the same, speed."""
-    from gpu_rows import fault_rows, memory_rows, same_rows, speed_rows
+    """Measure SD1.5 at 512: memory, faults, what stays the same."""
+    from gpu_rows import fault_rows, memory_rows, same_rows
 
     place = _place(small)
     fp16 = [{"weights": "fp16", "checkpointing": on} for on in ("off", "on")]
     tight = {"weights": "fp16", "checkpointing": "on"}
     others = [tight | {"total": 3.4 * GIB}, tight | {"state": "NO_VRAM"}]
     others += [{"weights": w, "checkpointing": "on"} for w in ("bf16", "fp8")]
-    faults, same, speed = (part.rows(place) for part in (fault_rows, same_rows, speed_rows))
+    faults, same = fault_rows.rows(place), same_rows.rows(place)
     first, last = (memory_rows.rows(place, cases, 25) for cases in (fp16, others))
-    parts = (first, faults, same[:2], last, speed, same[2:])
-    _run("sd1", place, rows, until, *parts)
+    _run("sd1", place, rows, until, first, faults, same[:2], last, same[2:])
+
+
+def speed(small: bool, rows: Path, until: float) -> None:
+    """Measure the speed of SD1.5 at 512; nothing else may use the GPU meanwhile."""
+    from gpu_rows import speed_rows
+
+    place = _place(small)
+    _run("speed", place, rows, until, speed_rows.rows(place))
 
 
 def sdxl(small: bool, rows: Path, until: float) -> None:
@@ -163,6 +170,7 @@ def _run(name: str, place: Any, rows: Path, until: float, *parts: list[Any]) -> 
 
 GROUPS: dict[str, Callable[[bool, Path, float], None]] = {
     "sd1": sd1,
+    "speed": speed,
     "sdxl": sdxl,
     "deterministic": deterministic,
     "server": server,

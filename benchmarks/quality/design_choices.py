@@ -1,14 +1,20 @@
 """The sections on the product's own choices: what each default is measured against."""
 
 from dataclasses import replace
+from typing import get_args
 
-from .ablations import DRAWN, OURS, Setting, ablation_row, drawn_config, drawn_row, our_row
+from .ablations import OURS, Setting, ablation_row, our_row
 from .bench import Expectation, Row, Section
+from .candidates import Candidate, Change
 
-SHARPER, DRAWN_WEIGHT = "redrawn at temperature 4", "drawn, style_weight 1"
-COLOURS = "drawn, twice the colour pull"
+SHARPER, UNGUIDED, ALONE = (
+    "redrawn at temperature 4",
+    "redrawn unguided",
+    "without the photo's shape",
+)
+COLOURS = "twice the colour pull"
 RANKS = (8, 128)
-LEARNING_RATES = (1e-4, 3e-4, 1e-3, 1e-2)
+LEARNING_RATES = (3e-4, 1e-3, 1e-2)
 
 
 def design_choices(setting: Setting) -> Section:
@@ -43,23 +49,43 @@ def design_choices(setting: Setting) -> Section:
 
 def drawn_choices(setting: Setting) -> Section:
     """Choices of the reading ``drawn``: how the picture between is drawn, and what pulls to it."""
-    config = drawn_config(setting)
-    changed = {
-        SHARPER: {"config": config, "variant": "sharper redrawing"},
-        "redrawn in 20 steps": {"config": config, "variant": "longer redrawing"},
-        DRAWN_WEIGHT: {"config": replace(config, style_weight=1.0)},
-        COLOURS: {"config": config, "variant": "double colour pull"},
+    variants = {
+        UNGUIDED: "unguided redrawing",
+        SHARPER: "sharper redrawing",
+        "redrawn in 20 steps": "longer redrawing",
+        ALONE: "no handover",
+        COLOURS: "double colour pull",
     }
     return Section(
         title="Drawn by the model",
-        rows=[drawn_row(setting)]
-        + [ablation_row(setting, name, **changes) for name, changes in changed.items()],
-        reference=DRAWN,
+        rows=[our_row(setting)]
+        + [ablation_row(setting, name, variant=variant) for name, variant in variants.items()],
+        reference=OURS,
         is_ranked=True,
         expectations=[
-            Expectation("sharper attention, more strokes", SHARPER, "texture", "lower", DRAWN),
-            Expectation("more weight, more strokes", DRAWN_WEIGHT, "texture", "lower", DRAWN),
-            Expectation("the pull brings colours", COLOURS, "colour", "lower", DRAWN),
+            Expectation("guidance keeps the face", UNGUIDED, "rank1", "lower", OURS),
+            Expectation("sharper attention, more strokes", SHARPER, "texture", "lower", OURS),
+            Expectation("the photo's shape keeps the face", ALONE, "rank1", "lower", OURS),
+            Expectation("the photo's shape costs strokes", ALONE, "texture", "lower", OURS),
+            Expectation("the pull brings colours", COLOURS, "colour", "lower", OURS),
+        ],
+    )
+
+
+def candidates(setting: Setting) -> Section:
+    """Changes to the method that the product has not, each tried alone."""
+    rows = [our_row(setting)]
+    for change in get_args(Change):
+        method = Candidate(config=setting.config, change=change)
+        rows.append(replace(ablation_row(setting, change), method=method))
+    return Section(
+        title="Candidates",
+        rows=rows,
+        reference=OURS,
+        is_ranked=True,
+        expectations=[
+            Expectation("the loss draws strokes", "style's attention", "texture", "lower", OURS),
+            Expectation("crops leak less", "crops", "layout", "lower", OURS),
         ],
     )
 

@@ -1,6 +1,7 @@
 """ACFun as a method: whole, with parts left out, and at any strengths."""
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -45,6 +46,8 @@ Variant = Literal[
     "double colour pull",
     "sharper redrawing",
     "longer redrawing",
+    "unguided redrawing",
+    "no handover",
 ]
 ALL_PARTS: tuple[TrainedPart, ...] = ("abstract", "encoder", "middle", "decoder")
 
@@ -133,8 +136,9 @@ def undone(variant: Variant) -> Iterator[None]:
         variant: "independent levels": each step draws its noise level by itself. "white noise": as
             sampling starts from it. "no colour pull": the face is pulled to its restyled self
             alone; "double colour pull": twice as hard to its colours. "sharper redrawing", "longer
-            redrawing": of ``drawn``, attention at temperature 4, and 20 steps. The others change
-            nothing here.
+            redrawing", "unguided redrawing": of ``drawn``, attention at temperature 4, 20 steps,
+            and no guidance. "no handover": what is drawn gives the face its shape, too. The others
+            change nothing here.
     """
     changes = {
         "independent levels": (training, "sample_sigma", _independent_sigma),
@@ -143,6 +147,8 @@ def undone(variant: Variant) -> Iterator[None]:
         "double colour pull": (alignment, "COLOUR_PULL", 2 * alignment.COLOUR_PULL),
         "sharper redrawing": (styled_model, "REDRAWING", replace(REDRAWING, temperature=4.0)),
         "longer redrawing": (styled_model, "REDRAWING", replace(REDRAWING, steps=20)),
+        "unguided redrawing": (styled_model, "REDRAWING", replace(REDRAWING, guidance=1.0)),
+        "no handover": (alignment, "HANDOVER", math.inf),
     }
     if variant not in changes:
         yield

@@ -19,7 +19,7 @@ from benchmarks.nano.reader import Reader, identity, load_reader
 from .ablations import Setting, all_sections
 from .attention_peers import AttentionDistillation, StyleId
 from .bench import Bench, Figure, Section
-from .design_choices import design_choices, drawn_choices, learning_rates
+from .design_choices import candidates, design_choices, drawn_choices, learning_rates
 from .dreamstyler_peer import DreamStyler
 from .instant_style_peer import InstantStyle
 from .jobs import OpenBench
@@ -39,7 +39,7 @@ from .transfer_peer import PatchTransferPeer
 
 ABLATION_PAIRS = 12
 # Adam moves a layer's output by its width: the default is for layers three to eleven times as wide.
-CONFIG = TrainConfig(learning_rate=3e-3)
+CONFIG = TrainConfig(learning_rate=3e-3, alignment="drawn")
 PEERS: tuple[tuple[str, Method], ...] = (
     ("textual inversion", TextualInversion(initial_face="woman", learning_rate=1e-2)),
     ("DreamBooth LoRA", DreamBoothLora()),
@@ -99,6 +99,7 @@ def sections(options: argparse.Namespace) -> list[Section]:
     return [
         *all_sections(setting),
         drawn_choices(setting),
+        candidates(setting),
         design_choices(setting),
         learning_rates(setting),
         papers_table(setting),

@@ -1,6 +1,7 @@
 """The evaluation on the small prior: its figures know the true answer, its rows can be run."""
 
 import argparse
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,14 +86,18 @@ def test_bench_computes_where_it_is_told_to():
     assert parser.parse_args([]).device == "cpu"
 
 
-def test_the_model_draws_between_on_all_pairs_and_each_choice_of_it_changes_one_thing():
+def test_each_choice_of_what_the_model_draws_changes_one_thing():
     parts = {one.title: one for one in nano.sections(argparse.Namespace(pairs=2))}
-    drawn = parts["Peers"].rows[1]
-    assert drawn.name == "ACFun, drawn" and drawn.pairs is None
-    rows = parts["Drawn by the model"].rows
-    assert rows[0] == drawn
-    assert all(row.method.config.alignment == "drawn" for row in rows)
-    assert len({row.method for row in rows}) == len(rows) == 5
+    ours, staged = parts["Peers"].rows[:2]
+    assert ours.method.config.alignment == "drawn"
+    assert staged.method == replace(
+        ours.method, config=replace(ours.method.config, alignment="staged")
+    )
+    for title, changed in (("Drawn by the model", "variant"), ("Candidates", "change")):
+        rows = parts[title].rows
+        assert rows[0] == ours
+        assert len({getattr(row.method, changed, "") for row in rows}) == len(rows) == 6
+        assert all(row.method.config == ours.method.config for row in rows)
 
 
 def test_known_answer_is_the_pairs_own(backbone, tmp_path):
