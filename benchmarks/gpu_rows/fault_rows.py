@@ -11,6 +11,8 @@ from .card import GIB
 from .place import Place, distance
 from .rows import Result, Row
 
+# Of the readings that call the U-Net once a step and nowhere else.
+READING = "staged"
 FAILING_STEP = 4
 STEPS = 6
 WORDS = f"Out of memory in the step after {FAILING_STEP - 1} of {STEPS}."
@@ -58,14 +60,14 @@ def out_of_memory(place: Place) -> Result:
     model, errors = starved(place, NONE, calls=2)
     said = ""
     try:
-        place.train(model=model, steps=STEPS, seed=50)
+        place.train(model=model, alignment=READING, steps=STEPS, seed=50)
     except place.nodes.error as error:
         said = str(error)
     del model
     after = _standing(place)
     kept, _ = place.nodes.kept_style()
     place.card.unlimit()
-    style, losses = place.train(steps=STEPS, seed=51)
+    style, losses = place.train(alignment=READING, steps=STEPS, seed=51)
     return {
         "a real error": bool(errors),
         "torch said": errors[:1],
@@ -81,10 +83,10 @@ def out_of_memory(place: Place) -> Result:
 def less_memory(place: Place) -> Result:
     """Leave room for a checkpointed step alone, in step 4."""
     model, errors = starved(place, SOME, calls=1)
-    style, losses = place.train(model=model, steps=STEPS, seed=52)
+    style, losses = place.train(model=model, alignment=READING, steps=STEPS, seed=52)
     texts = list(place.nodes.texts)
     place.card.unlimit()
-    plain, plain_losses = place.train(steps=STEPS, seed=52)
+    plain, plain_losses = place.train(alignment=READING, steps=STEPS, seed=52)
     return {
         "a real error": bool(errors),
         "torch said": errors[:1],
@@ -104,13 +106,13 @@ def cancelled(place: Place) -> Result:
     model = faulty(place.sockets[0], cancel, calls=(FAILING_STEP,))
     was_cancelled = False
     try:
-        place.train(model=model, steps=STEPS, seed=53)
+        place.train(model=model, alignment=READING, steps=STEPS, seed=53)
     except InterruptProcessingException:
         was_cancelled = True
     texts = list(place.nodes.texts)
     kept, _ = place.nodes.kept_style()
-    resumed, losses = place.train(steps=STEPS, seed=53, resume_from=kept)
-    whole, _ = place.train(steps=STEPS, seed=53)
+    resumed, losses = place.train(alignment=READING, steps=STEPS, seed=53, resume_from=kept)
+    whole, _ = place.train(alignment=READING, steps=STEPS, seed=53)
     return {
         "cancelled": was_cancelled,
         "the node said": texts,
