@@ -26,7 +26,7 @@ OTHER_PROMPTS = (
     "a painting of a man with short red hair and glasses and beard wearing a hat in S* style",
     "a painting of a woman with long blond hair in S* style",
 )
-TRAINING = TrainConfig(prompt=PROMPT, learning_rate=3e-3, preview_every=0, alignment="drawn")
+TRAINING = TrainConfig(prompt=PROMPT, learning_rate=3e-3, preview_every=0)
 SEEDS = (1, 2, 3)
 DRAWING = Drawing(prompt=PROMPT, steps=20, guidance=2.0)
 SHEET_SIDE = 192

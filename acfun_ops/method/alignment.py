@@ -4,12 +4,13 @@ Eq. 4 asks that a noised picture I_i is denoised towards both the style picture 
 and leaves open what I_i is. Every reading here is one batch of two clean latents and, for each of
 them, how much it is pulled to either target:
 
-* ``staged`` (ours, the default): the style picture and the face carried into the style's latent
+* ``staged`` (ours): the style picture and the face carried into the style's latent
   statistics as far as style_weight comes to face_weight, each pulled to itself; the face leads at
   high noise, the style at low noise. The channel means of the restyled face, which are its colours,
   count more than its details, and those of the noise stray.
-* ``drawn``: likewise, but at all but the highest noise the restyled face is one that the model
-  itself draws, once, with the style picture's self-attention: texture as well as colours.
+* ``drawn`` (ours, the default): likewise, but at all but the highest noise the restyled face is
+  one that the model itself draws, once, with the style picture's self-attention: texture as well as
+  colours.
 * ``paired``: the style picture and the face photo, each pulled to itself.
 * ``imagery``: a picture drawn from noise under the current style, twice, pulled to both.
 * ``blend``: the weighted mean of both latents, twice, pulled to both.

@@ -78,10 +78,11 @@ class TrainConfig:
         512,
     )
     alignment: Alignment = _option(
-        "staged",
-        "How the loss aligns face and style: staged by noise level (the default), drawn (staged, "
-        "towards the face as the model redraws it in the style: more texture), paired, imagery "
-        "(the paper's text taken literally, slower) or blend.",
+        "drawn",
+        "How the loss aligns face and style: drawn (the default: towards the face as the model "
+        "redraws it in the style, strokes as well as colours), staged (towards the face in the "
+        "style's colours, starts at once), paired, imagery (the paper's text taken literally, "
+        "slower) or blend.",
     )
     precision: Precision = _option(
         "auto", "What the U-Net computes in; auto takes the model's own. Trainables stay fp32."

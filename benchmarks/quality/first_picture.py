@@ -4,7 +4,6 @@ python -m benchmarks.quality.first_picture
 """
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,8 +24,7 @@ COLUMNS = ("style", "face", "true answer", "drawn from noise", "", "with another
 def main() -> None:
     """Train on each pair, draw it, and write the sheet."""
     bench = open_bench(max(PAIRS) + 1)
-    config = replace(CONFIG, alignment="drawn")
-    method, sampling = Acfun(config=config), Sampling(steps=20, guidance=2.0)
+    method, sampling = Acfun(config=CONFIG), Sampling(steps=20, guidance=2.0)
     side = bench.backbone.native_side
     shape = bench.backbone.encode_pictures(torch.zeros(1, side, side, 3)).shape[1:]
     noise = torch.randn(SAMPLES, *shape, generator=torch.Generator().manual_seed(0))
@@ -34,7 +32,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for index in PAIRS:
             pair, learnt = bench.pairs[index], Path(folder) / f"{index}.safetensors"
-            method.learn(bench.backbone, pair, config.steps, learnt)
+            method.learn(bench.backbone, pair, CONFIG.steps, learnt)
             drawn, other = method.draw(bench.backbone, pair, learnt, noise, sampling)
             pictures = [pair.style, pair.face, bench.truths[index], *drawn, other[0]]
             images = [to_image(picture[None]) for picture in pictures]

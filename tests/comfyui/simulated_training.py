@@ -60,7 +60,7 @@ class Settings:
     total: float = 80 * GIB
     state: str = "NORMAL_VRAM"
     steps: int = 2
-    alignment: str = "staged"
+    alignment: str = "drawn"
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,10 @@ class StepFigures:
 
 @dataclass(frozen=True)
 class Figures:
-    """A training: bytes of weights on the card before it, each step, and what is left behind."""
+    """A training: weights on the card before it, the redrawing's peak, steps, what is left behind."""
 
     weights: int
+    redrawing: int
     steps: list[StepFigures]
     outcome: str
     texts: list[str]
@@ -88,7 +89,7 @@ class Figures:
     @property
     def peak(self) -> int:
         """Return the bytes on the card at most, weights included."""
-        return max(step.peak for step in self.steps)
+        return max(self.redrawing, *(step.peak for step in self.steps))
 
     @property
     def saved(self) -> int:
@@ -130,7 +131,7 @@ def train(settings: Settings, card: SimulatedCard, sockets: dict[str, Any]) -> F
     """Train and count."""
     import acfun_pack.acfun_ops.training.encoded_pair as encoded_pair
     from acfun_pack.acfun_ops.training.config import TrainConfig
-    from acfun_pack.acfun_ops.training.events import StepEvent, TrainPictures
+    from acfun_pack.acfun_ops.training.events import SamplingEvent, StepEvent, TrainPictures
     from acfun_pack.acfun_ops.training.fit import fit
     from acfun_pack.nodes.comfy_backbone import ComfyBackbone, training_backbone
     from acfun_pack.nodes.memory_plan import plan_memory
@@ -138,12 +139,16 @@ def train(settings: Settings, card: SimulatedCard, sockets: dict[str, Any]) -> F
     side = settings.side or NATIVE_SIDES[settings.family]
     steps: list[StepFigures] = []
     texts: list[str] = []
+    redrawings = [0]
 
     def note(event: Any) -> bool:
         if isinstance(event, StepEvent):
             saved = sum(card.saved.values())
             copies = card.copies
             steps.append(StepFigures(saved, card.peak, card.syncs, copies["onto"], copies["off"]))
+            card.restart()
+        elif isinstance(event, SamplingEvent):
+            redrawings.append(card.peak)
             card.restart()
         else:
             texts.append(event.text)
@@ -174,6 +179,7 @@ def train(settings: Settings, card: SimulatedCard, sockets: dict[str, Any]) -> F
     named = [*unet.named_parameters(), *encoder.named_parameters()]
     return Figures(
         weights=weights,
+        redrawing=max(redrawings),
         steps=steps,
         outcome=result.outcome,
         texts=texts,

@@ -22,7 +22,7 @@ TRAINING = {
     "resolution": 64,
     "preview_every": 0,
     "rank": 8,
-    "alignment": "staged",
+    "alignment": "drawn",
     "precision": "auto",
     "gradient_checkpointing": "auto",
     "retrain": True,

@@ -24,7 +24,7 @@ NODES = {
             "resolution": 0,
             "preview_every": 50,
             "rank": 32,
-            "alignment": "staged",
+            "alignment": "drawn",
             "precision": "auto",
             "gradient_checkpointing": "auto",
         },

@@ -115,7 +115,7 @@ def test_one_switch_gives_all_rows_the_papers_budget(arguments):
     assert {row.sampling.steps for row in rows.values()} == {40}
     ours, paper = (rows[name].method.config for name in ("ACFun", real.PAPER))
     assert (ours.learning_rate, paper.learning_rate) == (1e-4, 1e-4)
-    assert (ours.alignment, paper.alignment) == ("staged", "imagery")
+    assert (ours.alignment, paper.alignment) == ("drawn", "imagery")
 
 
 def test_rows_are_those_of_the_drawn_portraits(arguments, tmp_path):

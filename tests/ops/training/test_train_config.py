@@ -37,7 +37,7 @@ def test_defaults_are_those_that_the_quality_benchmark_found():
     config = TrainConfig()
     assert (config.learning_rate, config.steps) == (5e-4, 150)
     assert (config.style_weight, config.face_weight) == (0.8, 1.0)
-    assert (config.alignment, config.insert_at, config.statistics) == ("staged", "resblock", "std")
+    assert (config.alignment, config.insert_at, config.statistics) == ("drawn", "resblock", "std")
 
 
 def test_every_number_has_a_tested_range():
