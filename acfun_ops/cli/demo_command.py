@@ -28,7 +28,7 @@ OTHER_PROMPTS = (
 )
 TRAINING = TrainConfig(prompt=PROMPT, learning_rate=3e-3, preview_every=0)
 SEEDS = (1, 2, 3)
-DRAWING = Drawing(prompt=PROMPT, steps=20, guidance=2.0)
+DRAWING = Drawing(prompt=PROMPT, steps=12, guidance=2.0)
 SHEET_SIDE = 192
 
 _OFF = PartStrengths(encoder=0, middle=0, decoder=0)
