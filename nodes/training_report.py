@@ -11,7 +11,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..acfun_ops.training.encoded_pair import PreparedPair
-from ..acfun_ops.training.events import Event, PreviewEvent, StepEvent, TrainResult
+from ..acfun_ops.training.events import (
+    Event,
+    PreviewEvent,
+    RedrawingEvent,
+    StepEvent,
+    TrainResult,
+)
 from ..acfun_ops.training.reporting import Reporter
 from .kept_training import keep_training
 from .sockets import log, show
@@ -98,6 +104,10 @@ class TrainingReport(Reporter):
             self.console = tqdm(total=event.total, initial=first, desc="ACFun", mininterval=0.5)
         self.console.set_postfix({"loss": f"{self.pace.loss:.4f}"}, refresh=False)
         self.console.update(event.step - self.console.n)
+
+    def show_redrawing(self, event: RedrawingEvent) -> None:
+        """Show on the node how far it is."""
+        self.doing(f"Redrawing the face in the style: step {event.step} of {event.total}.")
 
     def show_preview(self, event: PreviewEvent) -> None:
         """Show the strip of style, face and preview on the node."""

@@ -11,7 +11,13 @@ from ..style.whole_files import check_can_be_written
 from ..training.checkpoint import TrainState, load_state
 from ..training.config import TrainConfig
 from ..training.encoded_pair import PreparedPair
-from ..training.events import PreviewEvent, StepEvent, TrainPictures, TrainResult
+from ..training.events import (
+    PreviewEvent,
+    RedrawingEvent,
+    StepEvent,
+    TrainPictures,
+    TrainResult,
+)
 from ..training.fit import fit
 from ..training.kept_run import keep_run, place_for, resume_file
 from ..training.picture_notices import picture_notices
@@ -134,6 +140,10 @@ class _Reporter(Reporter):
     def show_step(self, event: StepEvent) -> None:
         """Move the progress bar."""
         self.progress.reach(event.step, loss=f"{event.loss:.4f}")
+
+    def show_redrawing(self, event: RedrawingEvent) -> None:
+        """Show beside the bar how far it is."""
+        self.progress.reach(0, redrawing=f"{event.step}/{event.total}")
 
     def show_preview(self, event: PreviewEvent) -> None:
         """Write the preview into a folder beside the style."""

@@ -84,7 +84,17 @@ class PreviewEvent:
 
 @dataclass(frozen=True)
 class SamplingEvent:
-    """One sampling step of a preview, or of an I_i of ``imagery`` or ``drawn``, is done."""
+    """One sampling step of a preview, or of an I_i of ``imagery``, is done."""
+
+
+@dataclass(frozen=True)
+class RedrawingEvent(SamplingEvent):
+    """One sampling step of the faces of ``drawn`` is done, before the first step of training."""
+
+    step: int
+    """Steps done, from 1."""
+    total: int
+    """Steps for all faces."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from .events import (
     NoticeEvent,
     OnEvent,
     Outcome,
+    RedrawingEvent,
     SamplingEvent,
     StepEvent,
     TrainPictures,
@@ -164,7 +165,9 @@ class _Run:
         if self.config.alignment != "drawn" or "drawn" in kept or is_over:
             return
         with _before_first_step(self.backbone):
-            kept["drawn"] = self.model.redrawn_faces(lambda: self.on_event(SamplingEvent()))
+            kept["drawn"] = self.model.redrawn_faces(
+                lambda step, total: self.on_event(RedrawingEvent(step, total))
+            )
         self.progress.mark()
 
     def _step(self) -> float | None:

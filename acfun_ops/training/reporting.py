@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 
 from ..errors import ACFunError, first_line
-from .events import Event, NoticeEvent, PreviewEvent, StepEvent, TrainResult
+from .events import Event, NoticeEvent, PreviewEvent, RedrawingEvent, StepEvent, TrainResult
 
 KEEP_EVERY = 100
 
@@ -21,6 +21,8 @@ class Reporter(ABC):
             self.show_step(event)
             if event.step % KEEP_EVERY == 0 and event.step < event.total:
                 self._keep_said(event.snapshot(), aloud=False)
+        elif isinstance(event, RedrawingEvent):
+            self.show_redrawing(event)
         elif isinstance(event, PreviewEvent):
             self.show_preview(event)
         elif isinstance(event, NoticeEvent):
@@ -55,6 +57,10 @@ class Reporter(ABC):
     @abstractmethod
     def show_step(self, event: StepEvent) -> None:
         """Show progress."""
+
+    @abstractmethod
+    def show_redrawing(self, event: RedrawingEvent) -> None:
+        """Show how far the faces of ``drawn`` are."""
 
     @abstractmethod
     def show_preview(self, event: PreviewEvent) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -88,18 +89,20 @@ class StyledModel:
         with self.backbone.autocast(self.dtype):
             return self.backbone.denoise(noisy, sigma, context).float()
 
-    def redrawn_faces(self, on_step: Callable[[], bool | None]) -> Tensor:
+    def redrawn_faces(self, on_step: Callable[[int, int], bool | None]) -> Tensor:
         """Return what the frozen model draws between face and style, ``(n, c, h, w)``.
 
         There is one for each of the pair's ``combinations``, drawn under the training prompt with
         the pseudo-word where it starts. Nothing may be attached.
 
         Args:
-            on_step: see :func:`redrawn`.
+            on_step: is told after each step how many are done, and of how many; True stops.
 
         Raises:
             StoppedError: ``on_step`` asked for it.
         """
+        both, done = self.pair.combinations, count(1)
+        total = 2 * REDRAWING.steps * len(both)
         plain = self.backbone.encode_prompt("", self.config.pseudo_word, {})
         with self.backbone.autocast(self.dtype):
             return torch.cat(
@@ -111,9 +114,9 @@ class StyledModel:
                         plain,
                         self.start,
                         REDRAWING,
-                        on_step,
+                        lambda: on_step(next(done), total),
                     )
-                    for style, face in self.pair.combinations
+                    for style, face in both
                 ]
             )
 

@@ -22,7 +22,7 @@ from style_graphs import kept_training
 from torch import Tensor
 
 NODE_ID = "node"
-DOING = re.compile(r"Loading |Encoding |step \d")
+DOING = re.compile(r"Loading |Encoding |Redrawing |step \d")
 # What torch and Python say where a sentence of ours should stand.
 RAW_ERRORS = re.compile(
     r"size mismatch|must match the size|mat1 and mat2|shapes cannot|Expected .*channel|not subscri"
@@ -105,6 +105,7 @@ class PackNodes:
             "resolution": 64,
             "preview_every": 0,
             "rank": 8,
+            "alignment": "staged",
             "retrain": True,
         }
 

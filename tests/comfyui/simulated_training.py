@@ -76,7 +76,7 @@ class StepFigures:
 
 @dataclass(frozen=True)
 class Figures:
-    """A training: weights on the card before it, the redrawing's peak, steps, what is left behind."""
+    """A training: weights before it, the peak before its first step, steps, what is left behind."""
 
     weights: int
     redrawing: int

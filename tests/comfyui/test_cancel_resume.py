@@ -65,9 +65,10 @@ def cancelled(acfun, comfy):
         ({}, 2),
         ({"gradient_checkpointing": "on"}, 2),
         ({"alignment": "imagery"}, 10 + 2),  # The first ten calls draw I_i.
+        ({"alignment": "drawn"}, 20 + 2),  # The first twenty calls redraw the face.
         ({"preview_every": 2, "steps": 3}, 2 + 5),
     ],
-    ids=["defaults", "checkpointing", "imagery", "within a preview"],
+    ids=["defaults", "checkpointing", "imagery", "drawn", "within a preview"],
 )
 def test_resumed_training_ends_with_the_same_bytes(acfun, cancelled, options, call):
     options = {"steps": 4, "seed": 21} | options
@@ -80,11 +81,12 @@ def test_resumed_training_ends_with_the_same_bytes(acfun, cancelled, options, ca
     assert acfun.bytes_of(resumed) != acfun.bytes_of(style)
 
 
-def test_cancel_before_the_first_step_keeps_nothing(acfun, comfy):
-    model = faulty(comfy.checkpoint("sd1")[0], cancel, calls=(1,))
+@pytest.mark.parametrize(("alignment", "call"), [("imagery", 1), ("drawn", 20)])
+def test_cancel_before_the_first_step_keeps_nothing(acfun, comfy, alignment, call):
+    model = faulty(comfy.checkpoint("sd1")[0], cancel, calls=(call,))
     acfun.texts.clear()
     with pytest.raises(InterruptProcessingException):
-        acfun.train(model=model, alignment="imagery", seed=22)
+        acfun.train(model=model, alignment=alignment, seed=22)
     assert acfun.texts == []
 
 

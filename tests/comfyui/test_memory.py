@@ -30,6 +30,8 @@ def test_checkpointed_sd1_fits_a_card_of_four_gigabytes():
     assert figures.outcome == "finished"
     assert figures.peak < 3.4 * GIB
     assert "checkpointing on" in figures.texts[0]
+    # What is drawn before the first step needs no more than the steps that the plan is made for.
+    assert figures.weights < figures.redrawing < figures.steps[-1].peak
 
 
 def test_a_large_card_trains_without_checkpointing_as_planned():

@@ -9,6 +9,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy_execution.graph import ExecutionBlocker
 from faulty_models import cancel, fail, faulty, not_a_number, run_out_of_memory
 from pack_nodes import picture
+from server import PromptServer
 from stock_nodes import encode, equal_conditioning, fingerprint, leftovers, sample, with_lora
 
 PROMPT = "A painting of a person in S* style"
@@ -90,6 +91,31 @@ def test_a_broken_training_leaves_all_models_as_they_were(acfun, models, before,
     with pytest.raises(error):
         acfun.train(model=faulty(models["model"], effect, calls=(2, 3)), steps=4)
     assert_untouched(models, before)
+
+
+@pytest.mark.parametrize(
+    ("effect", "error"),
+    [(cancel, InterruptProcessingException), (run_out_of_memory, ValueError)],
+    ids=["cancel", "out of memory"],
+)
+def test_a_redrawing_that_breaks_off_leaves_all_models_as_they_were(
+    acfun, models, before, effect, error
+):
+    with pytest.raises(error):
+        acfun.train(model=faulty(models["model"], effect, calls=(15,)), alignment="drawn")
+    assert_untouched(models, before)
+
+
+def test_the_node_counts_the_steps_of_the_redrawing(acfun, monkeypatch):
+    shown = []
+    server = PromptServer.instance
+    monkeypatch.setattr(server, "send_progress_text", lambda text, node_id: shown.append(text))
+    acfun.train(alignment="drawn")
+    counted = [text.split("\n")[-1] for text in shown if "Redrawing" in text]
+    assert counted == [
+        f"Redrawing the face in the style: step {step} of 20." for step in range(1, 21)
+    ]
+    assert "step 1 of 2" in shown[shown.index(counted[-1]) + 1]
 
 
 def test_a_loras_model_and_clip_are_trained_on_and_left_as_they_were(

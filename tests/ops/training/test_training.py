@@ -16,7 +16,13 @@ from acfun_ops.method.diffusion import sample_sigma
 from acfun_ops.style.style import style_bytes
 from acfun_ops.training import fit
 from acfun_ops.training.encoded_pair import encode_pair, prepare_pair
-from acfun_ops.training.events import NoticeEvent, PreviewEvent, SamplingEvent, StepEvent
+from acfun_ops.training.events import (
+    NoticeEvent,
+    PreviewEvent,
+    RedrawingEvent,
+    SamplingEvent,
+    StepEvent,
+)
 from acfun_ops.training.fit import IMAGERY_EVERY
 from acfun_ops.training.styled_model import REDRAWING, StyledModel
 
@@ -375,6 +381,16 @@ def test_drawn_is_drawn_once_by_the_model_without_the_style(pictures, weights, c
     assert len(kept) == count
     drawing, steps = (False, False), (True, True)
     assert asked == [drawing] * 2 * REDRAWING.steps * count + [steps] * config.steps
+
+
+@pytest.mark.parametrize("faces", [1, 2])
+def test_redrawing_tells_each_of_its_steps_before_the_first_of_training(faces):
+    told = []
+    config = small_config(alignment="drawn", steps=1)
+    run(config, pictures=tiny_pictures(faces=faces), on_event=lambda event: told.append(event))
+    total = 2 * REDRAWING.steps * faces
+    assert told[:-1] == [RedrawingEvent(step, total) for step in range(1, total + 1)]
+    assert isinstance(told[-1], StepEvent)
 
 
 def test_drawn_takes_the_picture_of_its_own_style_and_face(monkeypatch):
