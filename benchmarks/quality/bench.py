@@ -82,7 +82,7 @@ class Section:
     reference: the row that the others are compared with, pair by pair. is_ranked: whether these
     are rivals, to be ranked overall by their figures about face and style. votes: what a user study
     found, by row and by what was asked about ("" is overall), in %; the shares of pairs on which
-    each row is the best are then set beside it.
+    each row is the best are then set beside it. absent: rows that have not been run yet.
     """
 
     title: str
@@ -91,6 +91,7 @@ class Section:
     expectations: Sequence[Expectation] = ()
     is_ranked: bool = False
     votes: Mapping[str, Mapping[str, float]] | None = None
+    absent: Sequence[str] = ()
 
 
 def rows_of(sections: Sequence[Section]) -> list[Row]:

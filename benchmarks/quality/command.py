@@ -4,6 +4,7 @@ import argparse
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from .ablations import chosen
@@ -30,7 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=math.inf,
         help=f"begin nothing after so long; several workers stop within {GRACE:.0f} s of it, and "
-        "sections that are complete are reported",
+        "rows that are complete are reported",
     )
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="TITLE", help="run these sections alone"
@@ -60,28 +61,43 @@ def evaluate(
     if options.measure_again:
         measure_again(open_bench, rows, options.work)
     runs = run_rows(open_bench, rows, options.work, options.workers, 60 * options.minutes)
-    complete = complete_sections(bench, picked, runs)
-    if len(complete) < len(picked):
+    there = sections_that_are_there(bench, picked, runs)
+    missing = sorted(set(absent_rows(bench, rows, runs)))
+    if missing:
         total = sum(len(row.pair_indices(bench)) for row in rows)
-        left_out = ", ".join(one.title for one in picked if one not in complete)
         log.warning(
             "%d of %d runs are there; the same command goes on. Not reported: %s.",
-            *(len(runs), total, left_out),
+            *(len(runs), total, ", ".join(missing)),
         )
-    if complete:
-        write_report(bench, complete, runs, options.results or RESULTS / bench.name)
+    if there:
+        write_report(bench, there, runs, options.results or RESULTS / bench.name)
 
 
-def complete_sections(
+def sections_that_are_there(
     bench: Bench, sections: Sequence[Section], runs: Sequence[Run]
 ) -> list[Section]:
-    """Return the sections of whose rows every run is there."""
+    """Return the sections with those rows of which every run is there.
+
+    A section is left out that lacks its reference, or all that it is compared with.
+    """
+    there = []
+    for section in sections:
+        absent = absent_rows(bench, section.rows, runs)
+        rows = [row for row in section.rows if row.name not in absent]
+        if section.reference not in absent and (len(rows) > 1 or not absent):
+            expectations = [e for e in section.expectations if not {e.row, e.than} & set(absent)]
+            there.append(replace(section, rows=rows, expectations=expectations, absent=absent))
+    return there
+
+
+def absent_rows(bench: Bench, rows: Sequence[Row], runs: Sequence[Run]) -> list[str]:
+    """Return the names of the rows that lack a run."""
     there = {(run.row, run.pair) for run in runs}
-
-    def is_whole(row: Row) -> bool:
-        return all((row.name, index) in there for index in row.pair_indices(bench))
-
-    return [section for section in sections if all(map(is_whole, section.rows))]
+    return [
+        row.name
+        for row in rows
+        if not all((row.name, index) in there for index in row.pair_indices(bench))
+    ]
 
 
 def check_figures(sections: Sequence[Section], figures: Sequence[str]) -> None:

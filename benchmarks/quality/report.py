@@ -60,6 +60,8 @@ def table(sections: Sequence[Section], results: Results) -> str:
     for section in sections:
         parts.append(f"## {section.title}\n\n![Samples]({slug(section.title)}.jpg)\n")
         parts.append(_section_table(section, results))
+        if section.absent:
+            parts.append(f"Not run yet: {', '.join(section.absent)}.\n")
         if section.votes is not None:
             parts.append(_votes_table(section, results))
         if section.expectations:
@@ -80,6 +82,7 @@ def machine_figures(sections: Sequence[Section], results: Results) -> dict[str, 
                 "title": section.title,
                 "reference": section.reference,
                 "rows": [row.name for row in section.rows],
+                "absent": list(section.absent),
                 "ranks": _intervals(results.ranks(section)) if section.is_ranked else {},
                 "best": {
                     about: _intervals(results.wins(section, kinds))

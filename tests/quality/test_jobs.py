@@ -1,16 +1,17 @@
-"""Many runs: they end in time, a failure stops nothing else, a section is whole or absent."""
+"""Many runs: they end in time, a failure stops nothing else, what is not whole is named."""
 
 import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from quality_pairs import Shift, ShiftForAll, open_tiny_bench
 
 from benchmarks.quality import jobs
-from benchmarks.quality.bench import Row, Section
-from benchmarks.quality.command import evaluate
+from benchmarks.quality.bench import Expectation, Row, Section
+from benchmarks.quality.command import evaluate, sections_that_are_there
 from benchmarks.quality.jobs import jobs_of, run_rows
+from benchmarks.quality.report import write_report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,3 +116,20 @@ def test_sections_that_are_not_whole_are_named_and_not_reported(log, tmp_path, c
     assert "2 of 4 runs are there; the same command goes on. Not reported: second." in caplog.text
     table = (tmp_path / "report" / "table.md").read_text(encoding="utf-8")
     assert "## first" in table and "## second" not in table
+
+
+def test_rows_that_are_not_whole_are_named_under_the_others(log, tmp_path):
+    bench = open_tiny_bench()
+    rows = [row(log, name=name, amount=amount) for name, amount in (("a", 0.0), ("b", 0.3))]
+    rows.append(row(log, name="c", amount=0.6))
+    runs = run_rows(open_tiny_bench, rows[:2], tmp_path)
+    expected = [Expectation(f"{name} is better", name, "texture", "lower", "a") for name in "bc"]
+    section = Section(title="all", rows=rows, reference="a", expectations=expected)
+    (there,) = sections_that_are_there(bench, [section], runs)
+    assert [one.name for one in there.rows] == ["a", "b"]
+    assert (list(there.expectations), there.absent) == (expected[:1], ["c"])
+    write_report(bench, [there], runs, tmp_path / "report")
+    table = (tmp_path / "report" / "table.md").read_text(encoding="utf-8")
+    assert "Not run yet: c." in table
+    alone = replace(section, rows=[rows[0], rows[2]], expectations=[])
+    assert not sections_that_are_there(bench, [alone, replace(section, reference="c")], runs)
