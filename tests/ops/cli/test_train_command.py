@@ -18,6 +18,9 @@ from acfun_ops.training.checkpoint import load_state
 from acfun_ops.training.config import TrainConfig
 from acfun_ops.training.fit import fit
 
+# Draws nothing before the first step, so that one call of the model is one step.
+STAGED = ("--alignment", "staged")
+
 
 def test_training_saves_a_style_and_says_where(line):
     code, said, errors = line.train()
@@ -110,14 +113,14 @@ def test_previews_are_written_beside_the_style(line):
 
 
 def test_resuming_goes_on_exactly_and_a_finished_training_leaves_no_state(line, monkeypatch):
-    line.train("--steps", 5)
+    line.train(*STAGED, "--steps", 5)
     whole = load_style(line.out)
     line.out = line.folder / "parts.safetensors"
     with monkeypatch.context() as context:
         interrupting(context, at=2)
-        assert line.train("--steps", 5)[0] == 130
+        assert line.train(*STAGED, "--steps", 5)[0] == 130
     assert line.out.with_suffix(".resume").exists()
-    code, _, errors = line.train("--steps", 5, "--resume", line.out)
+    code, _, errors = line.train(*STAGED, "--steps", 5, "--resume", line.out)
     resumed = load_style(line.out)
     assert (code, resumed.facts.steps) == (0, 5)
     assert "Resuming" not in errors
@@ -152,7 +155,7 @@ def test_a_diverged_training_saves_the_last_good_style_and_fails(line, monkeypat
 
     load = train_command.load_pipeline
     monkeypatch.setattr(train_command, "load_pipeline", lambda *a: poison(load(*a)))
-    code, _, errors = line.train("--steps", 9)
+    code, _, errors = line.train(*STAGED, "--steps", 9)
     assert code == 1
     assert "error: At step 3: The loss is not finite any more" in errors
     style = load_style(line.out)
@@ -176,7 +179,7 @@ def test_running_out_of_memory_saves_the_last_good_style_and_fails(line, monkeyp
 
     load = train_command.load_pipeline
     monkeypatch.setattr(train_command, "load_pipeline", lambda *a: exhaust(load(*a)))
-    code, _, errors = line.train("--steps", 9)
+    code, _, errors = line.train(*STAGED, "--steps", 9)
     assert (code, load_style(line.out).facts.steps) == (1, 2)
     assert "error: Out of memory in the step after 2 of 9" in errors
 
@@ -204,7 +207,7 @@ def interrupting(monkeypatch, at, times=1, then=None):
 def test_ctrl_c_finishes_the_step_and_saves(line, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     interrupting(monkeypatch, at=4)
-    code, said, _ = line.train("--steps", 50)
+    code, said, _ = line.train(*STAGED, "--steps", 50)
     assert (code, load_style(line.out).facts.steps) == (130, 4)
     assert f"Stopped after step 4 of 50; the style is saved at {line.out}" in said
     assert f"--resume-from {line.out}" in said
@@ -213,22 +216,22 @@ def test_ctrl_c_finishes_the_step_and_saves(line, monkeypatch):
 
 
 def test_an_early_end_leaves_a_longer_part_of_the_same_run_alone(line, monkeypatch):
-    line.train("--steps", 5)
+    line.train(*STAGED, "--steps", 5)
     whole = line.out.read_bytes()
     interrupting(monkeypatch, at=2)
-    code, said, _ = line.train("--steps", 50)
+    code, said, _ = line.train(*STAGED, "--steps", 50)
     beside = line.folder / "my_2.safetensors"
     assert (code, load_style(beside).facts.steps, line.out.read_bytes()) == (130, 2, whole)
     assert f"Stopped after step 2 of 50; the style is saved at {beside} " in said
     monkeypatch.undo()
-    line.train("--steps", 2)  # Finished, and so what was asked for.
+    line.train(*STAGED, "--steps", 2)  # Finished, and so what was asked for.
     assert load_style(line.out).facts.steps == 2
 
 
 def test_a_second_ctrl_c_stops_at_once_and_saves_the_step_before(line, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     interrupting(monkeypatch, at=4, times=2)
-    code, _, errors = line.train("--steps", 50)
+    code, _, errors = line.train(*STAGED, "--steps", 50)
     assert (code, load_style(line.out).facts.steps) == (130, 3)
     assert f"The style of step 3 is saved at {line.out}" in errors
     assert signal.getsignal(signal.SIGINT) is before
