@@ -90,9 +90,9 @@ class ComfyBackbone:
         with torch.inference_mode():
             load([self.patcher], memory_required=self.reserve)
             load([self.patcher, self.clip.patcher], memory_required=self.reserve)
-        if not self.is_running:
-            self.patcher.pre_run()
-            self.is_running = True
+            if not self.is_running:
+                self.patcher.pre_run()  # Other nodes move their weights here.
+                self.is_running = True
         make_differentiable(self.patcher.model, self.device)
         make_differentiable(self.clip.cond_stage_model, self.clip.patcher.load_device)
         self._freeze.apply()
@@ -102,7 +102,8 @@ class ComfyBackbone:
         """Tell ComfyUI that this use of the model is over, and give it its flags back."""
         self._freeze.restore()
         if self.is_running:
-            self.patcher.cleanup()
+            with torch.inference_mode():
+                self.patcher.cleanup()
             self.is_running = False
 
     def encode_pictures(self, pictures: Tensor) -> Tensor:

@@ -71,12 +71,20 @@ class NormalTensors(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run an operation on normal tensors."""
+        if func == Tensor.data.__set__ and args[0].is_inference():
+            with torch.inference_mode():  # A patch moves its weights: what they move to is as they.
+                return func(args[0], args[1].clone())
         if torch.is_grad_enabled() and func not in _ASKS:
             args, kwargs = tree_map_only(Tensor, _normal, (args, dict(kwargs or {})))
         return func(*args, **(kwargs or {}))
 
 
-_ASKS = {Tensor.is_inference, Tensor.clone, Tensor.requires_grad.__get__}
+_ASKS = {
+    Tensor.is_inference,
+    Tensor.clone,
+    Tensor.requires_grad.__get__,
+    Tensor.grad.__get__,
+}
 
 
 def _normal(tensor: Tensor) -> Tensor:

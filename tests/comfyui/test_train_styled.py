@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from comfy.patcher_extension import CallbacksMP, WrappersMP
 from comfy_extras.nodes_train import TrainLoraNode
 from stock_nodes import encode, leftovers, sample
+from torch import nn
 
 LORA = {
     "batch_size": 1,
@@ -53,6 +55,42 @@ def test_our_training_gives_the_same_with_checkpointing(acfun, comfy, model, mas
     assert on != pytest.approx(plain, rel=1e-3)
     assert leftovers(model.model) == []
     assert torch.equal(sample(model, *prompts)[-1], before)
+
+
+def with_moving_weights(model, moves_in):
+    """Return a MODEL with a patch that moves its own weights in a callback or where it is used."""
+    with torch.inference_mode():
+        net = nn.Linear(4, 4, bias=False, dtype=torch.float16)
+        net.weight.copy_(0.8 * torch.eye(4))
+
+    def move(*_):
+        net.to(torch.float32)
+
+    def wrapper(executor, x, *args, **kwargs):
+        if moves_in == "use":
+            move()
+        return executor(net(x.movedim(1, -1)).movedim(-1, 1).contiguous(), *args, **kwargs)
+
+    patched = model.clone()
+    patched.add_wrapper(WrappersMP.APPLY_MODEL, wrapper)
+    if moves_in == "callback":
+        patched.add_callback(CallbacksMP.ON_PRE_RUN, move)
+    return patched
+
+
+@pytest.mark.parametrize("moves_in", ["callback", "use"])
+@pytest.mark.parametrize("alignment", ["staged", "imagery"])
+def test_weights_that_a_patch_moves_in_a_training_stay_of_use(
+    acfun, comfy, model, moves_in, alignment
+):
+    clip = comfy.checkpoint("sd1")[1]
+    prompts = encode(clip, "a woman"), encode(clip, "")
+    fresh, patched = (with_moving_weights(model, moves_in) for _ in range(2))
+    options = {"alignment": alignment, "steps": 1}
+    # imagery draws before it trains, so the patch moves without autograd.
+    losses = acfun.train(model=patched, **options)[1]
+    assert losses != pytest.approx(acfun.train(**options)[1], rel=1e-3)
+    assert torch.equal(sample(patched, *prompts)[-1], sample(fresh, *prompts)[-1])
 
 
 @pytest.mark.parametrize("depth", [1, 2])
