@@ -71,7 +71,9 @@ class LinePlace:
             backbone.denoise = faulty
             return backbone
 
+        # A redrawing would call the U-Net as a preview does.
         options = [f"--steps={STEPS}", f"--preview-every={2 if previews else 0}"]
+        options.append("--alignment=staged")
         with (
             mock.patch.object(train_command, "load_pipeline", loaded),
             mock.patch.object(reporting, "KEEP_EVERY", 1),
