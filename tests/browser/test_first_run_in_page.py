@@ -111,7 +111,7 @@ def cancel(opened):
 
 def test_cancelled_training_shows_steps_and_previews_and_leaves_a_style(page):
     press_run(page)
-    wait_until(page, lambda: "step 2" in shown(page, "ACFunTrainStyle"))
+    wait_until(page, lambda: f"step 2 of {MANY_STEPS}" in shown(page, "ACFunTrainStyle"))
     assert f"of {MANY_STEPS}, loss" in shown(page, "ACFunTrainStyle")
     wait_until(page, lambda: page.page.evaluate(HAS_PREVIEW, "ACFunTrainStyle"))
     cancel(page)
