@@ -157,7 +157,7 @@ def test_a_part_is_styled_less_than_the_rest(prior, name, part, rest, file):
         assert full > 3
         styled[where] = off(image[pixels], plain[pixels]) / full
         less[where] = off(image[pixels], even[pixels])
-    assert styled["part"] < styled["rest"] - 0.08
+    assert styled["part"] < styled["rest"] - 0.04  # Eyes are two latents of the prior wide.
     assert less["part"] > 2 * less["rest"]
 
 
