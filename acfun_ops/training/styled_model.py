@@ -17,8 +17,8 @@ from .encoded_pair import EncodedPair
 from .optimization import VECTORS_EVERY
 from .trainables import Trainables
 
-# Sharper than StyleID has it, in half the steps, a tenth of the training's time; and guided by the
-# words of the prompt, which it has not, as that keeps the face.
+# Sharper than StyleID has it and in half the steps, about the time of ten of the training; guided
+# by the words of the prompt, which it has not, as that keeps the face.
 REDRAWING = Redrawing(temperature=2.5, steps=10, guidance=2.0)
 
 

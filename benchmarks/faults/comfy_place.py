@@ -65,7 +65,6 @@ class ComfyPlace:
         with mock.patch.object(reporting, "KEEP_EVERY", 1):
             try:
                 options = {"steps": STEPS, "preview_every": 2 if previews else 0}
-                options["alignment"] = "staged"  # A redrawing would call the U-Net as previews do.
                 inputs = self.nodes.train_inputs() | {"model": model, **options}
                 self.style = self.nodes.run("ACFunTrainStyle", **inputs)[0]
             except (mm.InterruptProcessingException, self.nodes.error, KeyError):

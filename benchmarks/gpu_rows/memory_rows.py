@@ -1,6 +1,7 @@
 """What trainings take of a real card, beside what was counted on a simulated one."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def _train(place: Place, sockets: Any, checkpointing: str, before: int) -> Resul
     own = [peak - other - before for peak, other in zip(peaks, others, strict=True)]
     return {
         "finished": result.outcome == "finished",
-        "losses finite": bool(losses) and all(map(_is_finite, losses)),
+        "losses finite": bool(losses) and all(map(math.isfinite, losses)),
         "computed in": dtype.removeprefix("torch."),
         "weights on the card, GiB": _gib(weights),
         "peak, GiB": _gib(max(own, default=0)),
@@ -126,7 +127,3 @@ def _name(family: str, case: dict[str, Any]) -> str:
 
 def _gib(size: float) -> float:
     return round(size / GIB, 2)
-
-
-def _is_finite(number: float) -> bool:
-    return number - number == 0

@@ -138,7 +138,10 @@ class Place:
         """Train by the node, its defaults but for what is given; return style and losses."""
         from acfun_pack.acfun_ops.training.config import TrainConfig
 
-        defaults = {"learning_rate": TrainConfig().learning_rate, "rank": TrainConfig().rank}
+        # The tests' nodes have others of these.
+        defaults = {
+            name: getattr(TrainConfig(), name) for name in ("alignment", "learning_rate", "rank")
+        }
         pictures = dict(zip(("style_image", "face_image"), self.pictures(), strict=True))
         given = defaults | pictures | {"resolution": self.side} | inputs
         self.nodes.texts.clear()

@@ -31,7 +31,7 @@ from .lesson import Course, stopped_by_signals
 from .material import GrowingMaterial, KeptMaterial, drawn_meanwhile, token_ids
 
 PRIOR = Path(__file__).parent / "prior"
-# More than sixteen cores draw in half an hour.
+# At most; their latents stay on the GPU, 6 GB of them.
 DRAWN_MEANWHILE = 1_500_000
 STAGES = ("autoencoder", "decoder", "denoiser", "image_encoder", "write")
 # Faces are small and hold most of what captions say, and a smile is a few latents wide.

@@ -41,7 +41,7 @@ class KeptMaterial:
 class GrowingMaterial:
     """A set that other processes draw meanwhile, on the device of the autoencoder.
 
-    A GPU learns faster than two hundred cores draw, so it sees each drawing several times, the
+    A GPU learns faster than the cores beside it draw, so it sees each drawing several times, the
     first ones most often. They are those of the kept set and of the same seed, and then more.
 
     Args:

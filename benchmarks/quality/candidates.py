@@ -79,12 +79,11 @@ def changed(change: Change, backbone: DiffusersBackbone, pair: Pair) -> Iterator
         with read(late(backbone.self_attentions())) as seen, _attention_loss(seen):
             yield backbone
         return
-    changes: dict[str, tuple[Any, str, Any]] = {
-        "log deviations": (concrete_fusion, "channel_statistics", _log_deviations),
-        "normalised deviations": (concrete_fusion, "channel_statistics", _normalised_deviations),
-    }
-    target = changes.get(change) or (training, "alignment_batch", _with_crops(backbone, pair))
-    with patch.object(*target):
+    if change == "crops":
+        changes: tuple[Any, str, Any] = (training, "alignment_batch", _with_crops(backbone, pair))
+    else:
+        changes = (concrete_fusion, "channel_statistics", _DEVIATIONS[change])
+    with patch.object(*changes):
         yield backbone
 
 
@@ -170,3 +169,9 @@ def _log_deviations(x: Tensor, statistics: Statistics) -> Tensor:
 def _normalised_deviations(x: Tensor, statistics: Statistics) -> Tensor:
     deviations = _statistics(x, statistics)
     return deviations / deviations.mean(dim=1, keepdim=True)
+
+
+_DEVIATIONS = {
+    "log deviations": _log_deviations,
+    "normalised deviations": _normalised_deviations,
+}

@@ -62,7 +62,7 @@ def evaluate(
         measure_again(open_bench, rows, options.work)
     runs = run_rows(open_bench, rows, options.work, options.workers, 60 * options.minutes)
     there = sections_that_are_there(bench, picked, runs)
-    missing = sorted(set(absent_rows(bench, rows, runs)))
+    missing = sorted(absent_rows(bench, rows, runs))
     if missing:
         total = sum(len(row.pair_indices(bench)) for row in rows)
         log.warning(

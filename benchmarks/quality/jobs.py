@@ -6,9 +6,12 @@ What is taught once for all pairs is taught first, beside whatever does not wait
 import logging
 import math
 import multiprocessing
-import queue
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +73,7 @@ def run_rows(
 
     Raises:
         Exception: the first that a run failed with; those of other processes go on before that.
+        BrokenProcessPool: a process died, for example of too little memory.
     """
     ends = time.time() + seconds
     bench = open_bench()
@@ -129,35 +133,33 @@ def _done_by_processes(
 ) -> Iterator[int]:
     """Do jobs; yield the number of runs of each that is done."""
     untaught = {job.learnt for job in jobs if job.teaches is not None}
-    waiting, running, failed = list(jobs), 0, []
-    finished: queue.SimpleQueue[tuple[Job, int] | BaseException] = queue.SimpleQueue()
+    waiting, failed = list(jobs), []
+    running: set[Future[tuple[Job, int]]] = set()
+    ends_all = ends + GRACE
     spawn = multiprocessing.get_context("spawn")
-    # Leaving the pool ends what still runs; a run counts only when its last file is written.
-    with spawn.Pool(workers, _open_in_worker, (open_bench, work, ends)) as pool:
+    with ProcessPoolExecutor(workers, spawn, _open_in_worker, (open_bench, work, ends_all)) as pool:
         while True:
-            while running < workers and time.time() < ends:
+            while len(running) < workers and time.time() < ends:
                 job = next((j for j in waiting if j.teaches or j.learnt not in untaught), None)
                 if job is None:
                     break
                 waiting.remove(job)
-                pool.apply_async(
-                    _do_in_worker, (job,), callback=finished.put, error_callback=finished.put
-                )
-                running += 1
-            left = ends + GRACE - time.time()
-            if not running or left <= 0:
+                running.add(pool.submit(_do_in_worker, job, ends))
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            if not done:
                 break
-            try:
-                done = finished.get(timeout=None if math.isinf(left) else left)
-            except queue.Empty:
-                break
-            running -= 1
-            if isinstance(done, BaseException):
-                log.error("A run failed, and the others go on: %r", done)
-                failed.append(done)
-            else:
-                untaught -= {done[0].learnt} if done[0].teaches else set()
-                yield done[1]
+            for future in done:
+                error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    if time.time() < ends_all:
+                        raise error
+                elif error is not None:
+                    log.error("A run failed, and the others go on: %r", error)
+                    failed.append(error)
+                else:
+                    job, runs = future.result()
+                    untaught -= {job.learnt} if job.teaches else set()
+                    yield runs
     if failed:
         raise failed[0]
 
@@ -178,11 +180,16 @@ def _do(bench: Bench, job: Job, work: Path, ends: float) -> int:
 _worker: dict[str, Any] = {}
 
 
-def _open_in_worker(open_bench: OpenBench, work: Path, ends: float) -> None:
+def _open_in_worker(open_bench: OpenBench, work: Path, ends_all: float) -> None:
+    if math.isfinite(ends_all):
+        # What still runs then is no run: a run counts only when its last file is written.
+        end = threading.Timer(ends_all - time.time(), os._exit, [0])
+        end.daemon = True
+        end.start()
     # Processes share the cores already.
     torch.set_num_threads(1)
-    _worker.update(bench=open_bench(), work=work, ends=ends)
+    _worker.update(bench=open_bench(), work=work)
 
 
-def _do_in_worker(job: Job) -> tuple[Job, int]:
-    return job, _do(_worker["bench"], job, _worker["work"], _worker["ends"])
+def _do_in_worker(job: Job, ends: float) -> tuple[Job, int]:
+    return job, _do(_worker["bench"], job, _worker["work"], ends)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from dataclasses import replace
 
@@ -127,3 +128,23 @@ def test_the_plan_says_no_more_than_the_card_has(acfun):
     assert config.gradient_checkpointing == "on"
     assert sentence.startswith("SDXL at 1024: about 6.8 GB, checkpointing on, ")
     assert sentence.endswith("GB of weights in main memory (slower)")
+
+
+def test_the_plan_passes_over_a_loaded_model_that_died(acfun):
+    import comfy.model_management as mm
+    from acfun_pack.acfun_ops.training.config import TrainConfig
+    from acfun_pack.nodes.comfy_backbone import training_backbone
+    from acfun_pack.nodes.memory_plan import plan_memory
+
+    settings = Settings(total=3.4 * GIB)
+    with simulation(settings) as (_, sockets), training_backbone(**sockets, dtype=None) as backbone:
+        plan = plan_memory(backbone, TrainConfig())
+        patcher = backbone.patcher
+        devices = patcher.load_device, patcher.offload_device
+        other = type(patcher)(torch.nn.Linear(1, 1), *devices)
+        dead = mm.LoadedModel(other)
+        del other
+        gc.collect()
+        assert dead.model is None
+        mm.current_loaded_models.append(dead)
+        assert plan_memory(backbone, TrainConfig()) == plan

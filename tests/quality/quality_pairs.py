@@ -1,6 +1,8 @@
 """Pairs of made-up pictures, and a bench of them on the tiny backbone that any process can open."""
 
 import math
+import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -74,12 +76,40 @@ class Shift:
             file.write(line + "\n")
 
 
-def _waves(frequency: int) -> Tensor:
-    at = torch.linspace(0, 2 * math.pi, 64)
-    planes = [
-        torch.sin(frequency * at)[:, None] * torch.cos((frequency % 5 + c) * at) for c in range(3)
-    ]
-    return torch.stack(planes, dim=-1) / 2 + 0.5
+@dataclass(frozen=True, kw_only=True)
+class Stuck(Shift):
+    """Learns for ever."""
+
+    def learnt_as(self):
+        return self
+
+    def learn(self, backbone, pair, steps, path):
+        self._note(f"stuck {pair.name}")
+        time.sleep(600)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broken(Shift):
+    """Cannot learn from the first pair."""
+
+    def learnt_as(self):
+        return self
+
+    def learn(self, backbone, pair, steps, path):
+        if pair.name == "pair_0":
+            raise ValueError("broken")
+        super().learn(backbone, pair, steps, path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dying(Shift):
+    """Ends the process that learns."""
+
+    def learnt_as(self):
+        return self
+
+    def learn(self, backbone, pair, steps, path):
+        os._exit(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,3 +136,11 @@ class ShiftForAll(LearnsOnce):
     def _note(self, line: str) -> None:
         with Path(self.log).open("a") as file:
             file.write(line + "\n")
+
+
+def _waves(frequency: int) -> Tensor:
+    at = torch.linspace(0, 2 * math.pi, 64)
+    planes = [
+        torch.sin(frequency * at)[:, None] * torch.cos((frequency % 5 + c) * at) for c in range(3)
+    ]
+    return torch.stack(planes, dim=-1) / 2 + 0.5

@@ -2,41 +2,17 @@
 
 import argparse
 import time
-from dataclasses import dataclass, replace
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 
 import pytest
-from quality_pairs import Shift, ShiftForAll, open_tiny_bench
+from quality_pairs import Broken, Dying, Shift, ShiftForAll, Stuck, open_tiny_bench
 
 from benchmarks.quality import jobs
 from benchmarks.quality.bench import Expectation, Row, Section
 from benchmarks.quality.command import evaluate, sections_that_are_there
 from benchmarks.quality.jobs import jobs_of, run_rows
 from benchmarks.quality.report import write_report
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stuck(Shift):
-    """Learns for ever."""
-
-    def learnt_as(self):
-        return self
-
-    def learn(self, backbone, pair, steps, path):
-        self._note(f"stuck {pair.name}")
-        time.sleep(600)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Broken(Shift):
-    """Cannot learn from the first pair."""
-
-    def learnt_as(self):
-        return self
-
-    def learn(self, backbone, pair, steps, path):
-        if pair.name == "pair_0":
-            raise ValueError("broken")
-        super().learn(backbone, pair, steps, path)
 
 
 @pytest.fixture
@@ -73,6 +49,11 @@ def test_a_failure_is_raised_once_the_others_are_done(log, tmp_path):
         run_rows(open_tiny_bench, rows, tmp_path, workers=2)
     drawn = [line for line in log.read_text().splitlines() if line.startswith("draw")]
     assert sorted(drawn) == ["draw pair_0 0.5", "draw pair_1 0.0", "draw pair_1 0.5"]
+
+
+def test_a_process_that_dies_is_told_and_not_waited_for(log, tmp_path):
+    with pytest.raises(BrokenProcessPool):
+        run_rows(open_tiny_bench, [row(log, Dying)], tmp_path, workers=2)
 
 
 def test_what_waits_for_a_teaching_is_done_by_any_process_after_it(log, tmp_path):
