@@ -39,6 +39,14 @@ LARGE_STYLE = (
     "The style will be {size:.0f} MB large. With rank 32 and CLIP ViT-L/14 one of SD1.5 has 7 MB, "
     "and one of SDXL 16 MB."
 )
+OUT_OF_MEMORY_ENCODING = (
+    "Out of memory while the pictures were encoded, before the first step. Lower resolution, use "
+    "fewer pictures, or close other programs that use the GPU."
+)
+OUT_OF_MEMORY_REDRAWING = (
+    "Out of memory while the face was redrawn in the style, before the first step. Lower "
+    "resolution, choose staged at alignment, or close other programs that use the GPU."
+)
 IMAGERY_STEPS = 10
 IMAGERY_EVERY = 25
 
@@ -71,7 +79,7 @@ def fit(
         ACFunError: the inputs are unusable, or memory runs out before the first step; nothing has
             been trained then.
     """
-    with _before_first_step(backbone):
+    with _before_first_step(backbone, OUT_OF_MEMORY_ENCODING):
         run = _Run(backbone, pictures, config, on_event)
     if resume is not None:
         run.resume(*resume)
@@ -79,17 +87,14 @@ def fit(
 
 
 @contextmanager
-def _before_first_step(backbone: Backbone) -> Iterator[None]:
+def _before_first_step(backbone: Backbone, out_of_memory: str) -> Iterator[None]:
     """Tell the user of memory that runs out before anything is learnt."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not backbone.is_out_of_memory(error):
             raise
-        raise ACFunError(
-            "Out of memory while the pictures were encoded, before the first step. Lower "
-            "resolution, use fewer pictures, or close other programs that use the GPU."
-        ) from error
+        raise ACFunError(out_of_memory) from error
 
 
 class _FullError(Exception):
@@ -164,7 +169,7 @@ class _Run:
         kept, is_over = self.progress.kept, self.progress.step >= self.config.steps
         if self.config.alignment != "drawn" or "drawn" in kept or is_over:
             return
-        with _before_first_step(self.backbone):
+        with _before_first_step(self.backbone, OUT_OF_MEMORY_REDRAWING):
             kept["drawn"] = self.model.redrawn_faces(
                 lambda step, total: self.on_event(RedrawingEvent(step, total))
             )

@@ -84,7 +84,7 @@ def test_other_errors_are_not_taken_for_memory():
 
 def test_memory_running_out_while_i_i_is_drawn_is_told_and_nothing_is_learnt():
     config, events = small_config(alignment="drawn"), Recorder()
-    with pytest.raises(ACFunError, match=r"before the first step\. Lower"):
+    with pytest.raises(ACFunError, match="while the face was redrawn"):
         run(config, failing(memory_in_previews=True), on_event=events)
     assert events.of(StepEvent) == []
 
