@@ -12,7 +12,6 @@ from comfy.ldm.modules.attention import attention_pytorch
 from torch import Tensor, nn
 
 from ..acfun_ops.backbones.backbone import Context, InsertPoint
-from ..acfun_ops.backbones.fingerprint import fingerprint_of
 from ..acfun_ops.errors import ACFunError, is_out_of_memory
 from ..acfun_ops.families import family_of, name_by_encoders, name_of
 from ..acfun_ops.method.concrete_fusion import InsertAt
@@ -27,6 +26,7 @@ from .comfy_unet import (
     unet_of,
 )
 from .latent_pictures import latent_picture
+from .model_fingerprint import model_fingerprint
 from .pseudo_word import tokenize, word_ids
 from .training_sockets import check_sockets, is_patched, static_clone
 from .training_weights import (
@@ -62,8 +62,7 @@ class ComfyBackbone:
     def fingerprint(self) -> str:
         """A hash of a sample of all weights that training depends on, patches included."""
         self.load()
-        encoders = (self.clip.cond_stage_model, self.clip_vision.model, self.vae.first_stage_model)
-        return fingerprint_of((self.unet, *encoders), str(self.clip.layer_idx), _is_set)
+        return model_fingerprint(self.patcher, self.clip, self.vae, self.clip_vision)
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -281,11 +280,6 @@ def training_backbone(
         stack.callback(backbone.close)
         stack.enter_context(clones_for_norms(clip.cond_stage_model))
         yield backbone
-
-
-def _is_set(name: str) -> bool:
-    # Checkpoints may lack these, and ComfyUI then leaves them uninitialised.
-    return "_projection." not in name and not name.endswith("logit_scale")
 
 
 def _differentiable_attention(function: Any, *args: Any, **kwargs: Any) -> Tensor:
