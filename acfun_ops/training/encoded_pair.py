@@ -77,16 +77,24 @@ class EncodedPair:
     @property
     def combinations(self) -> list[tuple[int, int]]:
         """Style pictures with face photos, by index: each that counts at least once."""
-        weights = self.style_weights or (1.0,) * len(self.style)
-        styles = [index for index, weight in enumerate(weights) if weight > 0]
-        faces = len(self.face)
-        return [(styles[k % len(styles)], k % faces) for k in range(max(len(styles), faces))]
+        styles = _counted(self.style_weights, len(self.style))
+        faces = _counted(self.face_weights, len(self.face))
+        count = max(len(styles), len(faces))
+        return [(styles[k % len(styles)], faces[k % len(faces)]) for k in range(count)]
 
     def combination(self, style: int, face: int) -> int:
-        """Return which of the ``combinations`` is nearest to a style picture with a face photo."""
+        """Return which of the ``combinations`` is nearest to a style picture with a face photo.
+
+        Both must count.
+        """
         both = self.combinations
         # Those that are left out would each cost as much as many steps; the face matters most.
-        return both.index((style, face)) if (style, face) in both else face
+        found = (style, face) if (style, face) in both else next(c for c in both if c[1] == face)
+        return both.index(found)
+
+
+def _counted(weights: Weights | None, count: int) -> list[int]:
+    return [index for index in range(count) if weights is None or weights[index] > 0]
 
 
 def prepare_pair(
