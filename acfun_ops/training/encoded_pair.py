@@ -183,27 +183,29 @@ def fewer_tokens(tokens: Tensor, weights: Weights | None = None) -> Tensor:
     The tokens go into the style's file. Above ``MAX_STYLE_NUMBERS`` each picture's patches are
     averaged 2 x 2 until they fit; its class token, if it has one, stays. A picture of lower weight
     brings fewer patches, in proportion, and so draws less of AFun's attention; one of weight 0
-    brings nothing. Not of the paper, which has one style picture.
+    brings nothing. Tokens that are no such grid of patches, as those of encoders with register
+    tokens, are never averaged: there pictures of any weight above 0 bring all of theirs. Not of the
+    paper, which has one style picture.
 
     Args:
         tokens: ``(b, n, di)``: n a square number of patches, or one more with a class token first.
-        weights: of the pictures, None if they are alike.
+        weights: of the pictures, one of them above 0; None if they are alike.
 
     Returns:
         ``(m, di)``, at most ``MAX_STYLE_NUMBERS`` numbers where the patches allow it.
     """
-    grid = math.isqrt(tokens.shape[1])
+    counted = _counted(weights, len(tokens))
+    tokens, grid = tokens[counted], math.isqrt(tokens.shape[1])
     first = tokens.shape[1] - grid**2  # 1 with a class token, 0 without; else no grid of patches.
     while tokens.numel() > MAX_STYLE_NUMBERS and first <= 1 and grid > 1:
         tokens, grid = _pooled(tokens, first, grid // 2), grid // 2
     if weights is None or first > 1:
         return tokens.flatten(0, 1)
-    shares = [weight / max(weights) for weight in weights]
+    shares = [weights[index] / max(weights) for index in counted]
     return torch.cat(
         [
             _pooled(tokens[i : i + 1], first, max(1, round(grid * math.sqrt(share))))[0]
             for i, share in enumerate(shares)
-            if share > 0
         ]
     )
 
