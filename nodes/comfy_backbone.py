@@ -204,13 +204,16 @@ class ComfyBackbone:
         )
         if y is not None:
             conditions["y"] = y.to(self.device).expand(batch, -1)
-        conditions["transformer_options"] = self._transformer_options(sigmas)
+        # One entry for each latent, 1 for the negative ones.
+        rows = [int(is_negative) for is_negative in context.negative]
+        rows *= batch // len(rows)
+        conditions["transformer_options"] = self._transformer_options(sigmas, rows)
         wrapper = self.patcher.model_options.get("model_function_wrapper")
         with self._guard():
             if wrapper is None:
                 return model.apply_model(noisy, sigmas, **conditions)
             call = {"input": noisy, "timestep": sigmas, "c": conditions}
-            return wrapper(model.apply_model, call | {"cond_or_uncond": [0] * batch})
+            return wrapper(model.apply_model, call | {"cond_or_uncond": rows})
 
     def autocast(self, dtype: torch.dtype) -> AbstractContextManager[None]:
         """Do nothing: ComfyUI casts by itself to what :func:`training_backbone` has set."""
@@ -238,7 +241,7 @@ class ComfyBackbone:
             f"the model, which is {self._name}. Connect the CLIP of the same checkpoint."
         )
 
-    def _transformer_options(self, sigmas: Tensor) -> dict[str, Any]:
+    def _transformer_options(self, sigmas: Tensor, rows: list[int]) -> dict[str, Any]:
         # What KSampler passes: the wrappers and patches of earlier nodes act in training too.
         options = self.patcher.model_options["transformer_options"].copy()
         for kind in ("wrappers", "callbacks"):
@@ -248,7 +251,7 @@ class ComfyBackbone:
         # Some optimised attentions have no backward.
         options["optimized_attention_override"] = _differentiable_attention
         options["sigmas"] = options["sample_sigmas"] = sigmas
-        options["cond_or_uncond"] = [0] * len(sigmas)
+        options["cond_or_uncond"] = rows
         return options
 
 
