@@ -12,7 +12,6 @@ from comfy.ldm.modules.attention import attention_pytorch
 from torch import Tensor, nn
 
 from ..acfun_ops.backbones.backbone import Context, InsertPoint
-from ..acfun_ops.backbones.fingerprint import fingerprint_of
 from ..acfun_ops.errors import ACFunError, is_out_of_memory
 from ..acfun_ops.families import family_of, name_by_encoders, name_of
 from ..acfun_ops.method.concrete_fusion import InsertAt
@@ -27,6 +26,7 @@ from .comfy_unet import (
     unet_of,
 )
 from .latent_pictures import latent_picture
+from .model_fingerprint import model_fingerprint
 from .pseudo_word import tokenize, word_ids
 from .training_sockets import check_sockets, is_patched, static_clone
 from .training_weights import (
@@ -62,8 +62,7 @@ class ComfyBackbone:
     def fingerprint(self) -> str:
         """A hash of a sample of all weights that training depends on, patches included."""
         self.load()
-        encoders = (self.clip.cond_stage_model, self.clip_vision.model, self.vae.first_stage_model)
-        return fingerprint_of((self.unet, *encoders), str(self.clip.layer_idx), _is_set)
+        return model_fingerprint(self.patcher, self.clip, self.vae, self.clip_vision)
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -205,13 +204,16 @@ class ComfyBackbone:
         )
         if y is not None:
             conditions["y"] = y.to(self.device).expand(batch, -1)
-        conditions["transformer_options"] = self._transformer_options(sigmas)
+        # One entry for each latent, 1 for the negative ones.
+        rows = [int(is_negative) for is_negative in context.negative]
+        rows *= batch // len(rows)
+        conditions["transformer_options"] = self._transformer_options(sigmas, rows)
         wrapper = self.patcher.model_options.get("model_function_wrapper")
         with self._guard():
             if wrapper is None:
                 return model.apply_model(noisy, sigmas, **conditions)
             call = {"input": noisy, "timestep": sigmas, "c": conditions}
-            return wrapper(model.apply_model, call | {"cond_or_uncond": [0] * batch})
+            return wrapper(model.apply_model, call | {"cond_or_uncond": rows})
 
     def autocast(self, dtype: torch.dtype) -> AbstractContextManager[None]:
         """Do nothing: ComfyUI casts by itself to what :func:`training_backbone` has set."""
@@ -239,7 +241,7 @@ class ComfyBackbone:
             f"the model, which is {self._name}. Connect the CLIP of the same checkpoint."
         )
 
-    def _transformer_options(self, sigmas: Tensor) -> dict[str, Any]:
+    def _transformer_options(self, sigmas: Tensor, rows: list[int]) -> dict[str, Any]:
         # What KSampler passes: the wrappers and patches of earlier nodes act in training too.
         options = self.patcher.model_options["transformer_options"].copy()
         for kind in ("wrappers", "callbacks"):
@@ -249,7 +251,7 @@ class ComfyBackbone:
         # Some optimised attentions have no backward.
         options["optimized_attention_override"] = _differentiable_attention
         options["sigmas"] = options["sample_sigmas"] = sigmas
-        options["cond_or_uncond"] = [0] * len(sigmas)
+        options["cond_or_uncond"] = rows
         return options
 
 
@@ -281,11 +283,6 @@ def training_backbone(
         stack.callback(backbone.close)
         stack.enter_context(clones_for_norms(clip.cond_stage_model))
         yield backbone
-
-
-def _is_set(name: str) -> bool:
-    # Checkpoints may lack these, and ComfyUI then leaves them uninitialised.
-    return "_projection." not in name and not name.endswith("logit_scale")
 
 
 def _differentiable_attention(function: Any, *args: Any, **kwargs: Any) -> Tensor:

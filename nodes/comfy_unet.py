@@ -129,8 +129,7 @@ def checkpointed_blocks(
         for block in (*unet.input_blocks, unet.middle_block, *unet.output_blocks):
             for layer in block:  # The U-Net calls a block's layers, never the block.
                 for part in _parts(layer):
-                    part.forward = partial(_checkpointed, part.forward, guard)
-                    restore.callback(delattr, part, "forward")
+                    _lend(part, partial(_checkpointed, part.forward, guard), restore)
         yield
 
 
@@ -140,9 +139,18 @@ def checkpointed_layers(encoders: nn.Module) -> Iterator[None]:
     with ExitStack() as restore:
         for layer in encoders.modules():
             if isinstance(layer, CLIPLayer):
-                layer.forward = partial(_checkpointed_layer, layer.forward)
-                restore.callback(delattr, layer, "forward")
+                _lend(layer, partial(_checkpointed_layer, layer.forward), restore)
         yield
+
+
+def _lend(module: nn.Module, forward: Callable[..., Any], restore: ExitStack) -> None:
+    """Give a module another forward until ``restore`` closes."""
+    own = vars(module).get("forward")  # Other packs may have given it one.
+    module.forward = forward
+    if own is None:
+        restore.callback(delattr, module, "forward")
+    else:
+        restore.callback(setattr, module, "forward", own)
 
 
 def _parts(layer: nn.Module) -> Iterable[nn.Module]:

@@ -32,6 +32,9 @@ class Context:
     """``(1, t, d)`` or ``(b, t, d)``, the U-Net's cross-attention context."""
     pooled: Tensor | None = None
     """``(1, p)`` or ``(b, p)`` for SDXL."""
+    negative: tuple[bool, ...] = (False,)
+    """Whether it is what guidance leads away from, of all latents or of each: patches of a model
+    may act on one of the two only."""
 
 
 class Backbone(Protocol):

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ class DiffusersBackbone:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of a sample of all weights; ComfyUI's names of them give another hash."""
-        return fingerprint_of(self._networks())
+        networks = self._networks()
+        return fingerprint_of(chain.from_iterable(n.named_parameters() for n in networks))
 
     @property
     def compute_dtype(self) -> torch.dtype:

@@ -1,27 +1,20 @@
 """What names a model: a hash of a sample of its weights."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from torch import nn
+from torch import Tensor
 
 
-def fingerprint_of(
-    networks: Iterable[nn.Module],
-    settings: str = "",
-    is_set: Callable[[str], bool] = lambda name: True,
-) -> str:
+def fingerprint_of(weights: Iterable[tuple[str, Tensor]], settings: str = "") -> str:
     """Return a SHA-256 of the first 64 values of every weight with its name, in hex.
 
     Args:
-        networks: in an order that is part of the hash.
+        weights: by name, in an order that is part of the hash.
         settings: what else tells one model from another.
-        is_set: tells by a weight's name whether loading has set it; others are left out.
     """
     digest = hashlib.sha256(settings.encode())
-    for network in networks:
-        for name, weight in network.named_parameters():
-            if is_set(name):
-                sample = weight.detach().flatten()[:64].float().cpu()
-                digest.update(name.encode() + sample.numpy().tobytes())
+    for name, weight in weights:
+        sample = weight.detach().flatten()[:64].float().cpu()
+        digest.update(name.encode() + sample.numpy().tobytes())
     return digest.hexdigest()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -51,7 +51,9 @@ def draw_latents(
     """
     prompt, plain, scale = guidance.prompt, guidance.plain, guidance.scale
     count = len(noisy)
-    context = prompt if plain is None else one_batch([prompt] * count + [plain] * count)
+    context = prompt
+    if plain is not None:
+        context = one_batch([prompt] * count + [negative(plain)] * count)
 
     def denoise(noisy: Tensor, sigma: float) -> Tensor:
         pair = noisy if plain is None else torch.cat([noisy, noisy])
@@ -67,10 +69,16 @@ def draw_latents(
         return sample_euler(denoise, noisy.to(backbone.device), sigmas)
 
 
+def negative(context: Context) -> Context:
+    """Return a single prompt as one that guidance leads away from."""
+    return replace(context, negative=(True,))
+
+
 def one_batch(contexts: Sequence[Context]) -> Context:
     """Return the contexts of single prompts, long ones too, as one of a batch."""
     # Attention over repeated tokens is attention over the tokens.
     length = math.lcm(*(context.tokens.shape[1] for context in contexts))
     tokens = [c.tokens.repeat(1, length // c.tokens.shape[1], 1) for c in contexts]
     pooled = [c.pooled for c in contexts if c.pooled is not None]
-    return Context(torch.cat(tokens), torch.cat(pooled) if pooled else None)
+    negatives = tuple(is_negative for context in contexts for is_negative in context.negative)
+    return Context(torch.cat(tokens), torch.cat(pooled) if pooled else None, negatives)

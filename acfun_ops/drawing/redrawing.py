@@ -16,7 +16,7 @@ from ..backbones.backbone import Backbone, Context
 from ..method.alignment import restyle
 from ..method.diffusion import sample_euler, sampling_sigmas
 from ..method.style_attention import borrowed, late
-from .drawing import StoppedError, one_batch
+from .drawing import StoppedError, negative, one_batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ def redrawn(
             raise StoppedError
         return denoised.float()
 
-    sigmas = sampling_sigmas(backbone.sigmas, how.steps)
+    plain, sigmas = negative(plain), sampling_sigmas(backbone.sigmas, how.steps)
     path = inverted(backbone, torch.cat([style, face]), sigmas, plain, told)
     at = dict(zip(sigmas, reversed(path), strict=True))
     prompts = [prompt] if how.guidance == 1 else [plain, prompt]

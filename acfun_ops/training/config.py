@@ -114,7 +114,11 @@ class TrainConfig:
         for option, spec in self.__dataclass_fields__.items():
             value, low, high = getattr(self, option), spec.metadata["low"], spec.metadata["high"]
             if isinstance(value, int | float) and not low <= value <= high:
-                raise ACFunError(f"{option} is {value}; expected {low:g} to {high:g}.")
+                if high == math.inf:
+                    raise ACFunError(f"{option} is {value}; expected {low:,} or more. Raise it.")
+                raise ACFunError(
+                    f"{option} is {value}; expected {low:,} to {high:,}. Set it within that range."
+                )
         for option, values in {
             "alignment": ALIGNMENTS,
             "precision": PRECISIONS,

@@ -77,16 +77,24 @@ class EncodedPair:
     @property
     def combinations(self) -> list[tuple[int, int]]:
         """Style pictures with face photos, by index: each that counts at least once."""
-        weights = self.style_weights or (1.0,) * len(self.style)
-        styles = [index for index, weight in enumerate(weights) if weight > 0]
-        faces = len(self.face)
-        return [(styles[k % len(styles)], k % faces) for k in range(max(len(styles), faces))]
+        styles = _counted(self.style_weights, len(self.style))
+        faces = _counted(self.face_weights, len(self.face))
+        count = max(len(styles), len(faces))
+        return [(styles[k % len(styles)], faces[k % len(faces)]) for k in range(count)]
 
     def combination(self, style: int, face: int) -> int:
-        """Return which of the ``combinations`` is nearest to a style picture with a face photo."""
+        """Return which of the ``combinations`` is nearest to a style picture with a face photo.
+
+        Both must count.
+        """
         both = self.combinations
         # Those that are left out would each cost as much as many steps; the face matters most.
-        return both.index((style, face)) if (style, face) in both else face
+        found = (style, face) if (style, face) in both else next(c for c in both if c[1] == face)
+        return both.index(found)
+
+
+def _counted(weights: Weights | None, count: int) -> list[int]:
+    return [index for index in range(count) if weights is None or weights[index] > 0]
 
 
 def prepare_pair(
@@ -175,27 +183,29 @@ def fewer_tokens(tokens: Tensor, weights: Weights | None = None) -> Tensor:
     The tokens go into the style's file. Above ``MAX_STYLE_NUMBERS`` each picture's patches are
     averaged 2 x 2 until they fit; its class token, if it has one, stays. A picture of lower weight
     brings fewer patches, in proportion, and so draws less of AFun's attention; one of weight 0
-    brings nothing. Not of the paper, which has one style picture.
+    brings nothing. Tokens that are no such grid of patches, as those of encoders with register
+    tokens, are never averaged: there pictures of any weight above 0 bring all of theirs. Not of the
+    paper, which has one style picture.
 
     Args:
         tokens: ``(b, n, di)``: n a square number of patches, or one more with a class token first.
-        weights: of the pictures, None if they are alike.
+        weights: of the pictures, one of them above 0; None if they are alike.
 
     Returns:
         ``(m, di)``, at most ``MAX_STYLE_NUMBERS`` numbers where the patches allow it.
     """
-    grid = math.isqrt(tokens.shape[1])
+    counted = _counted(weights, len(tokens))
+    tokens, grid = tokens[counted], math.isqrt(tokens.shape[1])
     first = tokens.shape[1] - grid**2  # 1 with a class token, 0 without; else no grid of patches.
     while tokens.numel() > MAX_STYLE_NUMBERS and first <= 1 and grid > 1:
         tokens, grid = _pooled(tokens, first, grid // 2), grid // 2
     if weights is None or first > 1:
         return tokens.flatten(0, 1)
-    shares = [weight / max(weights) for weight in weights]
+    shares = [weights[index] / max(weights) for index in counted]
     return torch.cat(
         [
             _pooled(tokens[i : i + 1], first, max(1, round(grid * math.sqrt(share))))[0]
             for i, share in enumerate(shares)
-            if share > 0
         ]
     )
 

@@ -167,10 +167,11 @@ class _Run:
     def _draw_between(self) -> None:
         """Draw I_i of the reading ``drawn``, unless the run that goes on has it already."""
         kept, is_over = self.progress.kept, self.progress.step >= self.config.steps
-        if self.config.alignment != "drawn" or "drawn" in kept or is_over:
+        # Not "drawn": files with one of that name may hold it for face photos of weight 0, too.
+        if self.config.alignment != "drawn" or "redrawn" in kept or is_over:
             return
         with _before_first_step(self.backbone, OUT_OF_MEMORY_REDRAWING):
-            kept["drawn"] = self.model.redrawn_faces(
+            kept["redrawn"] = self.model.redrawn_faces(
                 lambda step, total: self.on_event(RedrawingEvent(step, total))
             )
         self.progress.mark()
@@ -217,7 +218,7 @@ class _Run:
             )
         between = kept.get("imagery")
         if config.alignment == "drawn":
-            between = kept["drawn"][pair.combination(style, face), None]
+            between = kept["redrawn"][pair.combination(style, face), None]
         batch = alignment_batch(
             config.alignment,
             pair.style[style : style + 1],

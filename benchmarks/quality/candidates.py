@@ -92,6 +92,7 @@ class PartsByNoise:
 
     def __init__(self, backbone: DiffusersBackbone) -> None:
         self._backbone = backbone
+        self._own: dict[InsertHook, float] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._backbone, name)
@@ -102,7 +103,9 @@ class PartsByNoise:
         for block, point in self._backbone.insert_points("resblock").items():
             for hook in point.module._forward_hooks.values():
                 if isinstance(hook, InsertHook):
-                    hook.strength = 0.0 if part_of(block) == off else 1.0
+                    # Not put back here: a checkpoint in the backward pass must see it, too.
+                    own = self._own.setdefault(hook, hook.strength)
+                    hook.strength = 0.0 if part_of(block) == off else own
         return self._backbone.denoise(noisy, sigma, context)
 
 

@@ -51,10 +51,12 @@ def sample(
     return denoised
 
 
-def with_lora(model: Any, clip: Any, lora_name: str) -> tuple[Any, Any]:
-    """Return MODEL and CLIP with a LoRA at full strength."""
+def with_lora(
+    model: Any, clip: Any, lora_name: str, on_model: float = 1.0, on_clip: float = 1.0
+) -> tuple[Any, Any]:
+    """Return MODEL and CLIP with a LoRA, at full strength if not told otherwise."""
     with torch.inference_mode():
-        return nodes.LoraLoader().load_lora(model, clip, lora_name, 1.0, 1.0)
+        return nodes.LoraLoader().load_lora(model, clip, lora_name, on_model, on_clip)
 
 
 def equal_conditioning(one: Conditioning, other: Conditioning) -> bool:

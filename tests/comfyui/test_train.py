@@ -298,6 +298,22 @@ def test_the_models_own_resolution_is_the_default(acfun, comfy, monkeypatch):
         acfun.train(resolution=0)
 
 
+def test_patches_are_told_which_latents_are_under_the_negative_prompt(acfun, models):
+    seen = []
+
+    def note(apply, call):
+        told = call["c"]["transformer_options"]["cond_or_uncond"]
+        assert (told, len(told)) == (call["cond_or_uncond"], len(call["input"]))
+        seen.append(told)
+        return apply(call["input"], call["timestep"], **call["c"])
+
+    model = models["model"].clone()
+    model.set_model_unet_function_wrapper(note)
+    acfun.train(model=model, alignment="drawn", steps=1, preview_every=1)
+    inversion, redrawing = [[1, 1]] * 10, [[1, 1, 1, 0]] * 10
+    assert seen == [*inversion, *redrawing, [0, 0], *[[0, 1]] * 2]
+
+
 def report_size(pictures):
     raise RuntimeError(tuple(pictures.shape))
 

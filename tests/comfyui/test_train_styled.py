@@ -57,6 +57,27 @@ def test_our_training_gives_the_same_with_checkpointing(acfun, comfy, model, mas
     assert torch.equal(sample(model, *prompts)[-1], before)
 
 
+def test_checkpointing_gives_modules_back_the_forward_that_another_pack_gave_them(
+    acfun, comfy, model
+):
+    layers = comfy.checkpoint("sd1")[1].cond_stage_model.clip_l.transformer.text_model.encoder
+    modules = [model.model.diffusion_model.middle_block[0], layers.layers[0]]
+    given = []
+    for module in modules:
+        calls = []
+        module.forward = lambda *args, own=module.forward, calls=calls: (
+            calls.append(args) or own(*args)
+        )
+        given.append((module.forward, calls))
+    try:
+        acfun.train(gradient_checkpointing="on")
+        assert [module.forward for module in modules] == [forward for forward, _ in given]
+        assert all(calls for _, calls in given)
+    finally:
+        for module in modules:
+            vars(module).pop("forward", None)
+
+
 def with_moving_weights(model, moves_in):
     """Return a MODEL with a patch that moves its own weights in a callback or where it is used."""
     with torch.inference_mode():

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from acfun_ops.method import concrete_fusion
+from acfun_ops.method.concrete_fusion import ConcreteFusion, PartStrengths, part_of
 from acfun_ops.training import fit as training
 from acfun_ops.training.config import TrainConfig
 from benchmarks.quality.candidates import Candidate, Change, changed
@@ -45,6 +46,26 @@ def test_normalised_deviations_do_not_depend_on_a_blocks_scale(backbone, pair):
     assert torch.allclose(ours, scaled, atol=1e-4)
     plain, scaled = (concrete_fusion.channel_statistics(y, "std") for y in (x, 7 * x))
     assert not torch.allclose(plain, scaled, atol=1e-4)
+
+
+def test_parts_by_noise_keep_the_strengths_of_their_row(backbone, pair):
+    strengths = PartStrengths(encoder=0.5, middle=0.7, decoder=0.25)
+    points = backbone.insert_points("resblock")
+    inserts = {block: ConcreteFusion(point.channels) for block, point in points.items()}
+    modules = {block: point.module for block, point in points.items()}
+    prompt, noisy = backbone.encode_prompt("a face", "", {}), torch.zeros(1, 4, 16, 16)
+    seen = []
+    with (
+        changed("parts by noise", backbone, pair) as parted,
+        concrete_fusion.attached(inserts, modules, strengths) as hooks,
+        torch.no_grad(),
+    ):
+        for sigma in (20.0, 0.05, 20.0):
+            parted.denoise(noisy, sigma, prompt)
+            seen.append({part_of(b): h.strength for b, h in zip(inserts, hooks, strict=True)})
+    high = {"encoder": 0.0, "middle": 0.7, "decoder": 0.25}
+    low = {"encoder": 0.5, "middle": 0.7, "decoder": 0.0}
+    assert seen == [high, low, high]
 
 
 def test_crops_are_seen_at_low_noise_alone(backbone, pair):

@@ -60,6 +60,20 @@ def test_prompts_of_different_lengths_are_guided_in_one_batch(backbone):
     assert batches == [2, 2, 2]
 
 
+def test_each_latent_is_told_whether_its_prompt_is_the_negative_one(backbone):
+    seen, denoise = [], backbone.denoise
+
+    def note(noisy, sigma, context):
+        seen.append(context.negative)
+        return denoise(noisy, sigma, context)
+
+    backbone.denoise = note
+    styled, plain = prompt(backbone, "a face in S* style"), prompt(backbone, "")
+    drawn(backbone, Guidance(styled, plain, 4.0), NOISE.repeat(2, 1, 1, 1))
+    drawn(backbone, Guidance(styled))
+    assert seen == [(False, False, True, True)] * 3 + [(False,)] * 3
+
+
 def record_batches(denoise, batches):
     def recorded(noisy, sigma, context):
         batches.append(len(noisy))

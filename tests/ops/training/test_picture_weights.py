@@ -97,6 +97,17 @@ def test_lighter_pictures_bring_fewer_tokens(class_token, generator):
     assert torch.equal(fewer_tokens(tokens[:2]), tokens[:2].flatten(0, 1))
 
 
+def test_tokens_that_are_no_grid_are_all_or_none_of_a_picture(generator):
+    tokens = torch.randn(3, 256 + 5, 8, generator=generator)  # As with four register tokens.
+    kept = fewer_tokens(tokens, (1.0, 0.0, 0.25))
+    assert torch.equal(kept, tokens[[0, 2]].flatten(0, 1))
+
+
+def test_a_picture_of_weight_0_takes_no_room_from_the_others(generator):
+    tokens = torch.randn(3, 257, 1024, generator=generator)
+    assert torch.equal(fewer_tokens(tokens, (1.0, 0.0, 1.0)), tokens[[0, 2]].flatten(0, 1))
+
+
 def test_weights_of_pictures_beyond_the_eighth_go_with_the_pictures():
     pictures = tiny_pictures(styles=9)
     weights = ", ".join(str(index) for index in range(9))

@@ -61,8 +61,28 @@ def test_values_above_a_range_are_refused(option):
 @pytest.mark.parametrize("option", RANGES)
 def test_values_below_a_range_are_refused(option):
     low = TrainConfig.__dataclass_fields__[option].metadata["low"]
-    with pytest.raises(ACFunError, match=rf"^{option} is {low - 1}; expected {low:g} to "):
+    with pytest.raises(ACFunError, match=rf"^{option} is {low - 1}; expected {low} (to|or more)"):
         TrainConfig(**{option: low - 1})
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("steps", 0, "steps is 0; expected 1 to 1,000,000. Set it within that range."),
+        ("preview_every", -1, "preview_every is -1; expected 0 or more. Raise it."),
+        (
+            "seed",
+            2**64,
+            "seed is 18446744073709551616; expected 0 to 18,446,744,073,709,551,615. "
+            "Set it within that range.",
+        ),
+        ("dropout", 1, "dropout is 1; expected 0 to 0.9. Set it within that range."),
+    ],
+)
+def test_a_range_is_told_in_plain_numbers_with_what_to_do(option, value, message):
+    with pytest.raises(ACFunError) as refused:
+        TrainConfig(**{option: value})
+    assert str(refused.value) == message
 
 
 @pytest.mark.parametrize("value", [math.nan, -math.inf])

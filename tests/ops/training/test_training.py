@@ -359,11 +359,12 @@ def white_noise_after_the_weights(config, backbone, generator):
 @pytest.mark.parametrize(
     ("pictures", "weights", "count"),
     [
-        ({}, "", 1),
-        ({"styles": 3}, "", 3),
-        ({"faces": 2}, "", 2),
-        ({"styles": 3, "faces": 2}, "", 3),
-        ({"styles": 3}, "1, 0, 1", 2),
+        ({}, {}, 1),
+        ({"styles": 3}, {}, 3),
+        ({"faces": 2}, {}, 2),
+        ({"styles": 3, "faces": 2}, {}, 3),
+        ({"styles": 3}, {"style_picture_weights": "1, 0, 1"}, 2),
+        ({"faces": 3}, {"face_photo_weights": "1, 0, 1"}, 2),
     ],
 )
 def test_drawn_is_drawn_once_by_the_model_without_the_style(pictures, weights, count):
@@ -376,8 +377,8 @@ def test_drawn_is_drawn_once_by_the_model_without_the_style(pictures, weights, c
         return denoise(noisy, sigma, context)
 
     backbone.denoise = spy
-    config = small_config(alignment="drawn", style_picture_weights=weights)
-    kept = run(config, backbone, tiny_pictures(**pictures)).state.kept["drawn"]
+    config = small_config(alignment="drawn", **weights)
+    kept = run(config, backbone, tiny_pictures(**pictures)).state.kept["redrawn"]
     assert len(kept) == count
     drawing, steps = (False, False), (True, True)
     assert asked == [drawing] * 2 * REDRAWING.steps * count + [steps] * config.steps
@@ -393,7 +394,10 @@ def test_redrawing_tells_each_of_its_steps_before_the_first_of_training(faces):
     assert isinstance(told[-1], StepEvent)
 
 
-def test_drawn_takes_the_picture_of_its_own_style_and_face(monkeypatch):
+@pytest.mark.parametrize(
+    ("faces", "weights", "styles"), [(1, "", 3), (2, "1, 0", 2), (3, "0, 0, 1", 2)]
+)
+def test_drawn_takes_the_picture_of_its_own_style_and_face(monkeypatch, faces, weights, styles):
     seen = []
 
     def spy(alignment, style, face, sigma, style_weight, face_weight, imagery):
@@ -403,12 +407,12 @@ def test_drawn_takes_the_picture_of_its_own_style_and_face(monkeypatch):
         )
 
     monkeypatch.setattr(fit, "alignment_batch", spy)
-    config = small_config(steps=20, alignment="drawn")
-    run(config, pictures=tiny_pictures(styles=3))
+    config = small_config(steps=20, alignment="drawn", face_photo_weights=weights)
+    run(config, pictures=tiny_pictures(styles=styles, faces=faces))
     backbone = TinyBackbone()
     plain = backbone.encode_prompt("", "S*", {})
     prompt = backbone.encode_prompt(config.prompt, "S*", backbone.word_vectors("style"))
-    assert len({float(style.sum()) for style, _, _ in seen}) == 3
+    assert len({float(style.sum()) for style, _, _ in seen}) == styles
     for style, face, imagery in seen:
         assert torch.allclose(
             imagery, redrawn(backbone, style, face, plain, prompt, REDRAWING), atol=1e-5

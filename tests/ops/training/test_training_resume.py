@@ -55,7 +55,17 @@ def test_drawn_is_drawn_again_without_the_style_where_the_state_is_missing():
     config, backbone = small_config(steps=9, alignment="drawn"), TinyBackbone()
     first = cancelled(config, 6)
     last = run(config, backbone, resume=(first.style, None))
-    assert torch.equal(last.state.kept["drawn"], first.state.kept["drawn"])
+    assert torch.equal(last.state.kept["redrawn"], first.state.kept["redrawn"])
+
+
+def test_what_older_files_hold_as_drawn_is_not_taken():
+    config = small_config(steps=4, alignment="drawn", face_photo_weights="0, 1")
+    given = {"pictures": tiny_pictures(faces=2)}
+    first = run(config, on_event=Recorder(stop_at=2), **given)
+    kept = {name: t for name, t in first.state.kept.items() if name in ("prompt", "pooled")}
+    kept["drawn"] = torch.zeros(2, 4, 8, 8)
+    last = run(config, resume=(first.style, replace(first.state, kept=kept)), **given)
+    assert style_bytes(last.style) == style_bytes(run(config, **given).style)
 
 
 @pytest.mark.parametrize("kept", ["imagery", "prompt"])
