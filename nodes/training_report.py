@@ -61,13 +61,13 @@ class TrainingReport(Reporter):
             return True
 
     def wants_stop(self) -> bool:
-        """Return False; a Cancel raises instead.
+        """Return whether the user has cancelled at an event before.
 
         Raises:
-            InterruptProcessingException: the user has cancelled.
+            InterruptProcessingException: the user has cancelled now.
         """
         comfy.model_management.throw_exception_if_processing_interrupted()
-        return False
+        return self.interrupt is not None  # ComfyUI tells once, perhaps at a notice.
 
     def keep(self, result: TrainResult) -> str:
         """Write the style to ``models/acfun/training`` and return what happened and where it is."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from comfy.model_management import InterruptProcessingException
+from comfy.model_management import InterruptProcessingException, interrupt_current_processing
 from comfy_graphs import node
 from comfy_server import failure_text
 from faulty_models import cancel, faulty
 from pack_nodes import picture
+from server import PromptServer
 from style_graphs import kept_training, saved_style, training_graph
 
 MANY_STEPS = 100_000
@@ -88,6 +89,21 @@ def test_cancel_before_the_first_step_keeps_nothing(acfun, comfy, alignment, cal
     with pytest.raises(InterruptProcessingException):
         acfun.train(model=model, alignment=alignment, seed=22)
     assert acfun.texts == []
+
+
+def test_a_cancel_that_a_notice_takes_ends_the_training(acfun, monkeypatch):
+    style, _, _ = acfun.train(seed=47, steps=2)
+
+    def hear(text, node_id):
+        acfun.texts.append(text)
+        if text.endswith("steps count from 2."):
+            interrupt_current_processing()
+
+    acfun.texts.clear()
+    monkeypatch.setattr(PromptServer.instance, "send_progress_text", hear)
+    with pytest.raises(InterruptProcessingException):
+        acfun.train(seed=47, steps=6, resume_from=style)
+    assert "Stopped after step 3 of 6;" in acfun.texts[-1]
 
 
 def test_without_its_training_state_it_says_so_and_goes_on(acfun, cancelled):
