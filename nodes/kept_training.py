@@ -31,22 +31,22 @@ def keep_training(result: TrainResult) -> str:
     states above ``RESUME_LIMIT`` are removed, oldest first.
 
     Returns:
-        A sentence that says under which name Load ACFun Style lists the style, or why it could not
-        be written: a full disk must not cost a training that goes on, or whose style is still in
-        the graph.
+        A sentence that says under which name Load ACFun Style lists the style.
+
+    Raises:
+        ACFunError: it could not be written.
     """
-    path = None
+    path = _training_path(result.style)
     try:
-        path = _training_path(result.style)
         keep_run(result, path)
     except ACFunError as error:
+        if steps_at(path, result.style.facts.run) != result.style.facts.steps:
+            raise
         log.warning("%s", error)
-        if path is not None and steps_at(path, result.style.facts.run) == result.style.facts.steps:
-            return (
-                f"It is kept as {name_of(path)} (press R to list it), but not what it needs to go "
-                f"on exactly. {error}"
-            )
-        return str(error)
+        return (
+            f"It is kept as {name_of(path)} (press R to list it), but not what it needs to go on "
+            f"exactly. {error}"
+        )
     removed = prune_states(path.parent, newest=resume_file(path))
     pruned = f" {removed} old .resume files were deleted to save space." if removed else ""
     return f"It is kept as {name_of(path)} (press R to list it).{pruned}"

@@ -212,7 +212,10 @@ def _keep(result: TrainResult, report: TrainingReport) -> None:
     """Write the result, say where it is, and raise what ended the run, if anything did."""
     if report.interrupt is not None and report.last is None:
         raise report.interrupt
-    message = report.keep(result)
+    try:
+        message = report.keep(result)
+    except ACFunError as error:  # A full disk must not cost a style that is still in the graph.
+        message = f"{result.message} {error}"
     report.end(message)
     if report.interrupt is not None:
         raise report.interrupt

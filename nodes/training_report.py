@@ -72,13 +72,18 @@ class TrainingReport(Reporter):
         return self.interrupt is not None  # ComfyUI tells once, perhaps at a notice.
 
     def keep(self, result: TrainResult) -> str:
-        """Write the style to ``models/acfun/training`` and return what happened and where it is."""
+        """Write the style to ``models/acfun/training`` and return what happened and where it is.
+
+        Raises:
+            ACFunError: it could not be written.
+        """
         return f"{result.message} {keep_training(result)}"
 
     def say(self, text: str) -> None:
         """Log a sentence and keep it on the node for the rest of the run."""
         log.info(text)
-        self.notices.append(text)
+        if text not in self.notices:
+            self.notices.append(text)
         self.doing("")
 
     def doing(self, text: str) -> None:
