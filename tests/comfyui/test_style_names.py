@@ -181,6 +181,15 @@ def test_a_thumbnail_is_in_the_file_if_wanted_and_loads_as_a_picture(acfun, fold
     assert (shown - small).abs().mean() < 0.03
 
 
+def test_with_thumbnail_off_the_picture_of_a_loaded_style_is_not_in_the_file(acfun, folder):
+    save(acfun, preview=picture(5), thumbnail=True)
+    loaded = load(acfun, "monet_00001_.safetensors")
+    for number, options in enumerate(({}, {"preview": picture(6)}, {"thumbnail": True})):
+        save(acfun, style=loaded, prefix=f"copy{number}", **options)
+        card = load(acfun, f"copy{number}_00001_.safetensors").card
+        assert card.thumbnail == (loaded.card.thumbnail if "thumbnail" in options else "")
+
+
 @pytest.mark.parametrize(
     "thumbnail",
     ["", "data:image/jpeg;base64,AAAA", "data:image/jpeg;base64,\u00e9", "http://a.b/c.jpg", "x"],
