@@ -133,6 +133,14 @@ def with_guider(model, positive, negative):
         )
 
 
+@pytest.mark.parametrize("negative", [False, True])
+def test_samples_that_share_a_side_may_be_of_any_number(acfun, negative):
+    from acfun_pack.nodes.mask_view import are_negative
+
+    options = {"cond_or_uncond": [int(negative)] * 2}
+    assert are_negative(torch.zeros(3, 4, 8, 8), None, options) == (negative,) * 3
+
+
 def test_a_guider_with_the_negative_first_is_understood(acfun, model, prompts):
     seen = []
 
