@@ -107,7 +107,7 @@ class TrainACFunStyle(io.ComfyNode):
                     optional=True,
                     tooltip="Sets steps, learning_rate and both weights: quick look for a first "
                     "idea, balanced for the defaults, the paper's settings for a long training. "
-                    "The node shows them.",
+                    "The node shows them. as set below: the node's own numbers.",
                 ),
                 io.Boolean.Input(
                     "retrain",
