@@ -12,7 +12,7 @@ from torch import Tensor
 
 import nodes as stock
 
-from ..acfun_ops.cli.contact_sheet import SheetRow, contact_sheet
+from ..acfun_ops.contact_sheet import SheetRow, contact_sheet
 from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.method.concrete_fusion import FULL_STRENGTH, PartStrengths
 from ..acfun_ops.style.style import Style
