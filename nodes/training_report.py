@@ -1,6 +1,7 @@
 """What a training shows in ComfyUI: text, bar and previews on the node, a bar in the console."""
 
 import time
+from pathlib import Path
 
 import comfy.model_management
 import comfy.utils
@@ -45,6 +46,7 @@ class TrainingReport(Reporter):
         self.text = ""
         self.pair: list[Tensor] = []
         self.previews: list[Tensor] = []
+        self.kept: Path | None = None
         self.interrupt: comfy.model_management.InterruptProcessingException | None = None
 
     def __enter__(self) -> "TrainingReport":
@@ -77,7 +79,8 @@ class TrainingReport(Reporter):
         Raises:
             ACFunError: it could not be written.
         """
-        return f"{result.message} {keep_training(result)}"
+        self.kept, text = keep_training(result, self.kept)
+        return f"{result.message} {text}"
 
     def say(self, text: str) -> None:
         """Log a sentence and keep it on the node for the rest of the run."""

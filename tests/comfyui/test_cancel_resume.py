@@ -184,6 +184,21 @@ def test_a_shorter_training_does_not_overwrite_a_longer_one(acfun):
     assert acfun.train(seed=29, steps=3, resume_from=kept)[0].facts.steps == 3
 
 
+def test_a_training_anew_leaves_nothing_of_what_it_kept_on_the_way(acfun, cancelled, monkeypatch):
+    from acfun_pack.acfun_ops.training import reporting
+
+    whole, _, _ = acfun.train(seed=48, steps=3)
+    _, path = acfun.kept_style()
+    monkeypatch.setattr(reporting, "KEEP_EVERY", 1)
+    acfun.train(seed=48, steps=3)
+    assert acfun.kept_style()[1] == path
+    assert list(path.parent.glob(f"{whole.facts.run}*")) == [path]
+    cut, beside = cancelled(seed=48, steps=3)
+    assert beside != path and cut.facts.steps < 3
+    names = {path.name, beside.name, beside.with_suffix(".resume").name}
+    assert {file.name for file in path.parent.glob(f"{whole.facts.run}*")} == names
+
+
 @pytest.mark.parametrize("change", [{"seed": 27}, {"face_image": picture(9)}, {"face_weight": 0.5}])
 def test_another_training_starts_from_the_styles_weights_and_says_so(acfun, change):
     style, _, _ = acfun.train(seed=26, steps=2)
