@@ -28,7 +28,7 @@ _SAVED_WITHOUT = (
     "style with Save ACFun Style and apply it wherever the checkpoint is loaded."
 )
 ALL_BLACK = "The mask is all black: the style does not act. Paint white where it shall."
-_KEPT_MASKS = 64  # Tiles times their sizes; each is a few kilobytes.
+_KEPT_MASKS = 64  # Of one sampling: tiles times their sizes.
 
 
 class AdapterWrapper:
@@ -118,6 +118,7 @@ class AdapterWrapper:
             output: Tensor = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         finally:
             self.release()
+            self._masks.clear()  # Places and sizes are of this sampling, and lie on the card.
         guider = executor.class_obj
         sampling = guider.model_patcher.get_model_object("model_sampling")
         timing = self.acting.timing

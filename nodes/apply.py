@@ -13,6 +13,11 @@ from .conditioning import check_clip, encode_fused, missing_word
 from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself, told
 from .timing import APPLIES_TO, BOTH, CONSTANT, EASES, Acting, Timing
 
+_NO_RANGE = (
+    "start_percent equals end_percent, so the adapters act at one step at most. Set end_percent "
+    "above it."
+)
+
 
 def strength_input(name: str, tooltip: str) -> io.Float.Input:
     """Return an input for a strength; ``tooltip`` says of what."""
@@ -171,6 +176,9 @@ class ApplyCFunAdapters(io.ComfyNode):
         node_id = cls.hidden.unique_id
         acting = Acting(timing=timing, applies_to=applies_to)
         styled = adapted(model, style, strengths, acting, area, node_id)
+        notices = []
         if styled is model and strengths.any():
-            return io.NodeOutput(model, ui=told(node_id, ALL_BLACK))
-        return io.NodeOutput(styled)
+            notices.append(ALL_BLACK)
+        if start_percent == end_percent and strengths.any():
+            notices.append(_NO_RANGE)
+        return io.NodeOutput(styled, ui=told(node_id, "\n".join(notices)))

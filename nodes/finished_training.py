@@ -1,15 +1,34 @@
 """Trainings that need not be repeated: the finished style of the same run, found on disk."""
 
+from dataclasses import dataclass
+
+from torch import Tensor
+
 from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.style.style import Style, StyleFacts
 from ..acfun_ops.style.style_file import load_style, read_facts
 from .sockets import log
 from .style_folder import style_files
 from .style_names import label_of
+from .style_preview import preview_path, read_preview
 
 
-def finished_style(facts: StyleFacts, steps: int) -> tuple[str, Style] | None:
-    """Return the style of a run with all its steps, and its listed name, None if there is none.
+@dataclass(frozen=True)
+class FinishedStyle:
+    """A style that was trained before."""
+
+    name: str
+    """As Load ACFun Style lists it."""
+    style: Style
+    """The style."""
+    picture: Tensor | None
+    """The IMAGE that was saved with it, if there is one."""
+
+
+def finished_style(facts: StyleFacts, steps: int) -> FinishedStyle | None:
+    """Return the style of a run with all its steps, None if there is none.
+
+    One that was saved with a picture comes before others.
 
     Args:
         facts: of the run: pictures, settings, checkpoint and CLIP vision make its name, and the
@@ -17,10 +36,13 @@ def finished_style(facts: StyleFacts, steps: int) -> tuple[str, Style] | None:
         steps: that the style must have.
     """
     wanted = {"run": facts.run, "version": facts.version, "steps": steps}
-    for name, path in style_files().items():
+    files = style_files().items()
+    for name, path in sorted(files, key=lambda file: not preview_path(file[1]).is_file()):
         if wanted.items() <= read_facts(path).items():
             try:
-                return label_of(name, path), load_style(path)
+                style = load_style(path)
             except ACFunError as error:
                 log.warning("%s", error)
+                continue
+            return FinishedStyle(label_of(name, path), style, read_preview(path, style.card))
     return None

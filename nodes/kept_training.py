@@ -1,6 +1,7 @@
 """``models/acfun/training``: what every training leaves there, however it ended."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import folder_paths
@@ -24,32 +25,39 @@ def check_can_keep() -> None:
     style_folder(TRAINING)
 
 
-def keep_training(result: TrainResult) -> str:
+def keep_training(result: TrainResult, before: Path | None) -> tuple[Path, str]:
     """Write a training's style, and what it needs to go on, to ``models/acfun/training``.
 
     The names come from the run; a file of the same run that has more steps is left alone. Training
     states above ``RESUME_LIMIT`` are removed, oldest first.
 
+    Args:
+        result: what the training has learnt.
+        before: where this training has written fewer steps of it, None if nowhere. If that is
+            another file, as beside a finished style that is trained anew, it is removed.
+
     Returns:
-        A sentence that says under which name Load ACFun Style lists the style, or why it could not
-        be written: a full disk must not cost a training that goes on, or whose style is still in
-        the graph.
+        The style's file, and a sentence that says under which name Load ACFun Style lists it.
+
+    Raises:
+        ACFunError: it could not be written.
     """
-    path = None
+    path = _training_path(result.style)
     try:
-        path = _training_path(result.style)
         keep_run(result, path)
     except ACFunError as error:
+        if steps_at(path, result.style.facts.run) != result.style.facts.steps:
+            raise
         log.warning("%s", error)
-        if path is not None and steps_at(path, result.style.facts.run) == result.style.facts.steps:
-            return (
-                f"It is kept as {name_of(path)} (press R to list it), but not what it needs to go "
-                f"on exactly. {error}"
-            )
-        return str(error)
+        return path, (
+            f"It is kept as {name_of(path)} (press R to list it), but not what it needs to go on "
+            f"exactly. {error}"
+        )
+    if before not in (None, path):
+        _remove_shorter(before, result.style)
     removed = prune_states(path.parent, newest=resume_file(path))
     pruned = f" {removed} old .resume files were deleted to save space." if removed else ""
-    return f"It is kept as {name_of(path)} (press R to list it).{pruned}"
+    return path, f"It is kept as {name_of(path)} (press R to list it).{pruned}"
 
 
 def kept_state(style: Style) -> TrainState | None:
@@ -63,6 +71,14 @@ def kept_state(style: Style) -> TrainState | None:
         if (state.run, state.step) == (style.facts.run, style.facts.steps):
             return state
     return None
+
+
+def _remove_shorter(path: Path, style: Style) -> None:
+    """Remove a style and its state, unless another training has written more there since."""
+    if 0 < steps_at(path, style.facts.run) <= style.facts.steps:
+        with suppress(OSError):  # A file that cannot be removed costs space and no more.
+            resume_file(path).unlink(missing_ok=True)
+            path.unlink()
 
 
 def _states_of(run: str) -> Iterator[Path]:

@@ -92,7 +92,9 @@ def are_negative(
     if view is not None and view.prompts:
         view = _in_window(view, len(x) // len(flags), options)
         is_whole = _areas_of(x, view, options.get("uuids", ())) is not None
-    if is_whole or len(set(flags)) == 1:
+    if len(set(flags)) == 1:
+        return (flags[0],) * len(x)
+    if is_whole:
         each = max(1, len(x) // len(flags))
         return tuple(flag for flag in flags for _ in range(each))[: len(x)]
     return None if view is None or context is None else _by_prompt(context, view)

@@ -29,7 +29,7 @@ def save_once(
         prefix: of the file's name, numbered.
         label: "author" and "license", each perhaps empty.
         preview: an IMAGE whose first picture is put beside the file.
-        has_thumbnail: whether it is put into the file as well.
+        has_thumbnail: whether it is put into the file as well; if not, no picture is in it.
 
     Returns:
         A sentence that says where the style is.
@@ -37,9 +37,10 @@ def save_once(
     Raises:
         ACFunError: it cannot be written.
     """
-    wanted = replace(style, card=_card(style.card, label))
+    thumbnail = style.card.thumbnail if has_thumbnail else ""
     if preview is not None and has_thumbnail:
-        wanted = replace(wanted, card=replace(wanted.card, thumbnail=thumbnail_of(preview)))
+        thumbnail = thumbnail_of(preview)
+    wanted = replace(style, card=replace(_card(style.card, label), thumbnail=thumbnail))
     path = _same_saved(wanted, prefix)
     if path is None:
         path = new_style_path(prefix)

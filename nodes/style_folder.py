@@ -125,14 +125,7 @@ def new_style_path(prefix: object) -> Path:
     Raises:
         ACFunError: see :func:`check_prefix`.
     """
-    root, parts = _free_path(prefix)
-    try:
-        folder, name, counter, _, _ = folder_paths.get_save_image_path(str(parts), str(root))
-        while (path := Path(folder) / f"{name}_{counter:05}_.safetensors").exists():
-            counter += 1
-    except OSError as error:
-        raise _cannot_be_made(prefix, root, error) from error
-    return path
+    return _save_place(prefix)[0]
 
 
 def saved_paths(prefix: object) -> list[Path]:
@@ -141,10 +134,20 @@ def saved_paths(prefix: object) -> list[Path]:
     Raises:
         ACFunError: see :func:`check_prefix`.
     """
+    return _save_place(prefix)[1]
+
+
+def _save_place(prefix: object) -> tuple[Path, list[Path]]:
+    """Return a free path for a style, and the files that were saved under the prefix before."""
     root, parts = _free_path(prefix)
-    folder, name, *_ = folder_paths.get_save_image_path(str(parts), str(root))
-    ours = re.compile(rf"{re.escape(name)}_\d+_\.safetensors")
-    return sorted(path for path in Path(folder).iterdir() if ours.fullmatch(path.name))
+    try:
+        folder, name, counter, _, _ = folder_paths.get_save_image_path(str(parts), str(root))
+        while (path := Path(folder) / f"{name}_{counter:05}_.safetensors").exists():
+            counter += 1
+        ours = re.compile(rf"{re.escape(name)}_\d+_\.safetensors")
+        return path, sorted(file for file in path.parent.iterdir() if ours.fullmatch(file.name))
+    except OSError as error:
+        raise _cannot_be_made(prefix, root, error) from error
 
 
 def _free_path(prefix: object) -> tuple[Path, PurePosixPath]:

@@ -17,6 +17,8 @@ SIDE = 512
 THUMBNAIL_SIDE = 256
 _DATA = "data:image/jpeg;base64,"
 _MAX_DATA = 2**20
+_FORMATS = ("JPEG", "PNG", "WEBP")
+_MAX_PIXELS = 2**24
 
 
 def preview_path(style_path: Path) -> Path:
@@ -41,20 +43,30 @@ def thumbnail_of(picture: Tensor) -> str:
 def read_preview(style_path: Path, card: StyleCard) -> Tensor | None:
     """Return the picture beside a style, else the one in its file, as an IMAGE; None if neither.
 
-    One that cannot be read is none: it may come from anyone.
+    Its sides are 512 pixels at most. One that cannot be read, is of another format than JPEG, PNG
+    and WebP, or of more than 16 million pixels is none: it may come from anyone.
     """
-    content = b""
-    if preview_path(style_path).is_file():
-        content = preview_path(style_path).read_bytes()
-    elif card.thumbnail.startswith(_DATA) and len(card.thumbnail) <= _MAX_DATA:
-        with suppress(ValueError):
-            content = base64.b64decode(card.thumbnail.removeprefix(_DATA))
+    content = _content(style_path, card)
     try:
-        picture = Image.open(io.BytesIO(content)).convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError):
+        opened = Image.open(io.BytesIO(content), formats=_FORMATS)
+        if opened.width * opened.height > _MAX_PIXELS:
+            return None
+        opened.draft("RGB", (SIDE, SIDE))
+        picture = opened.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
+    picture.thumbnail((SIDE, SIDE))
     levels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
     return rearrange(levels / 255, "(h w c) -> 1 h w c", h=picture.height, c=3)
+
+
+def _content(style_path: Path, card: StyleCard) -> bytes:
+    with suppress(OSError):
+        return preview_path(style_path).read_bytes()
+    if card.thumbnail.startswith(_DATA) and len(card.thumbnail) <= _MAX_DATA:
+        with suppress(ValueError):
+            return base64.b64decode(card.thumbnail.removeprefix(_DATA))
+    return b""
 
 
 def _jpeg(picture: Tensor, side: int) -> bytes:

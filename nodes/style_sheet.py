@@ -12,7 +12,7 @@ from torch import Tensor
 
 import nodes as stock
 
-from ..acfun_ops.cli.contact_sheet import SheetRow, contact_sheet
+from ..acfun_ops.contact_sheet import SheetRow, contact_sheet
 from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.method.concrete_fusion import FULL_STRENGTH, PartStrengths
 from ..acfun_ops.style.style import Style
@@ -30,6 +30,7 @@ COLUMNS: dict[str, tuple[float | None, PartStrengths]] = {
     "decoder only": (0.0, PartStrengths(encoder=0, middle=0, decoder=1)),
     "full": (1.0, FULL_STRENGTH),
 }
+_SEEDS = 2**64  # The next after the last is 0.
 _LABELLED_WIDTH = 192  # Of a picture whose labels are of plain size.
 _LEAST_SCALE = 0.5
 
@@ -80,7 +81,7 @@ class ACFunStyleSheet(io.ComfyNode):
                     "seed",
                     default=0,
                     min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
+                    max=_SEEDS - 1,
                     control_after_generate=False,
                     tooltip="Of the first row; each further row takes the next.",
                 ),
@@ -160,16 +161,17 @@ class ACFunStyleSheet(io.ComfyNode):
         latent = stock.EmptyLatentImage().generate(width, height)[0]
         sampling = Sampling(steps, cfg, sampler_name, scheduler)
         pictures = []
+        row_seeds = [(seed + row) % _SEEDS for row in range(seeds)]
         for number in range(seeds * len(COLUMNS)):
             row, column = divmod(number, len(COLUMNS))
-            label = f"seed {seed + row}, {list(COLUMNS)[column]}"
+            label = f"seed {row_seeds[row]}, {list(COLUMNS)[column]}"
             show(node_id, f"picture {number + 1} of {seeds * len(COLUMNS)}: {label}")
             styled, positive = columns[column]
             conditionings = (positive, against)
-            pictures.append(_drawn(styled, vae, conditionings, latent, seed + row, sampling))
+            pictures.append(_drawn(styled, vae, conditionings, latent, row_seeds[row], sampling))
         batch = torch.cat(pictures)
         show(node_id, notice or " ")
-        sheet = _sheet(batch, [f"seed {seed + row}" for row in range(seeds)])
+        sheet = _sheet(batch, [f"seed {each}" for each in row_seeds])
         return io.NodeOutput(sheet, batch, ui=ui.PreviewImage(sheet, cls=cls))
 
 

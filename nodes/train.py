@@ -24,13 +24,14 @@ from ..acfun_ops.training.fit import fit
 from ..acfun_ops.training.picture_notices import picture_notices
 from ..acfun_ops.training.presets import AS_SET, PRESETS, told_preset, with_preset
 from .comfy_backbone import training_backbone
-from .finished_training import finished_style
+from .finished_training import FinishedStyle, finished_style
 from .kept_training import check_can_keep, kept_state
 from .memory_plan import plan_memory
 from .sockets import CATEGORY, SEARCH, StyleSocket, said, speaks_for_itself
 from .training_report import TrainingReport
 from .training_sockets import is_patched
 
+_NO_PREVIEWS = "There are no previews, so nodes connected to previews do not run."
 _DEFAULTS = {name: field.default for name, field in TrainConfig.__dataclass_fields__.items()}
 
 
@@ -106,7 +107,7 @@ class TrainACFunStyle(io.ComfyNode):
                     optional=True,
                     tooltip="Sets steps, learning_rate and both weights: quick look for a first "
                     "idea, balanced for the defaults, the paper's settings for a long training. "
-                    "The node shows them.",
+                    "The node shows them. as set below: the node's own numbers.",
                 ),
                 io.Boolean.Input(
                     "retrain",
@@ -125,7 +126,7 @@ class TrainACFunStyle(io.ComfyNode):
                     "previews", display_name="previews", tooltip="The previews, first to last."
                 ),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             is_input_list=True,
         )
 
@@ -150,7 +151,8 @@ class TrainACFunStyle(io.ComfyNode):
         preset = inputs.pop("preset", AS_SET)
         config = with_preset(TrainConfig(**inputs), preset)
         check_can_keep()
-        with TrainingReport(cls.hidden.unique_id, config.steps) as report:
+        has_use = config.preview_every > 0 or _passes_previews(cls.hidden)
+        with TrainingReport(cls.hidden.unique_id, config.steps, has_use) as report:
             if preset != AS_SET:
                 report.say(told_preset(preset, config))
             report.doing("Loading the models.")
@@ -177,7 +179,7 @@ def _train(
         # What a patch does is in no name of a run, so another one may have that name.
         may_be_done = not retrain and not is_patched(models[0])
         if may_be_done and (found := finished_style(facts, config.steps)):
-            return _finished_before(*found, report)
+            return _finished_before(found, report)
         if plan:
             report.say(plan)
         report.doing("Encoding the pictures and the prompt.")
@@ -187,15 +189,21 @@ def _train(
         except BaseException:
             report.keep_last()
             raise
+    if result.outcome == "finished":
+        _tell_missing(report)
     _keep(result, report)
     return _output(result.style, result.losses, report)
 
 
-def _finished_before(name: str, style: Style, report: TrainingReport) -> io.NodeOutput:
+def _finished_before(found: FinishedStyle, report: TrainingReport) -> io.NodeOutput:
+    style = found.style
     state = kept_state(style)
+    if found.picture is not None:
+        report.previews.append(found.picture)
+    _tell_missing(report)
     report.end(
-        f"Took {name} ({style.facts.steps} steps), trained before on the same pictures, settings "
-        "and models. Turn on retrain to train anew, for previews or losses."
+        f"Took {found.name} ({style.facts.steps} steps), trained before on the same pictures, "
+        "settings and models. Turn on retrain to train anew, for previews or losses."
     )
     return _output(style, [] if state is None else state.losses.tolist(), report)
 
@@ -204,7 +212,10 @@ def _keep(result: TrainResult, report: TrainingReport) -> None:
     """Write the result, say where it is, and raise what ended the run, if anything did."""
     if report.interrupt is not None and report.last is None:
         raise report.interrupt
-    message = report.keep(result)
+    try:
+        message = report.keep(result)
+    except ACFunError as error:  # A full disk must not cost a style that is still in the graph.
+        message = f"{result.message} {error}"
     report.end(message)
     if report.interrupt is not None:
         raise report.interrupt
@@ -213,10 +224,22 @@ def _keep(result: TrainResult, report: TrainingReport) -> None:
 
 
 def _output(style: Style, losses: list[float], report: TrainingReport) -> io.NodeOutput:
-    # Nothing to plot or to show blocks what is connected there, silently.
+    # Nothing to plot or to show blocks what is connected there, and ComfyUI does not say so.
     previews = torch.cat(report.previews) if report.previews else ExecutionBlocker(None)
     loss = {"loss": losses} if losses else ExecutionBlocker(None)
     return io.NodeOutput(style, loss, previews, ui=said(report.text))
+
+
+def _tell_missing(report: TrainingReport) -> None:
+    if report.has_use_for_previews and not report.previews:
+        report.say(_NO_PREVIEWS)
+
+
+def _passes_previews(hidden: Any) -> bool:
+    """Tell whether a node of the prompt takes the previews of this one."""
+    outputs = TrainACFunStyle.GET_SCHEMA().outputs
+    link = [hidden.unique_id, [output.id for output in outputs].index("previews")]
+    return any(link in node["inputs"].values() for node in (hidden.prompt or {}).values())
 
 
 def _connected(socket: str, pictures: list[Tensor | None]) -> list[Tensor]:

@@ -1,6 +1,7 @@
 """What a training shows in ComfyUI: text, bar and previews on the node, a bar in the console."""
 
 import time
+from pathlib import Path
 
 import comfy.model_management
 import comfy.utils
@@ -31,11 +32,13 @@ class TrainingReport(Reporter):
     """Listens to a training and turns ComfyUI's Cancel into a stop; use it in a ``with`` block.
 
     `text` is what stands on the node: the notices, and below them what is being done.
+    `has_use_for_previews` tells whether they were asked for, or another node takes them.
     """
 
-    def __init__(self, node_id: str, steps: int) -> None:
+    def __init__(self, node_id: str, steps: int, has_use_for_previews: bool) -> None:
         super().__init__()
         self.node_id = node_id
+        self.has_use_for_previews = has_use_for_previews
         self.bar = comfy.utils.ProgressBar(steps)
         self.pace = _Pace()
         self.console: tqdm | None = None
@@ -43,6 +46,7 @@ class TrainingReport(Reporter):
         self.text = ""
         self.pair: list[Tensor] = []
         self.previews: list[Tensor] = []
+        self.kept: Path | None = None
         self.interrupt: comfy.model_management.InterruptProcessingException | None = None
 
     def __enter__(self) -> "TrainingReport":
@@ -61,22 +65,28 @@ class TrainingReport(Reporter):
             return True
 
     def wants_stop(self) -> bool:
-        """Return False; a Cancel raises instead.
+        """Return whether the user has cancelled at an event before.
 
         Raises:
-            InterruptProcessingException: the user has cancelled.
+            InterruptProcessingException: the user has cancelled now.
         """
         comfy.model_management.throw_exception_if_processing_interrupted()
-        return False
+        return self.interrupt is not None  # ComfyUI tells once, perhaps at a notice.
 
     def keep(self, result: TrainResult) -> str:
-        """Write the style to ``models/acfun/training`` and return what happened and where it is."""
-        return f"{result.message} {keep_training(result)}"
+        """Write the style to ``models/acfun/training`` and return what happened and where it is.
+
+        Raises:
+            ACFunError: it could not be written.
+        """
+        self.kept, text = keep_training(result, self.kept)
+        return f"{result.message} {text}"
 
     def say(self, text: str) -> None:
         """Log a sentence and keep it on the node for the rest of the run."""
         log.info(text)
-        self.notices.append(text)
+        if text not in self.notices:
+            self.notices.append(text)
         self.doing("")
 
     def doing(self, text: str) -> None:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from ..backbones.backbone import Backbone
 from ..backbones.diffusers_backbone import load_pipeline
+from ..contact_sheet import SheetRow, contact_sheet
 from ..drawing.applied_style import Drawing, draw_picture
 from ..errors import ACFunError
 from ..images import prepare_pictures
@@ -16,7 +17,6 @@ from ..style.style import Style
 from ..style.style_file import load_style
 from ..training.config import TrainConfig
 from ..training.events import TrainPictures
-from .contact_sheet import SheetRow, contact_sheet
 from .picture_files import read_picture, to_image, write_image
 from .saved_training import check_style_path, train_and_save
 from .terminal import Progress, say

@@ -10,6 +10,7 @@ from torch import Tensor
 from .. import __version__
 from ..errors import ACFunError
 from .style import BLEND_FORMAT, MAX_PARTS, AbstractPart, Style, StyleFacts
+from .style_card import StyleCard
 
 CROSSED = "abstract of A, concrete of B"
 """What a style's settings say of one made by :func:`crossed`."""
@@ -23,7 +24,8 @@ def blended(a: Style, b: Style, ratio: float) -> Style:
     CFun: an insert that computes ``(1 - ratio) * CFun_a(x) + ratio * CFun_b(x)``. Both are affine
     in ``x`` with factors linear in their bottlenecks, so the two bottlenecks side by side are one
     insert of both ranks. AFun: its layers and the text encoder's answer to S* are not linear in
-    their weights, so both are kept, and prompt embeddings are summed by their shares.
+    their weights, so both are kept, and prompt embeddings are summed by their shares. Author,
+    license, date and picture of neither are those of the blend: its card is empty.
 
     Args:
         a: the style at ratio 0, which is returned itself there.
@@ -54,11 +56,14 @@ def blended(a: Style, b: Style, ratio: float) -> Style:
             for block, state in a.concrete.items()
         },
         others=tuple(_part(member) for _, member in members[1:]),
+        card=StyleCard(),
     )
 
 
 def crossed(a: Style, b: Style) -> Style:
     """Return the abstract part of one style with the concrete part of another, exactly.
+
+    Its card is empty, as that of :func:`blended`.
 
     Raises:
         ACFunError: the styles are of different families or widths.
@@ -66,7 +71,7 @@ def crossed(a: Style, b: Style) -> Style:
     _check_alike(a, b, ("family",))
     facts = _facts(a, b, {"blend": CROSSED})
     facts = replace(facts, insert_at=b.facts.insert_at, statistics=b.facts.statistics)
-    return replace(a, facts=facts, concrete=b.concrete)
+    return replace(a, facts=facts, concrete=b.concrete, card=StyleCard())
 
 
 def _side_by_side(a: Weights, b: Weights, ratio: float) -> dict[str, Tensor]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from acfun_ops.cli.contact_sheet import SheetRow, contact_sheet
 from acfun_ops.cli.picture_files import to_image
+from acfun_ops.contact_sheet import SheetRow, contact_sheet
 
 from .methods import Acfun
 from .nano import CONFIG, open_bench

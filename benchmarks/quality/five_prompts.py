@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from acfun_ops.cli.contact_sheet import SheetRow, contact_sheet
 from acfun_ops.cli.picture_files import to_image
+from acfun_ops.contact_sheet import SheetRow, contact_sheet
 from benchmarks.nano.captions import describe
 from benchmarks.nano.held_out import held_out_pair
 from benchmarks.nano.labels import GROUPS, attributes_of

@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from acfun_ops.cli.contact_sheet import SheetRow, contact_sheet
 from acfun_ops.cli.picture_files import to_image, write_image
+from acfun_ops.contact_sheet import SheetRow, contact_sheet
 
 from .bench import Bench, Expectation, Row, Section, description, rows_of
 from .intervals import Interval, verdict

@@ -31,7 +31,7 @@ from PIL import Image  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
 from small_prior_graphs import SIDE, link_small_prior, with_small_prior  # noqa: E402
 
-from acfun_ops.cli.contact_sheet import SheetRow, contact_sheet  # noqa: E402
+from acfun_ops.contact_sheet import SheetRow, contact_sheet  # noqa: E402
 from acfun_ops.training.config import TrainConfig  # noqa: E402
 from benchmarks.nano.draw_examples import SITTER, SITTER_POSE  # noqa: E402
 from benchmarks.nano.held_out_styles import HELD_OUT  # noqa: E402

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from comfy.model_management import InterruptProcessingException
+from comfy.model_management import InterruptProcessingException, interrupt_current_processing
 from comfy_graphs import node
 from comfy_server import failure_text
 from faulty_models import cancel, faulty
 from pack_nodes import picture
+from server import PromptServer
 from style_graphs import kept_training, saved_style, training_graph
 
 MANY_STEPS = 100_000
@@ -90,6 +91,21 @@ def test_cancel_before_the_first_step_keeps_nothing(acfun, comfy, alignment, cal
     assert acfun.texts == []
 
 
+def test_a_cancel_that_a_notice_takes_ends_the_training(acfun, monkeypatch):
+    style, _, _ = acfun.train(seed=47, steps=2)
+
+    def hear(text, node_id):
+        acfun.texts.append(text)
+        if text.endswith("steps count from 2."):
+            interrupt_current_processing()
+
+    acfun.texts.clear()
+    monkeypatch.setattr(PromptServer.instance, "send_progress_text", hear)
+    with pytest.raises(InterruptProcessingException):
+        acfun.train(seed=47, steps=6, resume_from=style)
+    assert "Stopped after step 3 of 6;" in acfun.texts[-1]
+
+
 def test_without_its_training_state_it_says_so_and_goes_on(acfun, cancelled):
     style, path = cancelled(seed=22)
     path.with_suffix(".resume").unlink()
@@ -166,6 +182,21 @@ def test_a_shorter_training_does_not_overwrite_a_longer_one(acfun):
     assert path.read_bytes() == acfun.bytes_of(longer)
     assert other_path.read_bytes() == acfun.bytes_of(shorter)
     assert acfun.train(seed=29, steps=3, resume_from=kept)[0].facts.steps == 3
+
+
+def test_a_training_anew_leaves_nothing_of_what_it_kept_on_the_way(acfun, cancelled, monkeypatch):
+    from acfun_pack.acfun_ops.training import reporting
+
+    whole, _, _ = acfun.train(seed=48, steps=3)
+    _, path = acfun.kept_style()
+    monkeypatch.setattr(reporting, "KEEP_EVERY", 1)
+    acfun.train(seed=48, steps=3)
+    assert acfun.kept_style()[1] == path
+    assert list(path.parent.glob(f"{whole.facts.run}*")) == [path]
+    cut, beside = cancelled(seed=48, steps=3)
+    assert beside != path and cut.facts.steps < 3
+    names = {path.name, beside.name, beside.with_suffix(".resume").name}
+    assert {file.name for file in path.parent.glob(f"{whole.facts.run}*")} == names
 
 
 @pytest.mark.parametrize("change", [{"seed": 27}, {"face_image": picture(9)}, {"face_weight": 0.5}])

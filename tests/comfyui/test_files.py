@@ -193,12 +193,23 @@ def test_a_full_disk_leaves_no_partial_file(acfun, folder, monkeypatch):
     assert files_below(folder) == ["monet_00001_.safetensors"]
 
 
-@pytest.mark.parametrize("prefix", ["blocked/monet", "x" * 300])
+@pytest.mark.parametrize("prefix", ["blocked/monet", "%year%/monet", "x" * 300])
 def test_a_folder_or_file_that_cannot_be_made_is_named(acfun, folder, prefix):
-    (folder / "blocked").write_text("a file where a folder should be")
+    blocked = ["blocked", time.strftime("%Y")]
+    for name in blocked:
+        (folder / name).write_text("a file where a folder should be")
     with pytest.raises(acfun.error, match=r"could not be (made|written)"):
         save_as(acfun, prefix)
-    assert files_below(folder) == ["blocked"]
+    assert files_below(folder) == sorted(blocked)
+
+
+def test_a_folder_that_cannot_be_listed_is_named(acfun, folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(acfun.error, match="could not be made: Permission denied"):
+        save_as(acfun, "monet")
 
 
 def test_a_folder_from_extra_model_paths_is_used(acfun, folder, tmp_path):

@@ -10,6 +10,7 @@ import comfy.context_windows
 import comfy.sample
 import pytest
 import torch
+from comfy.patcher_extension import WrappersMP
 from stock_nodes import encode, sample
 
 import nodes
@@ -226,6 +227,21 @@ def test_chained_styles_have_masks_of_their_own(acfun, model, prompts):
     both = acfun.adapt(one, acfun.style("sd1", 1), mask=1 - left_white())
     second = acfun.adapt(model, acfun.style("sd1", 1), mask=1 - left_white())
     assert torch.equal(draw(both, *right), draw(second, *right))
+
+
+def test_no_mask_stays_on_the_card_after_a_sampling(acfun, model, prompts):
+    masked = acfun.adapt(model, acfun.style(), mask=left_white())
+    adapter = masked.wrappers[WrappersMP.APPLY_MODEL]["acfun"][0].__self__
+    kept = []
+
+    def count(apply_model, call):
+        result = apply_model(call["input"], call["timestep"], **call["c"])
+        kept.append(len(adapter._masks))
+        return result
+
+    masked.set_model_unet_function_wrapper(count)
+    draw(masked, *prompts, steps=2)
+    assert kept == [1, 1] and adapter._masks == {}
 
 
 def test_the_shared_model_stays_plain(acfun, model, prompts):

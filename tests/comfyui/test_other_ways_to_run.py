@@ -144,7 +144,13 @@ def test_adapters_that_never_act_are_reported(acfun, model, draw, caplog):
 
 
 @pytest.mark.parametrize(
-    "setting", [{}, {"start_percent": 0.9}, {"end_percent": 0.0}, {"end_percent": 0.5}]
+    "setting",
+    [
+        {},
+        {"start_percent": 0.9},
+        {"start_percent": 0.55, "end_percent": 0.6},
+        {"end_percent": 0.5},
+    ],
 )
 def test_adapters_that_act_or_are_not_due_are_not_reported(acfun, model, draw, setting):
     acfun.style()
@@ -156,7 +162,8 @@ def test_adapters_that_act_or_are_not_due_are_not_reported(acfun, model, draw, s
 def test_nothing_due_under_a_foreign_forward_is_not_reported(acfun, model, draw):
     acfun.style()
     acfun.texts.clear()
-    draw(deep_cached(acfun.adapt(model, acfun.style(), end_percent=0.0)))
+    styled = acfun.adapt(model, acfun.style(), start_percent=0.55, end_percent=0.6)
+    draw(deep_cached(styled))
     assert acfun.texts == []
 
 

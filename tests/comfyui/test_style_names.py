@@ -7,8 +7,10 @@ import json
 import os
 import re
 import time
+import zlib
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 
 import folder_paths
 import numpy as np
@@ -181,6 +183,15 @@ def test_a_thumbnail_is_in_the_file_if_wanted_and_loads_as_a_picture(acfun, fold
     assert (shown - small).abs().mean() < 0.03
 
 
+def test_with_thumbnail_off_the_picture_of_a_loaded_style_is_not_in_the_file(acfun, folder):
+    save(acfun, preview=picture(5), thumbnail=True)
+    loaded = load(acfun, "monet_00001_.safetensors")
+    for number, options in enumerate(({}, {"preview": picture(6)}, {"thumbnail": True})):
+        save(acfun, style=loaded, prefix=f"copy{number}", **options)
+        card = load(acfun, f"copy{number}_00001_.safetensors").card
+        assert card.thumbnail == (loaded.card.thumbnail if "thumbnail" in options else "")
+
+
 @pytest.mark.parametrize(
     "thumbnail",
     ["", "data:image/jpeg;base64,AAAA", "data:image/jpeg;base64,\u00e9", "http://a.b/c.jpg", "x"],
@@ -190,6 +201,60 @@ def test_a_thumbnail_that_is_no_picture_is_passed_over(acfun, folder, thumbnail)
 
     card = replace(acfun.style().card, thumbnail=thumbnail)
     assert read_preview(folder / "none.safetensors", card) is None
+
+
+def png(width, height):
+    file = io.BytesIO()
+    Image.new("L", (width, height)).save(file, "PNG")
+    return file.getvalue()
+
+
+def bitmap():
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "BMP")
+    return file.getvalue()
+
+
+def png_with_a_broken_chunk():
+    whole = png(64, 64)
+    start = whole.index(b"IDAT")
+    length = int.from_bytes(whole[start - 4 : start], "big")
+    half = length // 2
+    data = b"IDAT" + whole[start + 4 :][:half]
+    chunk = half.to_bytes(4, "big") + data + zlib.crc32(data).to_bytes(4, "big")
+    return whole[: start - 4] + chunk + bytes(4) + b"\0\0\0\0" + bytes(4)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", bitmap(), png(8, 8)[:40], png_with_a_broken_chunk(), png(2**13, 2**12)],
+    ids=["empty", "another format", "cut off", "a broken chunk", "huge"],
+)
+def test_a_picture_beside_a_style_that_is_of_no_use_is_passed_over(acfun, folder, content):
+    from acfun_pack.nodes.style_preview import read_preview
+
+    (folder / "given.preview.jpg").write_bytes(content)
+    assert read_preview(folder / "given.safetensors", acfun.style().card) is None
+
+
+def test_a_picture_beside_a_style_is_shown_small(acfun, folder):
+    from acfun_pack.nodes.style_preview import read_preview
+
+    (folder / "given.preview.jpg").write_bytes(png(2**11, 2**10))
+    shown = read_preview(folder / "given.safetensors", acfun.style().card)
+    assert shown.shape == (1, 256, 512, 3)
+
+
+def test_a_picture_that_may_not_be_read_makes_room_for_the_thumbnail(acfun, folder, monkeypatch):
+    from acfun_pack.nodes.style_preview import read_preview, thumbnail_of
+
+    def refuse(path):
+        raise PermissionError(path)
+
+    (folder / "given.preview.jpg").write_bytes(png(8, 8))
+    card = replace(acfun.style().card, thumbnail=thumbnail_of(picture(5)))
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert read_preview(folder / "given.safetensors", card).shape == (1, 64, 64, 3)
 
 
 def test_a_preview_that_cannot_be_written_costs_no_style(acfun, folder, monkeypatch):

@@ -103,6 +103,14 @@ def test_sheet_holds_the_pictures_and_labels(sheet):
     assert (header < 100).any()  # The names of the columns.
 
 
+def test_seed_after_the_last_one_is_0(acfun, draw):
+    acfun.texts.clear()
+    pictures = draw(seed=2**64 - 1, seeds=2)[1]
+    assert torch.equal(pictures[len(COLUMNS) :], draw(seed=0, seeds=1)[1])
+    assert f"picture 5 of 10: seed {2**64 - 1}, full" in acfun.texts
+    assert "picture 6 of 10: seed 0, plain" in acfun.texts
+
+
 def test_model_is_as_before(acfun, loaded, draw):
     model, clip, vae, _ = loaded
     networks = (model.model.diffusion_model, clip.cond_stage_model, vae.first_stage_model)

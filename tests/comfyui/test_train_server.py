@@ -54,6 +54,11 @@ def test_without_previews_only_the_previews_output_is_blocked(server, graph):
     history = server.run(graph)
     assert "previews" not in history["outputs"]
     assert server.messages(history).previews() == []
+    said = "There are no previews, so nodes connected to previews do not run."
+    assert said in history["outputs"]["train"]["text"][0]
+    del graph["previews"]
+    server.forget()
+    assert said not in server.run(graph)["outputs"]["train"]["text"][0]
     assert saved_style(history).is_file()
     assert server.images(history, "plot")
 

@@ -8,6 +8,7 @@ import os
 import pytest
 import torch
 from faulty_models import fail, faulty, not_a_number, run_out_of_memory
+from server import PromptServer
 
 
 @pytest.fixture
@@ -100,6 +101,27 @@ def test_a_full_disk_does_not_cost_a_finished_training(acfun, monkeypatch):
     assert acfun.texts[-1].startswith("Trained 2 steps. The style could not be written to ")
     assert "No space left on device" in acfun.texts[-1]
     assert list(folder.iterdir()) == []
+
+
+def test_a_style_that_could_not_be_kept_on_the_way_is_told_once(acfun, model, monkeypatch):
+    from acfun_pack.acfun_ops.training import reporting
+
+    sync, texts = os.fsync, []
+
+    def free_disk(denoised):
+        monkeypatch.setattr(os, "fsync", sync)
+        return denoised
+
+    monkeypatch.setattr(reporting, "KEEP_EVERY", 1)
+    monkeypatch.setattr(os, "fsync", fill_disk)
+    monkeypatch.setattr(
+        PromptServer.instance, "send_progress_text", lambda text, node_id: texts.append(text)
+    )
+    acfun.train(model=faulty(model, free_disk, calls=(3,)), seed=38, steps=4)
+    told, end = texts[-1].split("\n")
+    assert told.startswith("The style could not be written to ")
+    assert "No space left on device" in told
+    assert end.startswith("Trained 4 steps. It is kept as ")
 
 
 def test_the_weights_are_kept_every_so_many_steps(acfun, model, monkeypatch):

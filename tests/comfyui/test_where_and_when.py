@@ -133,6 +133,14 @@ def with_guider(model, positive, negative):
         )
 
 
+@pytest.mark.parametrize("negative", [False, True])
+def test_samples_that_share_a_side_may_be_of_any_number(acfun, negative):
+    from acfun_pack.nodes.mask_view import are_negative
+
+    options = {"cond_or_uncond": [int(negative)] * 2}
+    assert are_negative(torch.zeros(3, 4, 8, 8), None, options) == (negative,) * 3
+
+
 def test_a_guider_with_the_negative_first_is_understood(acfun, model, prompts):
     seen = []
 
@@ -188,6 +196,21 @@ def test_negative_only_without_a_negative_prompt_is_said(acfun, model, prompts):
             disable_pbar=True,
         )
     assert len(acfun.texts) == 1 and "At cfg 1 there is no negative prompt" in acfun.texts[0]
+
+
+@pytest.mark.parametrize("percent", [0.0, 0.5, 1.0])
+def test_a_range_of_no_length_is_said(acfun, model, draw, percent):
+    span = {"start_percent": percent, "end_percent": percent}
+    acfun.style()
+    acfun.texts.clear()
+    styled = acfun.adapt(model, acfun.style(), **span)
+    (text,) = acfun.texts
+    assert text.startswith("start_percent equals end_percent, so the adapters act at one step at")
+    is_due = percent == 0.5  # The second of three steps.
+    assert torch.equal(draw(styled), draw(model)) != is_due
+    acfun.texts.clear()
+    acfun.adapt(model, acfun.style(), **span, strength=0.0)
+    assert acfun.texts == []
 
 
 EASES = {

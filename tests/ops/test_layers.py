@@ -15,7 +15,7 @@ OPS = ROOT / "acfun_ops"
 
 # A room is a file or a folder of acfun_ops; each imports only from those to its left (DESIGN.md).
 FLOORS = (
-    ("errors", "families", "prompts"),
+    ("contact_sheet", "errors", "families", "prompts"),
     ("images", "method"),
     ("backbones", "style"),
     ("drawing",),
@@ -35,7 +35,7 @@ OUTSIDE = {
     "backbones.diffusers_backbone": {"diffusers"},
     "backbones.diffusers_unet": {"diffusers"},
     "cli.picture_files": {"PIL"},
-    "cli.contact_sheet": {"PIL"},
+    "contact_sheet": {"PIL"},
     "cli.demo_command": {"PIL"},
     "cli.ray_cluster": {"ray"},
     "cli.shell_completion": {"shtab"},

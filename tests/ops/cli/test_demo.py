@@ -10,7 +10,7 @@ from PIL import Image
 
 from acfun_ops.cli import demo_command, saved_training
 from acfun_ops.cli.command_options import parsed
-from acfun_ops.cli.contact_sheet import SheetRow, contact_sheet
+from acfun_ops.contact_sheet import SheetRow, contact_sheet
 from acfun_ops.errors import ACFunError
 from acfun_ops.style.style_file import load_style
 

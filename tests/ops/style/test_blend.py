@@ -26,6 +26,7 @@ from acfun_ops.drawing.applied_style import Drawing, draw_picture
 from acfun_ops.errors import ACFunError
 from acfun_ops.style.blend import blended, crossed
 from acfun_ops.style.style import MAX_PARTS, style_bytes
+from acfun_ops.style.style_card import StyleCard
 from acfun_ops.style.style_file import load_style, save_style
 
 A, B = sample_style(0), sample_style(1)
@@ -93,6 +94,14 @@ def test_facts_name_both_parents():
         assert style.facts.run not in (A.facts.run, B.facts.run)
     assert blended(A, B, 0.3).facts.settings["ratio"] == 0.3
     assert blended(A, B, 0.3).facts.run != blended(A, B, 0.4).facts.run
+
+
+def test_author_license_date_and_picture_of_its_styles_are_not_those_of_the_blend():
+    card = StyleCard(author="A. N.", license="CC0", date="2026-01-01", thumbnail="data:,")
+    one, other = replace(A, card=card), replace(B, card=card)
+    for style in (blended(one, other, 0.3), crossed(one, other)):
+        assert style.card == StyleCard()
+    assert blended(one, other, 0) is one
 
 
 def test_inspect_shows_shares_and_parents():
