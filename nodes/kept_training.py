@@ -1,7 +1,6 @@
 """``models/acfun/training``: what every training leaves there, however it ended."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import folder_paths
@@ -10,7 +9,14 @@ from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.style.style import Style
 from ..acfun_ops.training.checkpoint import TrainState, load_state
 from ..acfun_ops.training.events import TrainResult
-from ..acfun_ops.training.kept_run import keep_run, place_for, prune_states, resume_file, steps_at
+from ..acfun_ops.training.kept_run import (
+    keep_run,
+    place_for,
+    prune_states,
+    remove_shorter,
+    resume_file,
+    steps_at,
+)
 from .sockets import log
 from .style_folder import FOLDER, name_of, style_folder
 from .style_names import TRAINING
@@ -54,7 +60,7 @@ def keep_training(result: TrainResult, before: Path | None) -> tuple[Path, str]:
             f"exactly. {error}"
         )
     if before not in (None, path):
-        _remove_shorter(before, result.style)
+        remove_shorter(before, result.style)
     removed = prune_states(path.parent, newest=resume_file(path))
     pruned = f" {removed} old .resume files were deleted to save space." if removed else ""
     return path, f"It is kept as {name_of(path)} (press R to list it).{pruned}"
@@ -71,14 +77,6 @@ def kept_state(style: Style) -> TrainState | None:
         if (state.run, state.step) == (style.facts.run, style.facts.steps):
             return state
     return None
-
-
-def _remove_shorter(path: Path, style: Style) -> None:
-    """Remove a style and its state, unless another training has written more there since."""
-    if 0 < steps_at(path, style.facts.run) <= style.facts.steps:
-        with suppress(OSError):  # A file that cannot be removed costs space and no more.
-            resume_file(path).unlink(missing_ok=True)
-            path.unlink()
 
 
 def _states_of(run: str) -> Iterator[Path]:

@@ -19,7 +19,7 @@ from ..training.events import (
     TrainResult,
 )
 from ..training.fit import fit
-from ..training.kept_run import keep_run, place_for, resume_file
+from ..training.kept_run import keep_run, place_for, remove_shorter, resume_file
 from ..training.picture_notices import picture_notices
 from ..training.reporting import Reporter
 from .picture_files import write_picture
@@ -116,13 +116,7 @@ def train_to_file(
         except BaseException:
             reporter.keep_last()
             raise
-    return result, _keep(result, out)
-
-
-def _keep(result: TrainResult, out: Path) -> Path:
-    path = out if result.outcome == "finished" else place_for(result.style, out)
-    keep_run(result, path)
-    return path
+    return result, reporter.save(result)
 
 
 class _Reporter(Reporter):
@@ -131,6 +125,7 @@ class _Reporter(Reporter):
     def __init__(self, out: Path, config: TrainConfig, wants_stop: Callable[[], bool]) -> None:
         super().__init__()
         self.out, self.user_wants_stop = out, wants_stop
+        self.saved: Path | None = None
         self.progress = Progress("training", config.steps)
 
     def wants_stop(self) -> bool:
@@ -159,8 +154,16 @@ class _Reporter(Reporter):
 
     def keep(self, result: TrainResult) -> str:
         """Write the style, and its training state beside it."""
-        path = _keep(result, self.out)
-        return f"The style of step {result.style.facts.steps} is saved at {path}."
+        return f"The style of step {result.style.facts.steps} is saved at {self.save(result)}."
+
+    def save(self, result: TrainResult) -> Path:
+        """Write them and return where; what this training saved elsewhere before is removed."""
+        path = self.out if result.outcome == "finished" else place_for(result.style, self.out)
+        keep_run(result, path)
+        before, self.saved = self.saved, path
+        if before not in (None, path):
+            remove_shorter(before, result.style)
+        return path
 
 
 def _tell_end(result: TrainResult, config: TrainConfig, out: Path) -> None:

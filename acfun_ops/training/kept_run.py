@@ -60,6 +60,14 @@ def steps_at(path: Path, run: str) -> int:
     return facts.steps if facts is not None and facts.run == run else 0
 
 
+def remove_shorter(path: Path, style: Style) -> None:
+    """Remove a style of fewer steps of a run, and its state; one that has more by now stays."""
+    if 0 < steps_at(path, style.facts.run) <= style.facts.steps:
+        with suppress(OSError):  # A file that cannot be removed costs space and no more.
+            resume_file(path).unlink(missing_ok=True)
+            path.unlink()
+
+
 def prune_states(folder: Path, newest: Path, limit: int = RESUME_LIMIT) -> int:
     """Remove the oldest training states of a folder until the rest is within a limit.
 

@@ -228,6 +228,13 @@ def test_an_early_end_leaves_a_longer_part_of_the_same_run_alone(line, monkeypat
     assert load_style(line.out).facts.steps == 2
 
 
+def test_training_over_a_finished_style_leaves_no_shorter_one_beside_it(line, monkeypatch):
+    assert line.train()[0] == 0
+    monkeypatch.setattr(reporting, "KEEP_EVERY", 1)
+    assert line.train()[0] == 0
+    assert [path.name for path in line.folder.glob("my*") if path.is_file()] == ["my.safetensors"]
+
+
 def test_a_second_ctrl_c_stops_at_once_and_saves_the_step_before(line, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     interrupting(monkeypatch, at=4, times=2)
