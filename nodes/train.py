@@ -151,7 +151,7 @@ class TrainACFunStyle(io.ComfyNode):
         preset = inputs.pop("preset", AS_SET)
         config = with_preset(TrainConfig(**inputs), preset)
         check_can_keep()
-        has_use = config.preview_every > 0 or _passes_previews(cls.hidden)
+        has_use = _passes_previews(cls.hidden)
         with TrainingReport(cls.hidden.unique_id, config.steps, has_use) as report:
             if preset != AS_SET:
                 report.say(told_preset(preset, config))

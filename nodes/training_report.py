@@ -32,7 +32,7 @@ class TrainingReport(Reporter):
     """Listens to a training and turns ComfyUI's Cancel into a stop; use it in a ``with`` block.
 
     `text` is what stands on the node: the notices, and below them what is being done.
-    `has_use_for_previews` tells whether they were asked for, or another node takes them.
+    `has_use_for_previews` tells whether another node takes them.
     """
 
     def __init__(self, node_id: str, steps: int, has_use_for_previews: bool) -> None:

@@ -130,7 +130,7 @@ def test_the_plan_says_no_more_than_the_card_has(acfun):
     assert sentence.endswith("GB of weights in main memory (slower)")
 
 
-def test_the_plan_passes_over_a_loaded_model_that_died(acfun):
+def test_the_plan_passes_over_a_loaded_model_that_died(acfun, monkeypatch):
     import comfy.model_management as mm
     from acfun_pack.acfun_ops.training.config import TrainConfig
     from acfun_pack.nodes.comfy_backbone import training_backbone
@@ -146,5 +146,6 @@ def test_the_plan_passes_over_a_loaded_model_that_died(acfun):
         del other
         gc.collect()
         assert dead.model is None
-        mm.current_loaded_models.append(dead)
+        loaded = [*mm.current_loaded_models, dead]
+        monkeypatch.setattr(mm, "current_loaded_models", loaded)
         assert plan_memory(backbone, TrainConfig()) == plan

@@ -291,7 +291,6 @@ def test_a_style_that_was_trained_before_brings_the_picture_it_was_saved_with(ac
     style, _, trained = acfun.run("ACFunTrainStyle", **inputs)
     acfun.texts.clear()
     assert not torch.is_tensor(acfun.run("ACFunTrainStyle", **inputs)[2])
-    assert "There are no previews, so nodes connected to previews do not run." in acfun.texts
     acfun.run("ACFunSaveStyle", style=style, filename_prefix="zoe", preview=trained[-1:])
     acfun.texts.clear()
     same, _, previews = acfun.run("ACFunTrainStyle", **inputs)
