@@ -9,14 +9,7 @@ from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.style.style import Style
 from ..acfun_ops.training.checkpoint import TrainState, load_state
 from ..acfun_ops.training.events import TrainResult
-from ..acfun_ops.training.kept_run import (
-    keep_run,
-    place_for,
-    prune_states,
-    remove_shorter,
-    resume_file,
-    steps_at,
-)
+from ..acfun_ops.training.kept_run import keep_run, place_for, prune_states, resume_file, steps_at
 from .sockets import log
 from .style_folder import FOLDER, name_of, style_folder
 from .style_names import TRAINING
@@ -39,8 +32,7 @@ def keep_training(result: TrainResult, before: Path | None) -> tuple[Path, str]:
 
     Args:
         result: what the training has learnt.
-        before: where this training has written fewer steps of it, None if nowhere. If that is
-            another file, as beside a finished style that is trained anew, it is removed.
+        before: where this training has written fewer steps of it, see :func:`keep_run`.
 
     Returns:
         The style's file, and a sentence that says under which name Load ACFun Style lists it.
@@ -50,7 +42,7 @@ def keep_training(result: TrainResult, before: Path | None) -> tuple[Path, str]:
     """
     path = _training_path(result.style)
     try:
-        keep_run(result, path)
+        keep_run(result, path, before)
     except ACFunError as error:
         if steps_at(path, result.style.facts.run) != result.style.facts.steps:
             raise
@@ -59,8 +51,6 @@ def keep_training(result: TrainResult, before: Path | None) -> tuple[Path, str]:
             f"It is kept as {name_of(path)} (press R to list it), but not what it needs to go on "
             f"exactly. {error}"
         )
-    if before not in (None, path):
-        remove_shorter(before, result.style)
     removed = prune_states(path.parent, newest=resume_file(path))
     pruned = f" {removed} old .resume files were deleted to save space." if removed else ""
     return path, f"It is kept as {name_of(path)} (press R to list it).{pruned}"

@@ -19,7 +19,7 @@ from ..training.events import (
     TrainResult,
 )
 from ..training.fit import fit
-from ..training.kept_run import keep_run, place_for, remove_shorter, resume_file
+from ..training.kept_run import keep_run, place_for, resume_file
 from ..training.picture_notices import picture_notices
 from ..training.reporting import Reporter
 from .picture_files import write_picture
@@ -159,10 +159,8 @@ class _Reporter(Reporter):
     def save(self, result: TrainResult) -> Path:
         """Write them and return where; what this training saved elsewhere before is removed."""
         path = self.out if result.outcome == "finished" else place_for(result.style, self.out)
-        keep_run(result, path)
-        before, self.saved = self.saved, path
-        if before not in (None, path):
-            remove_shorter(before, result.style)
+        keep_run(result, path, self.saved)
+        self.saved = path
         return path
 
 

@@ -25,10 +25,16 @@ def resume_file(style_path: Path) -> Path:
     return style_path.with_suffix(".resume")
 
 
-def keep_run(result: TrainResult, style_path: Path) -> None:
+def keep_run(result: TrainResult, style_path: Path, before: Path | None = None) -> None:
     """Write a run's style and, if it is not finished, the state that lets it go on exactly.
 
     A state that belongs to the style's file no more is removed.
+
+    Args:
+        result: what the run has learnt.
+        style_path: the style's file.
+        before: where it was written with fewer steps, None if nowhere. If that is another file, as
+            beside a finished style that is trained anew, it is removed with its state.
 
     Raises:
         ACFunError: the folder cannot be written or the disk is full; the message says of what.
@@ -39,6 +45,8 @@ def keep_run(result: TrainResult, style_path: Path) -> None:
     else:
         with suppress(OSError):  # A file that cannot be removed costs space and no more.
             resume_file(style_path).unlink(missing_ok=True)
+    if before not in (None, style_path):
+        _remove_shorter(before, result.style)
 
 
 def place_for(style: Style, path: Path) -> Path:
@@ -60,7 +68,7 @@ def steps_at(path: Path, run: str) -> int:
     return facts.steps if facts is not None and facts.run == run else 0
 
 
-def remove_shorter(path: Path, style: Style) -> None:
+def _remove_shorter(path: Path, style: Style) -> None:
     """Remove a style of fewer steps of a run, and its state; one that has more by now stays."""
     if 0 < steps_at(path, style.facts.run) <= style.facts.steps:
         with suppress(OSError):  # A file that cannot be removed costs space and no more.
