@@ -2,6 +2,7 @@
 
 import multiprocessing
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
@@ -80,20 +81,24 @@ class Chunks:
 
     def __init__(self, count: int, workers: int) -> None:
         # A process that is forked after CUDA has started cannot be relied on.
-        self._pool = multiprocessing.get_context("spawn").Pool(workers)
+        spawn = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(workers, mp_context=spawn)
         draw = partial(draw_chunk, count=count, seed=SEED, textures=TEXTURES)
-        self._asked = [self._pool.apply_async(draw, (at,)) for at in range(0, count, CHUNK)]
+        self._asked = [self._pool.submit(draw, at) for at in range(0, count, CHUNK)]
 
     def drawn(self, wait: bool) -> Iterator[Drawings]:
-        """Yield what is drawn since the last call; wait for the first if asked to."""
-        while self._asked and (wait or self._asked[0].ready()):
-            yield self._asked.pop(0).get()
+        """Yield what is drawn since the last call; wait for the first if asked to.
+
+        Raises:
+            BrokenProcessPool: a process died, for example of too little memory.
+        """
+        while self._asked and (wait or self._asked[0].done()):
+            yield self._asked.pop(0).result()
             wait = False
 
     def close(self) -> None:
-        """End the processes."""
-        self._pool.terminate()
-        self._pool.join()
+        """End the processes, each after the chunk that it is at."""
+        self._pool.shutdown(cancel_futures=True)
 
 
 @contextmanager

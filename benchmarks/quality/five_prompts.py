@@ -92,7 +92,7 @@ def followed(number: int, pictures: Tensor) -> list[bool]:
 
 def table(drawn: dict[tuple[str, int], Tensor]) -> str:
     """Return the shares of prompts that are followed, in Markdown."""
-    lines = [f"| row | {' | '.join(CHANGED)} | all five |", "| --- " * (len(CHANGED) + 2) + "|"]
+    lines = [f"| row | {' | '.join(_headers())} | all five |", "| --- " * (len(CHANGED) + 2) + "|"]
     for name in ROWS:
         right = np.array(
             [followed(index, pictures) for (row, index), pictures in drawn.items() if row == name],
@@ -114,7 +114,11 @@ def sheet(bench: Bench, drawn: dict[tuple[str, int], Tensor]) -> Image.Image:
             pictures: Sequence[Tensor] = [pair.style, pair.face, *drawn[name, index]]
             images = [to_image(picture[None]) for picture in pictures]
             lines.append(SheetRow(f"{name} on {pair.name}", images))
-    return contact_sheet(["style", "face", *CHANGED], lines, SIDE)
+    return contact_sheet(["style", "face", *_headers()], lines, SIDE)
+
+
+def _headers() -> list[str]:
+    return [group.replace("_", " ") for group in CHANGED]
 
 
 def _number(bench: Bench, index: int) -> int:

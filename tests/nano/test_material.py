@@ -1,6 +1,10 @@
 """Drawings made while a GPU learns are those of the kept set, and more of them with time."""
 
+import multiprocessing
+from concurrent.futures.process import BrokenProcessPool
+
 import numpy as np
+import pytest
 import torch
 
 from benchmarks.nano.autoencoder import Latents, latents_of, new_autoencoder
@@ -50,3 +54,13 @@ def test_other_processes_draw_the_kept_set_in_its_order():
     expected = draw_set(3, seed=SEED, workers=1)
     assert np.array_equal(drawn.pictures, expected.pictures)
     assert drawn.captions == expected.captions
+
+
+def test_a_process_that_dies_while_it_draws_is_an_error():
+    with (
+        pytest.raises(BrokenProcessPool),
+        drawn_meanwhile(3, workers=1) as chunks,
+    ):
+        for process in multiprocessing.active_children():
+            process.kill()
+        list(chunks.drawn(wait=True))
