@@ -1,4 +1,4 @@
-"""Trainings that need not be repeated: the finished style of the same run, found on disk."""
+"""What is on disk of a training that is asked for: its finished style, or a part to go on from."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,7 @@ from torch import Tensor
 from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.style.style import Style, StyleFacts
 from ..acfun_ops.style.style_file import load_style, read_facts
+from ..acfun_ops.training.kept_run import resume_file
 from .sockets import log
 from .style_folder import style_files
 from .style_names import label_of
@@ -46,3 +47,22 @@ def finished_style(facts: StyleFacts, steps: int) -> FinishedStyle | None:
                 continue
             return FinishedStyle(label_of(name, path), style, read_preview(path, style.card))
     return None
+
+
+def unfinished_style(facts: StyleFacts, steps: int) -> str | None:
+    """Return the name, as it is listed, of the longest part of a run that can go on exactly.
+
+    Args:
+        facts: of the run, as in :func:`finished_style`.
+        steps: of the whole run; None is returned if there is no part of fewer.
+    """
+    longest, label = 0, None
+    for name, path in style_files().items():
+        if not resume_file(path).is_file():
+            continue
+        found = read_facts(path)
+        learnt = found.get("steps")
+        is_same = (found.get("run"), found.get("version")) == (facts.run, facts.version)
+        if is_same and isinstance(learnt, int) and longest < learnt < steps:
+            longest, label = learnt, label_of(name, path)
+    return label

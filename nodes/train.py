@@ -24,7 +24,7 @@ from ..acfun_ops.training.fit import fit
 from ..acfun_ops.training.picture_notices import picture_notices
 from ..acfun_ops.training.presets import AS_SET, PRESETS, told_preset, with_preset
 from .comfy_backbone import training_backbone
-from .finished_training import FinishedStyle, finished_style
+from .finished_training import FinishedStyle, finished_style, unfinished_style
 from .kept_training import check_can_keep, kept_state
 from .memory_plan import plan_memory
 from .sockets import CATEGORY, SEARCH, StyleSocket, said, speaks_for_itself
@@ -97,8 +97,8 @@ class TrainACFunStyle(io.ComfyNode):
                 StyleSocket.Input(
                     "resume_from",
                     optional=True,
-                    tooltip="A style to go on from, finished or cancelled. steps counts from its "
-                    "start.",
+                    tooltip="A style to go on from, finished or cancelled. steps is the total, its "
+                    "own included; with other pictures or settings it counts from 0 again.",
                 ),
                 io.Combo.Input(
                     "preset",
@@ -180,6 +180,12 @@ def _train(
         may_be_done = not retrain and not is_patched(models[0])
         if may_be_done and (found := finished_style(facts, config.steps)):
             return _finished_before(found, report)
+        if may_be_done and resume is None and (name := unfinished_style(facts, config.steps)):
+            report.say(
+                f"{name} is an unfinished part of this training, which starts anew. To go on from "
+                "that part instead, stop, choose it in Load ACFun Style and connect it to "
+                "resume_from."
+            )
         if plan:
             report.say(plan)
         report.doing("Encoding the pictures and the prompt.")

@@ -156,7 +156,7 @@ def _add_train(command: ArgumentParser) -> None:
         command,
         "--resume-from",
         metavar="FILE",
-        help="a style to go on from; steps count from it",
+        help="a style to go on from; --steps is the total, those of the same training included",
     )
 
 

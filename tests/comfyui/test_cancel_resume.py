@@ -140,6 +140,21 @@ def test_a_damaged_training_state_is_named_and_done_without(acfun, cancelled, ca
     assert "its training state is missing" in acfun.texts[0]
 
 
+def test_starting_anew_beside_a_kept_part_names_it(acfun, cancelled):
+    for inputs, is_named in (
+        ({"seed": 48, "steps": 1}, False),
+        ({"seed": 57, "steps": 4}, False),
+        ({"seed": 48, "steps": 5, "retrain": True}, False),
+        ({"seed": 48, "steps": 4}, True),
+    ):
+        _, path = cancelled(seed=48)
+        acfun.texts.clear()
+        acfun.train(**{"retrain": False} | inputs)
+        named = [text for text in acfun.texts if "is an unfinished part of this training" in text]
+        assert len(named) == is_named
+        assert all(path.stem[:8] in text for text in named)
+
+
 def test_a_finished_style_takes_more_steps_from_its_weights_and_says_so(acfun):
     style, _, _ = acfun.train(seed=25, steps=2)
     assert not acfun.kept_style()[1].with_suffix(".resume").exists()
