@@ -9,7 +9,7 @@ from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.style.style import Style
 from ..acfun_ops.training.checkpoint import TrainState, load_state
 from ..acfun_ops.training.events import TrainResult
-from ..acfun_ops.training.kept_run import keep_run, place_for, prune_states, resume_file, steps_at
+from ..acfun_ops.training.kept_run import keep_run, place_for, prune_states, resume_file
 from .sockets import log
 from .style_folder import FOLDER, name_of, style_folder
 from .style_names import TRAINING
@@ -41,11 +41,8 @@ def keep_training(result: TrainResult, before: Path | None) -> tuple[Path, str]:
         ACFunError: it could not be written.
     """
     path = _training_path(result.style)
-    try:
-        keep_run(result, path, before)
-    except ACFunError as error:
-        if steps_at(path, result.style.facts.run) != result.style.facts.steps:
-            raise
+    error = keep_run(result, path, before)
+    if error is not None:
         log.warning("%s", error)
         return path, (
             f"It is kept as {name_of(path)} (press R to list it), but not what it needs to go on "

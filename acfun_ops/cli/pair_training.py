@@ -10,10 +10,10 @@ from typing import Literal
 from ..backbones.backbone import Backbone
 from ..backbones.diffusers_backbone import load_pipeline
 from ..errors import ACFunError, is_out_of_memory
-from ..style.style import Style
-from ..training.checkpoint import TrainState
+from ..style.style_file import load_style
 from ..training.config import Precision
 from ..training.encoded_pair import PreparedPair, prepare_pair
+from ..training.kept_run import part_at
 from .device_choice import chosen_device, chosen_dtype
 from .pair_list import Pair
 from .saved_training import load_resumed, train_to_file
@@ -61,12 +61,15 @@ def train_pair(source: Source, pair: Pair) -> Ending:
     try:
         backbone = _loaded(source, pair.config.precision)
         prepared = _prepared(backbone, source, pair)
-        resume = _standing(prepared, pair.out)
-        note = _REPLACED if resume is None and pair.out.exists() else ""
-        result, _ = train_to_file(backbone, prepared, pair.config, pair.out, resume)
+        part = part_at(pair.out, prepared.facts.run)
+        resume = None if part is None else load_resumed(part)
+        if resume is None and pair.out.exists():
+            load_style(pair.out)  # What is no style is refused and not replaced.
+        note = _REPLACED if part != pair.out and pair.out.exists() else ""
+        result, _ = train_to_file(backbone, prepared, pair.config, pair.out, resume, part)
     except ACFunError as error:
         return Ending(outcome="failed", note=str(error))
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         return Ending(outcome="failed", note=_NO_MEMORY)
@@ -93,27 +96,16 @@ def _is_done(source: Source, pair: Pair) -> bool:
         return False
     try:
         backbone = _loaded(source, pair.config.precision)
-        found = _standing(_prepared(backbone, source, pair), pair.out)
+        found = load_style(pair.out).facts
+        is_same = found.run == _prepared(backbone, source, pair).facts.run
     except ACFunError:
         return False  # The training itself will say what is wrong.
-    return found is not None and found[0].facts.steps >= pair.config.steps
+    return is_same and found.steps >= pair.config.steps
 
 
 def _prepared(backbone: Backbone, source: Source, pair: Pair) -> PreparedPair:
     dtype = chosen_dtype(pair.config.precision, chosen_device(source.device))
     return prepare_pair(backbone, pair.pictures(), pair.config, dtype)
-
-
-def _standing(prepared: PreparedPair, out: Path) -> tuple[Style, TrainState | None] | None:
-    """Return the style of an earlier part of a pair's run, with its state; None if none is there.
-
-    Raises:
-        ACFunError: what is there cannot be read.
-    """
-    if not out.exists():
-        return None
-    found = load_resumed(out)
-    return found if found[0].facts.run == prepared.facts.run else None
 
 
 @lru_cache(maxsize=1)

@@ -54,6 +54,8 @@ class Cluster:
                 f"There is no Ray cluster to use at {address or 'this machine'}: "
                 f"{first_line(error)}. Start one with 'ray start --head', or leave --address out."
             ) from error
+        if cpus < 1:
+            raise ACFunError(f"--cpus-per-task is {cpus}; expected 1 or more.")
         total = ray.cluster_resources()
         self.gpus, self.cpus = int(total.get("GPU", 0)), int(total.get("CPU", 0))
         self.on_gpus = use_gpus and self.gpus > 0

@@ -7,7 +7,6 @@ from ..backbones.backbone import Backbone
 from ..errors import ACFunError
 from ..style.style import Style
 from ..style.style_file import load_style
-from ..style.whole_files import check_can_be_written
 from ..training.checkpoint import TrainState, load_state
 from ..training.config import TrainConfig
 from ..training.encoded_pair import PreparedPair
@@ -22,6 +21,7 @@ from ..training.fit import fit
 from ..training.kept_run import keep_run, place_for, resume_file
 from ..training.picture_notices import picture_notices
 from ..training.reporting import Reporter
+from .output_places import check_place
 from .picture_files import write_picture
 from .terminal import Progress, interrupts, note, say
 
@@ -39,13 +39,7 @@ def check_style_path(path: Path) -> None:
             f"{path} does not end in .safetensors; expected a file name such as my.safetensors. "
             "Choose such a name."
         )
-    try:
-        check_can_be_written(path)
-    except OSError as error:
-        raise ACFunError(
-            f"The style could not be written to {path}: {error.strerror or error}. Choose another "
-            "name, in a folder that can be written."
-        ) from error
+    check_place(path, "style")
 
 
 def load_resumed(path: Path) -> tuple[Style, TrainState | None]:
@@ -95,18 +89,20 @@ def train_to_file(
     config: TrainConfig,
     out: Path,
     resume: tuple[Style, TrainState | None] | None = None,
+    before: Path | None = None,
 ) -> tuple[TrainResult, Path]:
     """Train with a progress bar and save the style, and beside it what going on needs.
 
     The first Ctrl-C stops after the current step and the second at once; both save. Where ``out``
-    holds more steps of the same run, what is not finished goes beside it. Arguments and errors are
-    those of :func:`train_and_save`.
+    holds more steps of the same run, or anything else, what is not finished goes beside it.
+    Arguments and errors are those of :func:`train_and_save`; what lies at ``before``, an earlier
+    part of the same training, is removed once more of it is saved elsewhere.
 
     Returns:
         The result, and where its style lies.
     """
     with interrupts() as wants_stop:
-        reporter = _Reporter(out, config, wants_stop)
+        reporter = _Reporter(out, config, wants_stop, before)
         given = pictures.given if isinstance(pictures, PreparedPair) else pictures
         for text in picture_notices(given):
             note(f"note: {text}")
@@ -116,16 +112,25 @@ def train_to_file(
         except BaseException:
             reporter.keep_last()
             raise
-    return result, reporter.save(result)
+        try:
+            return result, reporter.save(result)
+        except KeyboardInterrupt:
+            reporter.say(reporter.keep(result))
+            raise
 
 
 class _Reporter(Reporter):
     """Shows a training's events in the terminal."""
 
-    def __init__(self, out: Path, config: TrainConfig, wants_stop: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        out: Path,
+        config: TrainConfig,
+        wants_stop: Callable[[], bool],
+        before: Path | None,
+    ) -> None:
         super().__init__()
-        self.out, self.user_wants_stop = out, wants_stop
-        self.saved: Path | None = None
+        self.out, self.user_wants_stop, self.saved = out, wants_stop, before
         self.progress = Progress("training", config.steps)
 
     def wants_stop(self) -> bool:
@@ -159,8 +164,10 @@ class _Reporter(Reporter):
     def save(self, result: TrainResult) -> Path:
         """Write them and return where; what this training saved elsewhere before is removed."""
         path = self.out if result.outcome == "finished" else place_for(result.style, self.out)
-        keep_run(result, path, self.saved)
+        error = keep_run(result, path, self.saved)
         self.saved = path
+        if error is not None:
+            self.say(f"The style is saved, but not what it needs to go on exactly. {error}")
         return path
 
 

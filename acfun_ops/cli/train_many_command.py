@@ -9,6 +9,7 @@ from itertools import compress
 from pathlib import Path
 from typing import get_args
 
+from ..errors import ACFunError
 from ..style.whole_files import write_whole
 from .pair_list import Pair, read_pairs
 from .pair_training import Ending, Outcome, Source, are_done, train_pair
@@ -48,7 +49,7 @@ def run(options: Namespace) -> int:
         with Progress("pairs", len(pairs), first=len(table.endings)) as progress:
             for name, result in _results(cluster, wants_stop):
                 table.endings[name] = _ending(result)
-                table.write()
+                _write_or_say(table)
                 progress.reach(len(table.endings), failed=str(table.count("failed")))
     say(table.summary())
     if table.count("stopped"):
@@ -83,6 +84,14 @@ class _Table:
         failed = [f"  {n}: {e.note}" for n, e in self.endings.items() if e.outcome == "failed"]
         sentence = f"{', '.join(counts)}. The table of results is {self.path}."
         return "\n".join([sentence, *failed])
+
+
+def _write_or_say(table: _Table) -> None:
+    # Trainings go on while the table is open elsewhere; the next ending writes it whole.
+    try:
+        table.write()
+    except ACFunError as error:
+        note(f"note: {error}")
 
 
 def _done_before(

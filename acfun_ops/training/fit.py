@@ -262,6 +262,8 @@ class _Run:
 
     def _result(self, outcome: Outcome, message: str = "") -> TrainResult:
         progress = self.progress
+        if self.optimization.is_moving:  # An interrupt within the step left half of it.
+            self.optimization.undo()
         facts = replace(self.facts, steps=progress.step)
         is_whole = outcome != "diverged" and self.optimization.is_whole
         message = message or MESSAGES[outcome]

@@ -2,8 +2,9 @@
 
 import re
 import time
+from collections.abc import Iterator
 from contextlib import suppress
-from itertools import chain, count
+from itertools import chain, count, takewhile
 from pathlib import Path
 
 from ..errors import ACFunError
@@ -25,7 +26,9 @@ def resume_file(style_path: Path) -> Path:
     return style_path.with_suffix(".resume")
 
 
-def keep_run(result: TrainResult, style_path: Path, before: Path | None = None) -> None:
+def keep_run(
+    result: TrainResult, style_path: Path, before: Path | None = None
+) -> ACFunError | None:
     """Write a run's style and, if it is not finished, the state that lets it go on exactly.
 
     A state that belongs to the style's file no more is removed.
@@ -36,41 +39,65 @@ def keep_run(result: TrainResult, style_path: Path, before: Path | None = None) 
         before: where it was written with fewer steps, None if nowhere. If that is another file, as
             beside a finished style that is trained anew, it is removed with its state.
 
+    Returns:
+        Why the state could not be written, None if it was or is not needed. The style is written.
+
     Raises:
-        ACFunError: the folder cannot be written or the disk is full; the message says of what.
+        ACFunError: the folder cannot be written or the disk is full, so the style is not written.
     """
     save_style(result.style, style_path)
+    without_state = None
     if result.state is not None and result.outcome != "finished":
-        save_state(result.state, resume_file(style_path))
+        try:
+            save_state(result.state, resume_file(style_path))
+        except ACFunError as error:
+            without_state = error
     else:
         with suppress(OSError):  # A file that cannot be removed costs space and no more.
             resume_file(style_path).unlink(missing_ok=True)
     if before not in (None, style_path):
         _remove_shorter(before, result.style)
+    return without_state
 
 
 def place_for(style: Style, path: Path) -> Path:
-    """Return ``path``, or a numbered name beside it if it holds more steps of the same run.
+    """Return ``path``, or a numbered name beside it if it holds more steps or anything else.
 
-    A run that ends early, for whatever reason, must not cost what an earlier part has learnt.
+    A run that ends early, for whatever reason, must cost neither what an earlier part has learnt
+    nor a file of something else.
     """
+    steps = style.facts.steps
+    return next(
+        place
+        for place in _places(path)
+        if not place.exists() or 0 <= _steps_at(place, style.facts.run) <= steps
+    )
+
+
+def part_at(path: Path, run: str) -> Path | None:
+    """Return where :func:`place_for` has put the longest part of a run, None if nowhere."""
+    there = list(takewhile(Path.exists, _places(path)))
+    longest = max(there, key=lambda place: _steps_at(place, run), default=path)
+    return None if _steps_at(longest, run) < 0 else longest
+
+
+def _places(path: Path) -> Iterator[Path]:
     names = chain([path.stem], (f"{path.stem}_{number}" for number in count(2)))
-    places = (path.with_name(f"{name}{path.suffix}") for name in names)
-    return next(p for p in places if steps_at(p, style.facts.run) <= style.facts.steps)
+    return (path.with_name(f"{name}{path.suffix}") for name in names)
 
 
-def steps_at(path: Path, run: str) -> int:
-    """Return the steps of the style in a file; 0 if there is none, or one of another run."""
+def _steps_at(path: Path, run: str) -> int:
+    """Return the steps of the style in a file; -1 if there is none of this run."""
     try:
-        facts = load_style(path).facts if path.exists() else None
+        facts = load_style(path).facts
     except ACFunError:
-        return 0
-    return facts.steps if facts is not None and facts.run == run else 0
+        return -1
+    return facts.steps if facts.run == run else -1
 
 
 def _remove_shorter(path: Path, style: Style) -> None:
     """Remove a style of fewer steps of a run, and its state; one that has more by now stays."""
-    if 0 < steps_at(path, style.facts.run) <= style.facts.steps:
+    if 0 <= _steps_at(path, style.facts.run) <= style.facts.steps:
         with suppress(OSError):  # A file that cannot be removed costs space and no more.
             resume_file(path).unlink(missing_ok=True)
             path.unlink()

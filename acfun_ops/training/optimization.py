@@ -62,7 +62,8 @@ class Optimization:
         self.adamw = torch.optim.AdamW(
             [{"params": [dict(named)[n] for n in groups[p]], **parts[p]} for p in parts]
         )
-        self.scaler = torch.GradScaler(device.type, FIRST_LOSS_SCALE, enabled=scaled)
+        self.device, self.scaled = device, scaled
+        self.scaler = self._new_scaler()
         self.skipped = 0
         self.is_whole, self.is_first, self.is_moving = True, True, False
 
@@ -112,10 +113,16 @@ class Optimization:
         AdamW's moments are then as before it, too, or else ``is_whole`` is False.
         """
         self.adamw.zero_grad()
+        # A scaler that has unscaled refuses to do so again before an update.
+        stale, self.scaler = self.scaler, self._new_scaler()
+        self.scaler.load_state_dict(stale.state_dict())
         if self.is_moving:
             self.roll_back()
             self.adamw.state.clear()
             self.is_whole, self.is_moving = self.is_first, False
+
+    def _new_scaler(self) -> torch.GradScaler:
+        return torch.GradScaler(self.device.type, FIRST_LOSS_SCALE, enabled=self.scaled)
 
     def keep(self) -> None:
         """Take the present weights for the last good ones."""

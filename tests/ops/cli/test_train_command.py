@@ -244,6 +244,45 @@ def test_a_second_ctrl_c_stops_at_once_and_saves_the_step_before(line, monkeypat
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_ctrl_c_within_the_last_save_costs_nothing(line, monkeypatch):
+    def save(style, path):
+        if not line.out.exists():
+            line.out.touch()
+            for _ in range(2):
+                signal.raise_signal(signal.SIGINT)
+        return save_style(style, path)
+
+    monkeypatch.setattr(kept_run, "save_style", save)
+    code, _, errors = line.train()
+    assert (code, load_style(line.out).facts.steps) == (130, 3)
+    assert f"The style of step 3 is saved at {line.out}" in errors
+
+
+def test_what_is_not_finished_takes_no_other_styles_place(line, monkeypatch):
+    line.train()
+    other = line.folder / "my_2.safetensors"
+    other.write_bytes(b"a LoRA, say")
+    finished = line.out.read_bytes()
+    interrupting(monkeypatch, at=2)
+    code, said, _ = line.train(*STAGED, "--seed", 9, "--steps", 5)
+    beside = line.folder / "my_3.safetensors"
+    assert (code, line.out.read_bytes(), other.read_bytes()) == (130, finished, b"a LoRA, say")
+    assert load_style(beside).facts.steps == 2 and f"--resume-from {beside}" in said
+
+
+def test_a_disk_too_full_for_the_state_still_tells_of_the_style(line, monkeypatch):
+    interrupting(monkeypatch, at=2)
+
+    def full(state, path):
+        raise saved_training.ACFunError("The disk is full.")
+
+    monkeypatch.setattr(kept_run, "save_state", full)
+    code, said, errors = line.train(*STAGED, "--steps", 5)
+    assert (code, load_style(line.out).facts.steps) == (130, 2)
+    assert f"the style is saved at {line.out}" in said
+    assert "not what it needs to go on exactly. The disk is full." in errors
+
+
 def test_a_full_disk_on_the_way_costs_no_training(line, monkeypatch):
     monkeypatch.setattr(reporting, "KEEP_EVERY", 1)
     writes = []

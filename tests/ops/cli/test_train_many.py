@@ -106,6 +106,34 @@ def test_all_pairs_are_trained_and_then_skipped_and_a_failure_has_its_reason(stu
     assert load_style(studio.out / "second.safetensors").facts.steps == 4
 
 
+def test_a_pair_that_was_stopped_beside_another_style_goes_on(studio, cluster):
+    """The list was changed: what stands under the pair's name is of other settings."""
+    line, made, part = studio.line, studio.out / "a.safetensors", studio.out / "a_2.safetensors"
+    line.train("--seed=8", out=made)
+    line.train("--steps=2", out=part)
+    other, run = load_style(made).facts.run, load_style(part).facts.run
+    studio.write("style.png,face.png,a")
+    assert studio.run("--address", cluster.address)[0] == 0
+    assert (load_style(made).facts.run, load_style(made).facts.steps) == (run, 3)
+    assert run != other and not part.exists()
+    assert studio.results()["a"]["note"].startswith("Trained anew")
+
+
+def test_a_table_that_is_open_elsewhere_ends_nothing(tmp_path, capsys):
+    from acfun_ops.cli.train_many_command import _Table, _write_or_say
+
+    table = _Table(tmp_path / "results.csv", [])
+    table.path.mkdir()
+    _write_or_say(table)
+    assert "note: The table of results could not be written" in capsys.readouterr().err
+
+
+def test_no_core_for_a_training_is_refused(studio):
+    studio.write("style.png,face.png,a")
+    code, _, errors = studio.run("--cpus-per-task=0")
+    assert (code, "--cpus-per-task is 0; expected 1 or more" in errors) == (2, True)
+
+
 def test_a_killed_worker_costs_nothing(studio, cluster):
     studio.options.append("--steps=150")
     studio.write("style.png,face.png,a", "face.png,style.png,b")

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from tiny_training import cancelled, small_config, trained
 
-from acfun_ops.training.kept_run import keep_run, place_for, prune_states, resume_file
+from acfun_ops.style.style_file import load_style
+from acfun_ops.training.kept_run import keep_run, part_at, place_for, prune_states, resume_file
 
 RUNS = [f"{number:016x}" for number in range(4)]
 
@@ -31,11 +32,33 @@ def test_fewer_steps_of_the_same_run_go_beside(tmp_path):
     early, other = cancelled(config, 2), cancelled(small_config(seed=1), 2)
     assert place_for(early.style, path) == tmp_path / "a.b_2.safetensors"
     assert place_for(trained(config).style, path) == path
-    assert place_for(other.style, path) == path
     keep_run(cancelled(config, 3), tmp_path / "a.b_2.safetensors")
     assert place_for(early.style, path) == tmp_path / "a.b_3.safetensors"
-    path.write_bytes(b"broken")
-    assert place_for(early.style, path) == path
+    assert part_at(path, early.style.facts.run) == path
+    keep_run(other, path)
+    assert part_at(path, early.style.facts.run) == tmp_path / "a.b_2.safetensors"
+    assert place_for(cancelled(config, 3).style, path) == tmp_path / "a.b_2.safetensors"
+
+
+def test_what_is_not_finished_never_takes_the_place_of_something_else(tmp_path):
+    path, config = tmp_path / "a.safetensors", small_config()
+    early, other = cancelled(config, 2), trained(small_config(seed=1))
+    assert part_at(path, early.style.facts.run) is None
+    keep_run(other, path)
+    assert place_for(early.style, path) == tmp_path / "a_2.safetensors"
+    (tmp_path / "a_2.safetensors").write_bytes(b"a LoRA, say")
+    assert place_for(early.style, path) == tmp_path / "a_3.safetensors"
+    assert part_at(path, early.style.facts.run) is None
+
+
+def test_a_state_that_cannot_be_written_does_not_hide_the_style(tmp_path):
+    path, result = tmp_path / "a.safetensors", cancelled(small_config(), 2)
+    assert keep_run(result, path) is None
+    resume_file(path).unlink()
+    resume_file(path).mkdir()
+    error = keep_run(result, path)
+    assert "training state could not be written" in str(error)
+    assert load_style(path).digest == result.style.digest
 
 
 def test_the_oldest_states_go_first_and_the_newest_never(tmp_path):

@@ -156,8 +156,9 @@ def fail_in_adamw(run, monkeypatch):
 
 
 @pytest.mark.parametrize(("steps", "is_whole"), [(0, True), (2, False)])
-def test_step_that_failed_half_way_is_undone(steps, is_whole, monkeypatch):
-    run = optimization()
+@pytest.mark.parametrize("scaled", [False, True])
+def test_step_that_failed_half_way_is_undone(steps, is_whole, scaled, monkeypatch):
+    run = optimization(scaled)
     do_steps(run, steps)
     before = copies(run)
     with monkeypatch.context() as patched:
@@ -169,6 +170,8 @@ def test_step_that_failed_half_way_is_undone(steps, is_whole, monkeypatch):
     assert all_equal(run.parameters, before)
     assert run.is_whole == is_whole
     assert all(parameter.grad is None for parameter in run.parameters)
+    do_steps(run, 1)  # A loss scaler that has unscaled twice would refuse.
+    assert not all_equal(run.parameters, before)
 
 
 def test_roll_back_returns_to_the_weights_before_the_last_step():

@@ -185,7 +185,7 @@ def test_divergence_in_fp16_is_one():
     assert run(small_config(precision="fp16"), failing(nan_at=3)).outcome == "diverged"
 
 
-def test_pictures_far_out_of_range_diverge_politely_or_train():
+def test_a_learning_rate_far_too_high_diverges_politely_or_trains():
     pictures = tiny_pictures()
     huge = run(small_config(learning_rate=1.0, steps=20), pictures=pictures)
     assert huge.outcome in ("finished", "diverged")

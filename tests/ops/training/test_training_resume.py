@@ -129,6 +129,26 @@ def test_snapshot_of_a_run_interrupted_within_a_step_resumes(call):
     assert style_bytes(last.style) == trained_bytes(config)
 
 
+def test_snapshot_of_a_run_interrupted_while_weights_move_is_the_step_before(monkeypatch):
+    config, events, calls = small_config(steps=6), Recorder(), []
+    move = torch.optim.AdamW.step
+
+    def interrupted(adamw, *arguments):
+        move(adamw, *arguments)
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.optim.AdamW, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, on_event=events)
+        snapshot = events.of(StepEvent)[-1].snapshot()
+    assert snapshot.state is None  # Its moments have moved, and are not known any more.
+    before = run(config, on_event=Recorder(stop_at=2)).style
+    assert style_bytes(snapshot.style) == style_bytes(before)
+
+
 def test_finished_run_goes_on_when_steps_are_raised():
     first = run(small_config(steps=4))
     last = run(small_config(steps=9), resume=(first.style, first.state))
