@@ -1,6 +1,7 @@
 """``acfun`` or ``python -m acfun_ops``: train, train-many, generate, inspect, demo."""
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         extra = _EXTRAS[error.name]
         return _fail(f'{error.name} is not installed. Run: pip install ".[{extra}]"', 2)
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
         return _fail("Out of memory. Use a smaller size or resolution, or --device cpu.", 1)
@@ -51,6 +52,9 @@ def _fail(sentence: str, code: int) -> int:
 def console() -> int:
     """Run the command line as a process of its own and return its exit code."""
     os.environ.update(_QUIET)  # The libraries read it when they are imported.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name or prompt that the terminal's encoding lacks must not end what has succeeded.
+        sys.stdout.reconfigure(errors="backslashreplace")
     return main()
 
 

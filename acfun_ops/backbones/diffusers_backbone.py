@@ -101,8 +101,10 @@ class DiffusersBackbone:
     @torch.no_grad()
     def encode_pictures(self, pictures: Tensor) -> Tensor:
         """Encode in the VAE's dtype, to float32 latents on ``device``: the mode, no noise."""
-        pixels = rearrange(pictures, "b h w c -> b c h w").to(self.device, self.vae.dtype)
-        latents = _latents_of(self.vae.encode(pixels * 2 - 1)).float()
+        pixels = rearrange(pictures, "b h w c -> b c h w").to(self.vae.dtype) * 2 - 1
+        # One at a time: a VAE needs far more memory for a picture than the picture itself.
+        encoded = [self.vae.encode(one.to(self.device)) for one in torch.split(pixels, 1)]
+        latents = torch.cat([_latents_of(one).float() for one in encoded])
         return (latents - self._shift) * float(self.vae.config.scaling_factor)
 
     @torch.no_grad()

@@ -19,6 +19,8 @@ _NAMES = {
     "Flux": "Flux",
 }
 _SETTINGS = ("tokenizer", "scheduler")
+# What says how DDPM's noise grows; schedulers of other kinds of noise have neither.
+_SCHEDULES = {"beta_start", "trained_betas"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,21 @@ def check_folder(folder: Path) -> None:
         raise ACFunError(
             f"ACFun works on the ResBlocks of a U-Net; {folder / 'unet'} holds another "
             f"kind of network ({kind}). Give {WANTED}."
+        )
+    _check_schedule(folder)
+
+
+def _check_schedule(folder: Path) -> None:
+    schedule = read_json(folder / "scheduler" / "scheduler_config.json")
+    if not schedule.keys() & _SCHEDULES:
+        raise ACFunError(
+            f"{folder} adds noise in another way than Stable Diffusion does, as flow matching and "
+            f"EDM do ({schedule.get('_class_name')}). Give {WANTED}."
+        )
+    if read_json(folder / "vae" / "config.json").get("latents_mean") is not None:
+        raise ACFunError(
+            f"{folder / 'vae'} scales each channel of its latents by itself, which Stable "
+            f"Diffusion's does not. Give {WANTED}."
         )
 
 

@@ -21,8 +21,10 @@ _TRAIN = """examples:
   %(prog)s ... --steps 800 --resume-from my.safetensors
 
 Ctrl-C stops after the current step and saves; my.resume beside the style lets --resume-from go on
-exactly and may be deleted; a finished training leaves none. Exit codes: 0 done, 1 diverged or out
-of memory (the last good style is saved), 2 a mistake, 130 Ctrl-C."""
+exactly and may be deleted; a finished training leaves none. What has not finished never takes the
+place of another file: it is saved as my_2.safetensors then. Exit codes: 0 done, 1 diverged or out
+of memory (the last good style is saved), 2 a mistake or out of memory before the first step,
+130 Ctrl-C."""
 _TRAIN_MANY = """examples:
   %(prog)s pairs.csv --model ./stable-diffusion-v1-5 --out styles/
   %(prog)s pairs.csv ... --address 192.0.2.10:6379
@@ -55,11 +57,11 @@ or the commands train and generate with a Stable Diffusion pipeline."""
 
 
 # Names of 0.1.0, which still work, and what they are called since: as the node's inputs.
-_FORMER = {
+_FORMER = {"--image-encoder": "--clip-vision"}
+_FORMER_OF_TRAIN = {
     "--style": "--style-image",
     "--face": "--face-image",
     "--resume": "--resume-from",
-    "--image-encoder": "--clip-vision",
 }
 
 
@@ -73,8 +75,9 @@ def parsed(arguments: Sequence[str] | None = None) -> Namespace:
         SystemExit: help was asked for, or an option is unknown or missing.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    former = _FORMER | (_FORMER_OF_TRAIN if given[:1] == ["train"] else {})
     words = [word.partition("=") for word in given]
-    named = ["".join((_FORMER.get(name, name), *rest)) for name, *rest in words]
+    named = ["".join((former.get(name, name), *rest)) for name, *rest in words]
     return new_parser("--help-all" in given).parse_args(named)
 
 

@@ -11,6 +11,7 @@ from ..method.concrete_fusion import PartStrengths
 from ..prompts import has_pseudo_word
 from ..style.style_file import load_style
 from .device_choice import chosen_device, chosen_dtype
+from .output_places import check_place
 from .picture_files import check_picture_name, write_picture
 from .terminal import Progress, note, say
 
@@ -24,6 +25,7 @@ def run(options: Namespace) -> int:
     check_picture_name(options.out)
     if options.count < 1:
         raise ACFunError(f"count is {options.count}; expected 1 or more.")
+    check_place(_path(options.out, options.seed, options.count), "picture")
     first = Drawing(
         prompt=options.prompt,
         negative=options.negative,

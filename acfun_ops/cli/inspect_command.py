@@ -20,7 +20,8 @@ def run(options: Namespace) -> int:
     """
     style = load_style(options.file)
     size = options.file.stat().st_size
-    sys.stdout.write("\n".join([f"{options.file} ({size / 1e6:.2f} MB)", *described(style), ""]))
+    lines = [f"{options.file} ({size / 1e6:.2f} MB)", *described(style)]
+    sys.stdout.write("".join(f"{_printable(line)}\n" for line in lines))
     return 0
 
 
@@ -62,6 +63,11 @@ def described(style: Style) -> Iterator[str]:
             f"  {block:<20}{part_of(block):<10}{channels:>8}{rank:>6}{norms[0]:>12.4f}"
             f"{norms[1]:>12.4f}"
         )
+
+
+def _printable(line: str) -> str:
+    """Return a line with escapes for what a terminal would obey: a file may say anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 def _place(block: str) -> tuple[int, list[int]]:

@@ -1,5 +1,6 @@
 """CFun, the concrete part of a style: inserts on U-Net blocks driven by feature statistics."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import copy
@@ -22,6 +23,7 @@ _PARTS: dict[str, Part] = {
     "middle_block": "middle",
     "output_blocks": "decoder",
 }
+_BLOCK = re.compile(rf"({'|'.join(_PARTS)})(\.[0-9]{{1,4}})+")
 
 
 def part_of(block: str) -> Part:
@@ -30,13 +32,13 @@ def part_of(block: str) -> Part:
     Raises:
         ACFunError: the name is none of a U-Net's.
     """
-    part = _PARTS.get(block.split(".", 1)[0])
-    if part is None:
+    name = _BLOCK.fullmatch(block)
+    if name is None:
         raise ACFunError(
             f"'{block}' is no U-Net block name; expected one that starts with "
             f"{', '.join(_PARTS)}. The style file is damaged or foreign."
         )
-    return part
+    return _PARTS[name[1]]
 
 
 def channel_statistics(x: Tensor, statistics: Statistics) -> Tensor:

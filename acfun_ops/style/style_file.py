@@ -188,7 +188,7 @@ def _flaw_of(style: Style) -> str | None:
             part_of(block)
         widths = {part.abstract_fusion().text_dim for part in parts}
         style.inserts()
-    except (RuntimeError, ValueError, KeyError, IndexError) as error:
+    except (RuntimeError, ValueError, KeyError, IndexError, ArithmeticError) as error:
         reason = str(error).split("\n")[-1].strip()
         return f"its tensors do not fit together ({reason})"
     return None if len(widths) == 1 else "its abstract parts are of different widths"

@@ -55,7 +55,9 @@ def check_can_be_written(path: Path) -> None:
     """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    present = next(folder for folder in path.parents if folder.exists())
+    present = next((folder for folder in path.parents if folder.exists()), None)
+    if present is None:  # A drive or a share that is not there.
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     for name in path.relative_to(present).parts:
         with suppress(FileNotFoundError):
             (present / name).lstat()  # Refuses what this file system takes for no name.

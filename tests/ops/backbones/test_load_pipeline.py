@@ -56,6 +56,26 @@ def test_the_feature_extractors_colours_are_used(copied, backbone):
     assert not torch.allclose(changed.style_tokens(grey), backbone.style_tokens(grey))
 
 
+@pytest.mark.parametrize(
+    ("part", "name", "settings", "message"),
+    [
+        ("scheduler", "scheduler_config.json", {"_class_name": "EDMEulerScheduler"}, "EDM do"),
+        (
+            "vae",
+            "config.json",
+            {"latents_mean": [0.1] * 4, "latents_std": [1.0] * 4},
+            "scales each channel of its latents by itself",
+        ),
+    ],
+)
+def test_other_kinds_of_noise_and_latents_are_refused(copied, part, name, settings, message):
+    path = copied / part / name
+    kept = json.loads(path.read_text()) if part == "vae" else {"sigma_min": 0.002}
+    path.write_text(json.dumps(kept | settings))
+    with pytest.raises(ACFunError, match=message):
+        load_pipeline(copied)
+
+
 def test_a_folder_of_half_precision_files_loads(copied):
     for part in ("unet", "vae", "text_encoder"):
         path = next((copied / part).glob("*.safetensors"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from headless_files import QUICK, write_random_picture
 
+from acfun_ops.cli import generate_command
 from acfun_ops.style.style_file import load_style
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -77,6 +78,19 @@ def test_mistakes_in_a_trainings_options_are_one_sentence_each(line, option, mes
 def test_mistakes_in_a_drawings_options_are_one_sentence_each(line, trained, option, message):
     line.out = trained
     assert message in line.error(line.generate(option))
+
+
+def test_a_machine_without_memory_left_is_told_of(line, trained, monkeypatch):
+    def exhausted(*arguments):
+        raise MemoryError
+
+    line.out = trained
+    monkeypatch.setattr(generate_command, "load_pipeline", exhausted)
+    code, _, errors = line.generate()
+    assert (code, errors) == (
+        1,
+        "error: Out of memory. Use a smaller size or resolution, or --device cpu.\n",
+    )
 
 
 def test_a_missing_library_is_named(line, monkeypatch):

@@ -1,13 +1,21 @@
 """``python -m acfun_ops generate`` and ``inspect``: what is drawn, and what is shown."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from headless_files import pixels
 from tiny_pipeline import write_pipeline
 
+from acfun_ops.cli import generate_command
 from acfun_ops.style.style_file import load_style, save_style
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_generating_draws_what_the_options_say(line, trained):
@@ -56,6 +64,31 @@ def test_several_pictures_have_their_seeds_in_their_names(line, trained):
     assert not np.array_equal(pixels(line.folder / "out_seed7.png"), second)
     line.generate("--seed", 8)
     assert np.array_equal(pixels(line.folder / "out.png"), second)
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_drawing(line, trained, monkeypatch):
+    line.out = trained
+    monkeypatch.setattr(generate_command, "load_pipeline", lambda *a: pytest.fail("Loaded."))
+    (line.folder / "out_seed7.png").mkdir()
+    said = line.error(line.generate("--seed", 7, "--count", 2))
+    assert "The picture could not be written to" in said and "out_seed7.png" in said
+
+
+def test_inspecting_escapes_what_a_terminal_would_obey(line, trained):
+    style, path = load_style(trained), line.folder / "odd.safetensors"
+    prompt = "一 S* \x1b[2J\ud800"
+    save_style(replace(style, facts=replace(style.facts, prompt=prompt)), path)
+    code, said, _ = line.run("inspect", path)
+    assert (code, "prompt        一 S* \\x1b[2J\\ud800\n" in said) == (0, True)
+
+
+def test_a_terminal_without_the_letters_gets_escapes(trained, tmp_path):
+    path = tmp_path / "画.safetensors"
+    path.write_bytes(trained.read_bytes())
+    command = [sys.executable, "-m", "acfun_ops", "inspect", str(path)]
+    environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(command, capture_output=True, env=environment, check=False)
+    assert (ran.returncode, b"\\u753b.safetensors (" in ran.stdout) == (0, True), ran.stderr
 
 
 def test_a_prompt_without_the_word_draws_with_a_note(line, trained):

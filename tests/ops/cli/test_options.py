@@ -47,6 +47,12 @@ def test_names_of_the_first_release_work():
     assert parsed(["generate", *old, *rest]) == parsed(["generate", *new, *rest])
 
 
+def test_names_of_the_first_release_are_those_of_training_alone():
+    rest = ["--model=m", "--prompt=p", "--out=o"]
+    found = parsed(["generate", "--style", "s", *rest])  # Short for --style-file.
+    assert found == parsed(["generate", "--style-file", "s", *rest])
+
+
 @pytest.mark.parametrize("word", PRESET_WORDS)
 def test_a_preset_sets_what_is_not_given_and_says_so(word, capsys):
     preset = PRESETS[PRESET_WORDS[word]]

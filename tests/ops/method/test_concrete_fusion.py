@@ -168,7 +168,10 @@ def test_block_names_tell_their_part(block, part):
     assert strengths.of(block) == getattr(strengths, part)
 
 
-@pytest.mark.parametrize("block", ["", "down_blocks.0", "input_blocksx.1", "Input_blocks.1"])
+@pytest.mark.parametrize(
+    "block",
+    ["", "down_blocks.0", "input_blocksx.1", "Input_blocks.1", "input_blocks.x.0", "middle_block"],
+)
 def test_foreign_block_names_are_refused(block):
     with pytest.raises(ACFunError, match=f"'{block}' is no U-Net block name; expected"):
         part_of(block)

@@ -271,6 +271,12 @@ def test_trying_a_place_leaves_nothing_behind(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_drive_that_is_not_there_is_no_place(monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda path: False)
+    with pytest.raises(FileNotFoundError):
+        check_can_be_written(Path("/share/styles/style.safetensors"))
+
+
 def test_what_loading_would_refuse_is_not_saved(tmp_path, monkeypatch):
     style, path = sample_style(), tmp_path / "style.safetensors"
     endless = replace(style, style_tokens=torch.full((2, 8), float("inf")).half())

@@ -160,6 +160,15 @@ def test_foreign_block_names_are_refused_by_file_name(style_path):
     refuse(style_path, content, "'mid_block.0' is no U-Net block name")
 
 
+def test_inserts_without_channels_are_refused(style_path):
+    empty = {
+        name: torch.zeros([0] * tensor.ndim).half() if name.startswith("cfun.") else tensor
+        for name, tensor in TENSORS.items()
+    }
+    content = save(empty, {METADATA_KEY: json.dumps(asdict(FACTS))})
+    refuse(style_path, content, "do not fit together")
+
+
 @pytest.mark.parametrize("metadata", [None, {}, {"format": "pt"}, {"acfun_training": "{}"}])
 def test_foreign_safetensors_are_refused(metadata, style_path):
     content = save({"lora.up.weight": torch.zeros(2, 2)}, metadata)
