@@ -29,6 +29,7 @@ from playwright.sync_api import sync_playwright  # noqa: E402
 from small_prior_graphs import (  # noqa: E402
     SAMPLING,
     SIDE,
+    TRAINING,
     enlarged,
     link_small_prior,
     with_small_prior,
@@ -48,14 +49,18 @@ WIDTH, MARGIN, FOOT_HEIGHT = 1600, 20, 20
 TRAINS = "1 Train a style and apply it"
 OTHER_STYLE_FILE = "other_00001_.safetensors"
 OTHER_TEXT = "A painting of a man with short red hair and glasses and beard smiling in S* style"
-FOOT = "Drawn by the repository's toy model of 64 pixels, not by Stable Diffusion."
+FOOT = (
+    "Drawn by the repository's toy model, not by Stable Diffusion: at 64 pixels, learning rate "
+    f"{TRAINING['learning_rate']}, {SAMPLING['steps']} steps, cfg {SAMPLING['cfg']} and without a "
+    "negative prompt, whatever the nodes show."
+)
 # What else a picture leaves out.
 FEET = {
     "9 With a ControlNet": "It has no ControlNet: here without.",
     "10 With a LoRA and upscaling": "The LoRA is random, the last step without its model.",
-    "11 With FreeU": "FreeU does not know its widths: here without effect.",
     "12 Scheduled by hooks": "The LoRA is random.",
-    "8 Two people in two styles": "The right style is that of the demo's pair.",
+    "8 Two people in two styles": "It knows one centred face: one head here. Right: the demo's style.",
+    "13 Train on a face spliced from two": "It does not make one coherent face of the two.",
 }
 CLIENT = "() => window.comfyAPI.api.api.clientId"
 EXTENT = """() => {
