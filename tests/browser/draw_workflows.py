@@ -59,7 +59,7 @@ FEET = {
     "9 With a ControlNet": "It has no ControlNet: here without.",
     "10 With a LoRA and upscaling": "The LoRA is random, the last step without its model.",
     "12 Scheduled by hooks": "The LoRA is random.",
-    "8 Two people in two styles": "It knows one centred face: one head here. Right: the demo's style.",
+    "8 Two people in two styles": "One head: it knows no other. Right: the demo's style.",
     "13 Train on a face spliced from two": "It does not make one coherent face of the two.",
 }
 CLIENT = "() => window.comfyAPI.api.api.clientId"
