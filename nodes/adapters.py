@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.families import family_of
+from ..acfun_ops.images import picture_hash
 from ..acfun_ops.method.concrete_fusion import BlockMask, FoldedFusion, PartStrengths, attached
 from ..acfun_ops.style import model_match
 from ..acfun_ops.style.style import Style
@@ -61,6 +62,12 @@ class AdapterWrapper:
         self._masks: dict[tuple[Any, ...], BlockMask] = {}
         self._held = ExitStack()
         self._told: set[str] = set()
+
+    @property
+    def patch_name(self) -> str:
+        """What tells these adapters from others, for the name of a training on such a model."""
+        mask = "" if self.mask is None else picture_hash(self.mask)
+        return f"{self.style.digest}:{self.strengths}:{self.acting}:{mask}"
 
     def put_on(self, model: Any) -> None:
         """Add the wrappers to a MODEL, a clone of the caller's."""

@@ -32,16 +32,6 @@ def static_clone(loaded: Any) -> Any:
     return clip
 
 
-def is_patched(model: Any) -> bool:
-    """Tell whether anything but ComfyUI's own code takes part in a call of the model."""
-    options = model.model_options
-    extras = ("model_function_wrapper", "sampler_cfg_function")
-    parts = [options["transformer_options"], *(options.get(name) for name in extras)]
-    parts += [model.object_patches, model.injections, model.additional_models]
-    parts += [*model.wrappers.values(), model.weight_wrapper_patches]
-    return any(parts)
-
-
 def check_sockets(model: Any, clip: Any, vae: Any, clip_vision: Any) -> None:
     """Refuse sockets that bring nothing, or no U-Net.
 
