@@ -1,8 +1,7 @@
 """CFun on a ComfyUI model: a wrapper that hooks the inserts on for the length of one call."""
 
-import sys
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from types import MappingProxyType
 from typing import Any
 
@@ -17,13 +16,13 @@ from ..acfun_ops.method.concrete_fusion import BlockMask, FoldedFusion, PartStre
 from ..acfun_ops.style import model_match
 from ..acfun_ops.style.style import Style
 from .comfy_unet import context_width, insert_modules, insert_points, unet_of
+from .eager_calls import eager_call
 from .mask_places import cut
 from .mask_view import add_view, are_negative, seen_places
 from .sockets import tell
 from .timing import BOTH, NEGATIVE, Acting, Timing
 
 _KEY = "acfun"
-_COMPILE_KEY = "torch.compile"
 _SAVED_WITHOUT = (
     "The checkpoint is saved without the style: its adapters are no weights of the model. Save the "
     "style with Save ACFun Style and apply it wherever the checkpoint is loaded."
@@ -102,7 +101,7 @@ class AdapterWrapper:
         modules = insert_modules(base.diffusion_model, list(inserts), where)
         with ExitStack() as stack:
             hooks = stack.enter_context(attached(inserts, modules, mask=mask))
-            with self._eager(base.diffusion_model, transformer_options):
+            with eager_call(base.diffusion_model, transformer_options, self._tell_once):
                 output: Tensor = executor(x, t, *arguments, **kwargs)
             self.has_acted = self.has_acted or any(hook.has_acted for hook in hooks)
             if output.requires_grad:  # The backward pass may compute blocks again.
@@ -203,25 +202,6 @@ class AdapterWrapper:
             )
             return (amount,) * len(x)
         return tuple(amount * (flag == (applies_to == NEGATIVE)) for flag in negative)
-
-    def _eager(self, unet: Any, options: Mapping[str, Any]) -> AbstractContextManager[Any]:
-        """Keep a compiled U-Net from running a graph that was made without the inserts."""
-        if "torch._dynamo" not in sys.modules:  # Nothing is compiled.
-            return nullcontext()
-        wrappers = options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {})
-        is_compiled = hasattr(unet, "_orig_mod") or unet._compiled_call_impl is not None
-        if is_compiled or _COMPILE_KEY in wrappers:
-            if not hasattr(torch.compiler, "set_stance"):
-                raise ACFunError(
-                    f"This model is compiled, and torch {torch.__version__} cannot switch that off "
-                    "for the calls with a style; torch 2.6 can. Bypass Torch Compile or update."
-                )
-            self._tell_once(
-                "This model is compiled; the steps in which the style acts run without compiling, "
-                "because a compiled U-Net does not see it."
-            )
-        stance = getattr(torch.compiler, "set_stance", nullcontext)
-        return stance("force_eager")
 
     def _saving_noticed(self, model: Any) -> Any:
         """Return the model's configuration, which is asked for the U-Net's keys on saving only."""
