@@ -9,7 +9,6 @@ import torch
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
-from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.families import family_of
 from ..acfun_ops.images import picture_hash
 from ..acfun_ops.method.concrete_fusion import BlockMask, FoldedFusion, PartStrengths, attached
@@ -19,7 +18,7 @@ from .comfy_unet import context_width, insert_modules, insert_points, unet_of
 from .eager_calls import eager_call
 from .mask_places import cut
 from .mask_view import add_view, are_negative, seen_places
-from .sockets import tell
+from .sockets import check_connected, tell
 from .timing import BOTH, NEGATIVE, Acting, Timing
 
 _KEY = "acfun"
@@ -249,8 +248,7 @@ def check_fits(style: Style, model: Any) -> None:
     Raises:
         ACFunError: there is no model, it has no U-Net, or is of another kind than the style.
     """
-    if model is None:
-        raise ACFunError("The socket model brings nothing. Connect a checkpoint's MODEL.")
+    check_connected(model=model)
     unet = unet_of(model)
     points = insert_points(unet, style.facts.insert_at)
     widths = {block: point.channels for block, point in points.items()}

@@ -9,8 +9,8 @@ from ..acfun_ops.images import check_mask
 from ..acfun_ops.method.concrete_fusion import PartStrengths
 from ..acfun_ops.style.style import Style
 from .adapters import ALL_BLACK, adapted, check_fits
-from .conditioning import check_clip, encode_fused, missing_word
-from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself, told
+from .conditioning import encode_fused, missing_word
+from .sockets import CATEGORY, SEARCH, StyleSocket, check_connected, speaks_for_itself, told
 from .timing import APPLIES_TO, BOTH, CONSTANT, EASES, Acting, Timing
 
 _NO_RANGE = (
@@ -90,7 +90,7 @@ class ApplyAFunEmbedding(io.ComfyNode):
     @speaks_for_itself
     def execute(cls, style: Style, clip: Any, text: str, strength: float) -> io.NodeOutput:
         """Encode, then fuse every part of the conditioning."""
-        check_clip(clip)
+        check_connected(clip=clip)
         shown = told(cls.hidden.unique_id, missing_word(text, style.facts.pseudo_word))
         return io.NodeOutput(encode_fused(clip, text, style, strength), ui=shown)
 

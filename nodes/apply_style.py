@@ -12,13 +12,12 @@ from .adapters import ALL_BLACK, adapted, check_fits
 from .apply import applies_to_input, ease_input, strength_input
 from .conditioning import (
     Conditioning,
-    check_clip,
     combined,
     encode_fused,
     encode_plain,
     missing_word,
 )
-from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself, told
+from .sockets import CATEGORY, SEARCH, StyleSocket, check_connected, speaks_for_itself, told
 from .timing import BOTH, CONSTANT, Acting, Timing
 
 _NO_MASK = "outside is not used without a mask. Connect a mask that says where the style acts."
@@ -102,7 +101,7 @@ class ApplyACFunStyle(io.ComfyNode):
         ease: str = CONSTANT,
     ) -> io.NodeOutput:
         """Return a styled clone of the model and a styled conditioning."""
-        check_clip(clip)
+        check_connected(clip=clip)
         check_fits(style, model)
         area = None if mask is None else check_mask(mask, "mask")
         abstract, concrete = shares(strength, balance)

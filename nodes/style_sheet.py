@@ -13,12 +13,19 @@ from torch import Tensor
 import nodes as stock
 
 from ..acfun_ops.contact_sheet import SheetRow, contact_sheet
-from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.method.concrete_fusion import FULL_STRENGTH, PartStrengths
 from ..acfun_ops.style.style import Style
 from .adapters import adapted, check_fits
-from .conditioning import Conditioning, check_clip, encode_fused, encode_plain, missing_word
-from .sockets import CATEGORY, SEARCH, StyleSocket, show, speaks_for_itself, tell
+from .conditioning import Conditioning, encode_fused, encode_plain, missing_word
+from .sockets import (
+    CATEGORY,
+    SEARCH,
+    StyleSocket,
+    check_connected,
+    show,
+    speaks_for_itself,
+    tell,
+)
 from .timing import Acting
 
 _OFF = PartStrengths(encoder=0, middle=0, decoder=0)
@@ -142,9 +149,7 @@ class ACFunStyleSheet(io.ComfyNode):
         height: int,
     ) -> io.NodeOutput:
         """Draw every cell with ComfyUI's own sampler and put them on a sheet."""
-        check_clip(clip)
-        if vae is None:
-            raise ACFunError("The socket vae brings nothing. Connect a checkpoint's VAE.")
+        check_connected(clip=clip, vae=vae)
         check_fits(style, model)
         node_id = cls.hidden.unique_id
         notice = missing_word(text, style.facts.pseudo_word)

@@ -28,7 +28,7 @@ from .finished_training import FinishedStyle, finished_style, unfinished_style
 from .kept_training import check_can_keep, kept_state
 from .memory_plan import plan_memory
 from .model_patches import is_patched
-from .sockets import CATEGORY, SEARCH, StyleSocket, said, speaks_for_itself
+from .sockets import CATEGORY, SEARCH, StyleSocket, check_connected, said, speaks_for_itself
 from .training_report import TrainingReport
 
 _NO_PREVIEWS = "There are no previews, so nodes connected to previews do not run."
@@ -250,8 +250,7 @@ def _passes_previews(hidden: Any) -> bool:
 
 def _connected(socket: str, pictures: list[Tensor | None]) -> list[Tensor]:
     found = [batch for batch in pictures if batch is not None]
-    if not found:
-        raise ACFunError(f"The socket {socket} brings nothing. Connect an IMAGE output.")
+    check_connected(**{socket: found[0] if found else None})
     return found
 
 

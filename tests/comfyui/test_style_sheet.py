@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from comfy.sd import VAE
 from pack_nodes import picture
 from small_prior_node import PRIOR
 from small_prior_node.loading import load_prior
@@ -124,5 +125,6 @@ def test_missing_word_and_missing_vae_are_said(acfun, draw):
     acfun.texts.clear()
     draw(seeds=1, text="a painting of a woman")
     assert any("does not hold this style's word" in text for text in acfun.texts)
-    with pytest.raises(acfun.error, match="The socket vae brings nothing"):
-        draw(vae=None)
+    for missing in (None, VAE(sd={})):  # As a checkpoint without a VAE brings it.
+        with pytest.raises(acfun.error, match="The socket vae brings nothing"):
+            draw(vae=missing)
