@@ -18,7 +18,8 @@ from .comfy_unet import context_width, insert_modules, insert_points, unet_of
 from .eager_calls import eager_call
 from .mask_places import cut
 from .mask_view import add_view, are_negative, seen_places
-from .sockets import check_connected, tell
+from .sampling_notices import SamplingNotices
+from .sockets import check_connected
 from .timing import BOTH, NEGATIVE, Acting, Timing
 
 _KEY = "acfun"
@@ -38,7 +39,7 @@ class AdapterWrapper:
         strengths: per part of the U-Net.
         acting: when in the sampling, and under which prompts.
         mask: ``(m, 1, h, w)`` in [0, 1] over the whole picture, or None for everywhere.
-        node_id: the node on which notices are shown.
+        notices: of the node that the adapters are of.
     """
 
     def __init__(
@@ -47,19 +48,18 @@ class AdapterWrapper:
         strengths: PartStrengths,
         acting: Acting,
         mask: Tensor | None,
-        node_id: str,
+        notices: SamplingNotices,
     ) -> None:
         self.acting = acting
         self.style = style
         self.strengths = strengths
-        self.node_id = node_id
+        self.notices = notices
         self.has_acted = self.was_due = False
         with torch.inference_mode(False):  # so that a training may run through it, too
             self.mask = None if mask is None else mask.clone()
         self._placed: dict[torch.device, dict[str, FoldedFusion]] = {}
         self._masks: dict[tuple[Any, ...], BlockMask] = {}
         self._held = ExitStack()
-        self._told: set[str] = set()
 
     @property
     def patch_name(self) -> str:
@@ -71,6 +71,7 @@ class AdapterWrapper:
         """Add the wrappers to a MODEL, a clone of the caller's."""
         model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, _KEY, self.apply)
         model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, _KEY, self.sample)
+        model.add_callback_with_key(CallbacksMP.ON_PRE_RUN, _KEY, self.notices.begin)
         model.add_callback_with_key(CallbacksMP.ON_CLEANUP, _KEY, self.release)
         model.add_object_patch("model_config", self._saving_noticed(model))
         if self.mask is not None or self.acting.applies_to != BOTH:
@@ -100,7 +101,7 @@ class AdapterWrapper:
         modules = insert_modules(base.diffusion_model, list(inserts), where)
         with ExitStack() as stack:
             hooks = stack.enter_context(attached(inserts, modules, mask=mask))
-            with eager_call(base.diffusion_model, transformer_options, self._tell_once):
+            with eager_call(base.diffusion_model, transformer_options, self.notices.say):
                 output: Tensor = executor(x, t, *arguments, **kwargs)
             self.has_acted = self.has_acted or any(hook.has_acted for hook in hooks)
             if output.requires_grad:  # The backward pass may compute blocks again.
@@ -124,18 +125,25 @@ class AdapterWrapper:
         finally:
             self.release()
             self._masks.clear()  # Places and sizes are of this sampling, and lie on the card.
-        guider = executor.class_obj
-        sampling = guider.model_patcher.get_model_object("model_sampling")
-        timing = self.acting.timing
-        if not self.has_acted and any(timing.strength_at(float(s), sampling) for s in sigmas[:-1]):
-            no_prompt = self.acting.applies_to != BOTH and not self.was_due
-            text = _no_prompt(self.acting.applies_to) if no_prompt else None
-            tell(self.node_id, text or _never_acted(guider.model_options))
+        if not self.has_acted and (text := self._why_not(executor.class_obj, sigmas[:-1])):
+            self.notices.say(text)
         return output
 
     def release(self, *_: Any) -> None:
         """Take off what a call under autograd has left attached for its backward pass."""
         self._held.close()
+
+    def _why_not(self, guider: Any, steps: Tensor) -> str:
+        """Return why the inserts have not acted in steps from these sigmas; "" if none was due."""
+        sampling = guider.model_patcher.get_model_object("model_sampling")
+        timing, sigmas = self.acting.timing, steps.tolist()
+        if self.was_due:
+            return _never_acted(guider.model_options)
+        if not any(timing.strength_at(sigma, sampling) for sigma in sigmas):
+            return ""
+        if self.acting.applies_to != BOTH:
+            return _no_prompt(self.acting.applies_to)
+        return _never_acted(guider.model_options)
 
     def _inserts_on(self, device: torch.device) -> dict[str, FoldedFusion]:
         if device not in self._placed:
@@ -158,14 +166,14 @@ class AdapterWrapper:
             return None if each is None else BlockMask(each)
         size, places = seen_places(x, options)
         if places is None:
-            self._tell_once(
+            self.notices.say(
                 "Another node shows the U-Net a changed part of the picture, and nothing tells "
                 "which: the mask is stretched over each part. Disconnect the mask or bypass that "
                 "node (tiles, resizing)."
             )
             size, places = seen_places(x, {})
         elif len(self.mask) > 1 and any(place.frame is None for place in places):
-            self._tell_once(
+            self.notices.say(
                 "Another node shows the U-Net one of several equal pictures of the batch, and "
                 "nothing tells which: the first mask is used. Connect one mask or bypass that node."
             )
@@ -194,7 +202,7 @@ class AdapterWrapper:
             return (amount,) * len(x)
         negative = are_negative(x, context, options)
         if negative is None:
-            self._tell_once(
+            self.notices.say(
                 "Another node puts the prompts together in a way of its own, and nothing tells the "
                 "positive from the negative: the style acts on both. Bypass that node, or set "
                 "applies_to to both."
@@ -210,17 +218,13 @@ class AdapterWrapper:
         process = config.process_unet_state_dict_for_saving
 
         def noticed(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-            tell(self.node_id, _SAVED_WITHOUT)
+            self.notices.begin()
+            self.notices.say(_SAVED_WITHOUT)
             result: dict[str, Tensor] = process(state_dict)
             return result
 
         config.process_unet_state_dict_for_saving = noticed
         return config
-
-    def _tell_once(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
-            tell(self.node_id, text)
 
 
 def adapted(
@@ -229,7 +233,7 @@ def adapted(
     strengths: PartStrengths,
     acting: Acting,
     mask: Tensor | None,
-    node_id: str,
+    notices: SamplingNotices,
 ) -> Any:
     """Return a clone of a MODEL with a style's inserts, or the very MODEL if none would act.
 
@@ -238,7 +242,7 @@ def adapted(
     if not strengths.any() or (mask is not None and not mask.any()):
         return model
     styled = model.clone()
-    AdapterWrapper(style, strengths, acting, mask, node_id).put_on(styled)
+    AdapterWrapper(style, strengths, acting, mask, notices).put_on(styled)
     return styled
 
 

@@ -17,6 +17,7 @@ from .conditioning import (
     encode_plain,
     missing_word,
 )
+from .sampling_notices import SamplingNotices
 from .sockets import CATEGORY, SEARCH, StyleSocket, check_connected, speaks_for_itself, told
 from .timing import BOTH, CONSTANT, Acting, Timing
 
@@ -111,13 +112,13 @@ class ApplyACFunStyle(io.ComfyNode):
             abstract = concrete = 0.0
         if abstract != 0:
             notices.append(missing_word(text, style.facts.pseudo_word))
-        shown = told(cls.hidden.unique_id, "\n".join(filter(None, notices)))
+        node_id, text = cls.hidden.unique_id, "\n".join(filter(None, notices))
         strengths = PartStrengths().scaled(concrete)
         acting = Acting(timing=Timing(ease=ease), applies_to=applies_to)
         return io.NodeOutput(
-            adapted(model, style, strengths, acting, area, cls.hidden.unique_id),
+            adapted(model, style, strengths, acting, area, SamplingNotices(node_id, text)),
             _prompt(clip, text, style, abstract, area, outside),
-            ui=shown,
+            ui=told(node_id, text),
         )
 
 

@@ -17,6 +17,7 @@ from ..acfun_ops.method.concrete_fusion import FULL_STRENGTH, PartStrengths
 from ..acfun_ops.style.style import Style
 from .adapters import adapted, check_fits
 from .conditioning import Conditioning, encode_fused, encode_plain, missing_word
+from .sampling_notices import SamplingNotices
 from .sockets import (
     CATEGORY,
     SEARCH,
@@ -158,7 +159,7 @@ class ACFunStyleSheet(io.ComfyNode):
         against = clip.encode_from_tokens_scheduled(clip.tokenize(negative))
         columns = [
             (
-                adapted(model, style, strengths, Acting(), None, node_id),
+                adapted(model, style, strengths, Acting(), None, SamplingNotices(node_id)),
                 _encoded(clip, text, style, abstract),
             )
             for abstract, strengths in COLUMNS.values()
