@@ -28,6 +28,10 @@ _SAVED_WITHOUT = (
     "style with Save ACFun Style and apply it wherever the checkpoint is loaded."
 )
 ALL_BLACK = "The mask is all black: the style does not act. Paint white where it shall."
+_NO_STEP = (
+    "This sampling has no step between start_percent and end_percent, so the adapters did not act "
+    "in it. With denoise below 1 it begins later: raise end_percent."
+)
 _KEPT_MASKS = 64  # Of one sampling: tiles times their sizes.
 
 
@@ -118,7 +122,7 @@ class AdapterWrapper:
         *args: Any,
         **kwargs: Any,
     ) -> Tensor:
-        """Run a whole sampling, and say so if the inserts have not acted although due."""
+        """Run a whole sampling, and say so if the inserts have not acted in it."""
         self.has_acted = self.was_due = False
         try:
             output: Tensor = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
@@ -139,6 +143,8 @@ class AdapterWrapper:
         timing, sigmas = self.acting.timing, steps.tolist()
         if self.was_due:
             return _never_acted(guider.model_options)
+        if sigmas and not any(timing.is_in_range(sigma, sampling) for sigma in sigmas):
+            return _NO_STEP
         if not any(timing.strength_at(sigma, sampling) for sigma in sigmas):
             return ""
         if self.acting.applies_to != BOTH:

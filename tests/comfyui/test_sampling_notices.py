@@ -11,6 +11,7 @@ from server import PromptServer
 from stock_nodes import encode
 
 NO_PROMPT = "applies_to is negative only, and this sampling had no such prompt"
+NO_STEP = "This sampling has no step between start_percent and end_percent"
 NO_RANGE = "start_percent equals end_percent"
 STEPS = 11  # The sixth is in the middle.
 
@@ -127,3 +128,14 @@ def test_chained_nodes_speak_for_themselves(acfun, adapt, page, draw):
         draw(both, cfg=1.0)
     assert first.notices.text.startswith(NO_PROMPT) and second.notices.text == ""
     assert [node for node, _ in page] == ["node"]
+
+
+def test_a_sampling_without_a_step_in_the_range_is_said(adapt, model, page, draw):
+    styled = adapt(end_percent=0.5)
+    late = {"first": 7, "last": STEPS}
+    assert torch.equal(draw(styled, **late), draw(model, **late))
+    assert len(page) == 1 and page[0][1].startswith(NO_STEP)
+    page.clear()
+    assert not torch.equal(draw(styled), draw(model))
+    draw(adapt(ease="fade out"), **late)
+    assert [text for _, text in page if text != " "] == []
