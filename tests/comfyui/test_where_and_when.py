@@ -7,7 +7,7 @@ import comfy.samplers
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
-from comfy_extras import nodes_hooks
+from comfy_extras import nodes_custom_sampler, nodes_hooks
 from comfy_extras.nodes_custom_sampler import Guider_DualCFG
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from comfy_extras.nodes_perpneg import PerpNeg
@@ -127,6 +127,10 @@ def with_guider(model, positive, negative):
     guider = Guider_DualCFG(model)
     guider.set_conds(positive, positive, negative)
     guider.set_cfg(3.0, 2.0)
+    return guided_by(guider, model)
+
+
+def guided_by(guider, model):
     latent = torch.zeros(1, 4, 8, 8)
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", 2)
     noise = comfy.sample.prepare_noise(latent, 5)
@@ -142,6 +146,20 @@ def test_samples_that_share_a_side_may_be_of_any_number(acfun, negative):
 
     options = {"cond_or_uncond": [int(negative)] * 2}
     assert are_negative(torch.zeros(3, 4, 8, 8), None, options) == (negative,) * 3
+
+
+@pytest.mark.parametrize("applies_to", SIDES[:2])
+def test_a_second_model_for_the_negative_stays_plain_with_positive_only(
+    acfun, model, prompts, applies_to
+):
+    """The guider calls both models with the first one's wrappers."""
+    limited = acfun.adapt(model, acfun.style(), applies_to=applies_to)
+    seen = watched(limited)
+    guider = nodes_custom_sampler.Guider_DualModel(limited, model.clone())
+    guider.set_conds(*prompts)
+    guider.set_cfg(3.0)
+    guided_by(guider, model)
+    assert [amount for _, amount in seen] == [1.0, float(applies_to == "both")] * 2
 
 
 def watched(limited):
