@@ -6,15 +6,16 @@ OTHER = "another kind of model"
 
 _BY_WIDTH = {768: "sd1", 1024: "sd2", 2048: "sdxl"}
 FAMILIES = (*_BY_WIDTH.values(), "custom")
-_NAMES = {"sd1": "SD1.x", "sd2": "SD2.x", "sdxl": "SDXL"}
+NAMES = {"sd1": "SD1.x", "sd2": "SD2.x", "sdxl": "SDXL"}
+"""What users call a family; those that are not in it have no name of their own."""
 _REFINER = "SDXL refiner"
 _REFINER_WIDTH = 1280
 # By ComfyUI's names of text encoders, which the diffusers side uses as well.
 _BY_ENCODERS = {
-    "l": _NAMES["sd1"],
-    "h": _NAMES["sd2"],
+    "l": NAMES["sd1"],
+    "h": NAMES["sd2"],
     "g": "the SDXL refiner or Stable Cascade",
-    "g l": _NAMES["sdxl"],
+    "g l": NAMES["sdxl"],
     "g l t5xxl": "SD3",
     "l t5xxl": "Flux",
 }
@@ -31,7 +32,7 @@ def family_of(context_width: int) -> str:
 def name_of(family: str, context_width: int) -> str:
     """Return what users call a model of a family that takes prompt embeddings of this width."""
     other = _REFINER if context_width == _REFINER_WIDTH else OTHER
-    return _NAMES.get(family, other)
+    return NAMES.get(family, other)
 
 
 def name_by_encoders(encoders: Iterable[str]) -> str:

@@ -1,8 +1,7 @@
 """CFun on a ComfyUI model: a wrapper that hooks the inserts on for the length of one call."""
 
-import sys
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from types import MappingProxyType
 from typing import Any
 
@@ -10,24 +9,29 @@ import torch
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
-from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.families import family_of
+from ..acfun_ops.images import picture_hash
 from ..acfun_ops.method.concrete_fusion import BlockMask, FoldedFusion, PartStrengths, attached
 from ..acfun_ops.style import model_match
 from ..acfun_ops.style.style import Style
 from .comfy_unet import context_width, insert_modules, insert_points, unet_of
+from .eager_calls import eager_call
 from .mask_places import cut
 from .mask_view import add_view, are_negative, seen_places
-from .sockets import tell
+from .sampling_notices import SamplingNotices
+from .sockets import check_connected
 from .timing import BOTH, NEGATIVE, Acting, Timing
 
 _KEY = "acfun"
-_COMPILE_KEY = "torch.compile"
 _SAVED_WITHOUT = (
     "The checkpoint is saved without the style: its adapters are no weights of the model. Save the "
     "style with Save ACFun Style and apply it wherever the checkpoint is loaded."
 )
 ALL_BLACK = "The mask is all black: the style does not act. Paint white where it shall."
+_NO_STEP = (
+    "This sampling has no step between start_percent and end_percent, so the adapters did not act "
+    "in it. With denoise below 1 it begins later: raise end_percent."
+)
 _KEPT_MASKS = 64  # Of one sampling: tiles times their sizes.
 
 
@@ -39,7 +43,7 @@ class AdapterWrapper:
         strengths: per part of the U-Net.
         acting: when in the sampling, and under which prompts.
         mask: ``(m, 1, h, w)`` in [0, 1] over the whole picture, or None for everywhere.
-        node_id: the node on which notices are shown.
+        notices: of the node that the adapters are of.
     """
 
     def __init__(
@@ -48,24 +52,30 @@ class AdapterWrapper:
         strengths: PartStrengths,
         acting: Acting,
         mask: Tensor | None,
-        node_id: str,
+        notices: SamplingNotices,
     ) -> None:
         self.acting = acting
         self.style = style
         self.strengths = strengths
-        self.node_id = node_id
+        self.notices = notices
         self.has_acted = self.was_due = False
         with torch.inference_mode(False):  # so that a training may run through it, too
             self.mask = None if mask is None else mask.clone()
         self._placed: dict[torch.device, dict[str, FoldedFusion]] = {}
         self._masks: dict[tuple[Any, ...], BlockMask] = {}
         self._held = ExitStack()
-        self._told: set[str] = set()
+
+    @property
+    def patch_name(self) -> str:
+        """What tells these adapters from others, for the name of a training on such a model."""
+        mask = "" if self.mask is None else picture_hash(self.mask)
+        return f"{self.style.digest}:{self.strengths}:{self.acting}:{mask}"
 
     def put_on(self, model: Any) -> None:
         """Add the wrappers to a MODEL, a clone of the caller's."""
         model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, _KEY, self.apply)
         model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, _KEY, self.sample)
+        model.add_callback_with_key(CallbacksMP.ON_PRE_RUN, _KEY, self.notices.begin)
         model.add_callback_with_key(CallbacksMP.ON_CLEANUP, _KEY, self.release)
         model.add_object_patch("model_config", self._saving_noticed(model))
         if self.mask is not None or self.acting.applies_to != BOTH:
@@ -95,7 +105,7 @@ class AdapterWrapper:
         modules = insert_modules(base.diffusion_model, list(inserts), where)
         with ExitStack() as stack:
             hooks = stack.enter_context(attached(inserts, modules, mask=mask))
-            with self._eager(base.diffusion_model, transformer_options):
+            with eager_call(base.diffusion_model, transformer_options, self.notices.say):
                 output: Tensor = executor(x, t, *arguments, **kwargs)
             self.has_acted = self.has_acted or any(hook.has_acted for hook in hooks)
             if output.requires_grad:  # The backward pass may compute blocks again.
@@ -112,25 +122,34 @@ class AdapterWrapper:
         *args: Any,
         **kwargs: Any,
     ) -> Tensor:
-        """Run a whole sampling, and say so if the inserts have not acted although due."""
+        """Run a whole sampling, and say so if the inserts have not acted in it."""
         self.has_acted = self.was_due = False
         try:
             output: Tensor = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         finally:
             self.release()
             self._masks.clear()  # Places and sizes are of this sampling, and lie on the card.
-        guider = executor.class_obj
-        sampling = guider.model_patcher.get_model_object("model_sampling")
-        timing = self.acting.timing
-        if not self.has_acted and any(timing.strength_at(float(s), sampling) for s in sigmas[:-1]):
-            no_prompt = self.acting.applies_to != BOTH and not self.was_due
-            text = _no_prompt(self.acting.applies_to) if no_prompt else None
-            tell(self.node_id, text or _never_acted(guider.model_options))
+        if not self.has_acted and (text := self._why_not(executor.class_obj, sigmas[:-1])):
+            self.notices.say(text)
         return output
 
     def release(self, *_: Any) -> None:
         """Take off what a call under autograd has left attached for its backward pass."""
         self._held.close()
+
+    def _why_not(self, guider: Any, steps: Tensor) -> str:
+        """Return why the inserts have not acted in steps from these sigmas; "" if none was due."""
+        sampling = guider.model_patcher.get_model_object("model_sampling")
+        timing, sigmas = self.acting.timing, steps.tolist()
+        if self.was_due:
+            return _never_acted(guider.model_options)
+        if sigmas and not any(timing.is_in_range(sigma, sampling) for sigma in sigmas):
+            return _NO_STEP
+        if not any(timing.strength_at(sigma, sampling) for sigma in sigmas):
+            return ""
+        if self.acting.applies_to != BOTH:
+            return _no_prompt(self.acting.applies_to)
+        return _never_acted(guider.model_options)
 
     def _inserts_on(self, device: torch.device) -> dict[str, FoldedFusion]:
         if device not in self._placed:
@@ -153,14 +172,14 @@ class AdapterWrapper:
             return None if each is None else BlockMask(each)
         size, places = seen_places(x, options)
         if places is None:
-            self._tell_once(
+            self.notices.say(
                 "Another node shows the U-Net a changed part of the picture, and nothing tells "
                 "which: the mask is stretched over each part. Disconnect the mask or bypass that "
                 "node (tiles, resizing)."
             )
             size, places = seen_places(x, {})
         elif len(self.mask) > 1 and any(place.frame is None for place in places):
-            self._tell_once(
+            self.notices.say(
                 "Another node shows the U-Net one of several equal pictures of the batch, and "
                 "nothing tells which: the first mask is used. Connect one mask or bypass that node."
             )
@@ -189,32 +208,13 @@ class AdapterWrapper:
             return (amount,) * len(x)
         negative = are_negative(x, context, options)
         if negative is None:
-            self._tell_once(
+            self.notices.say(
                 "Another node puts the prompts together in a way of its own, and nothing tells the "
                 "positive from the negative: the style acts on both. Bypass that node, or set "
                 "applies_to to both."
             )
             return (amount,) * len(x)
         return tuple(amount * (flag == (applies_to == NEGATIVE)) for flag in negative)
-
-    def _eager(self, unet: Any, options: Mapping[str, Any]) -> AbstractContextManager[Any]:
-        """Keep a compiled U-Net from running a graph that was made without the inserts."""
-        if "torch._dynamo" not in sys.modules:  # Nothing is compiled.
-            return nullcontext()
-        wrappers = options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {})
-        is_compiled = hasattr(unet, "_orig_mod") or unet._compiled_call_impl is not None
-        if is_compiled or _COMPILE_KEY in wrappers:
-            if not hasattr(torch.compiler, "set_stance"):
-                raise ACFunError(
-                    f"This model is compiled, and torch {torch.__version__} cannot switch that off "
-                    "for the calls with a style; torch 2.6 can. Bypass Torch Compile or update."
-                )
-            self._tell_once(
-                "This model is compiled; the steps in which the style acts run without compiling, "
-                "because a compiled U-Net does not see it."
-            )
-        stance = getattr(torch.compiler, "set_stance", nullcontext)
-        return stance("force_eager")
 
     def _saving_noticed(self, model: Any) -> Any:
         """Return the model's configuration, which is asked for the U-Net's keys on saving only."""
@@ -224,17 +224,13 @@ class AdapterWrapper:
         process = config.process_unet_state_dict_for_saving
 
         def noticed(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-            tell(self.node_id, _SAVED_WITHOUT)
+            self.notices.begin()
+            self.notices.say(_SAVED_WITHOUT)
             result: dict[str, Tensor] = process(state_dict)
             return result
 
         config.process_unet_state_dict_for_saving = noticed
         return config
-
-    def _tell_once(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
-            tell(self.node_id, text)
 
 
 def adapted(
@@ -243,7 +239,7 @@ def adapted(
     strengths: PartStrengths,
     acting: Acting,
     mask: Tensor | None,
-    node_id: str,
+    notices: SamplingNotices,
 ) -> Any:
     """Return a clone of a MODEL with a style's inserts, or the very MODEL if none would act.
 
@@ -252,7 +248,7 @@ def adapted(
     if not strengths.any() or (mask is not None and not mask.any()):
         return model
     styled = model.clone()
-    AdapterWrapper(style, strengths, acting, mask, node_id).put_on(styled)
+    AdapterWrapper(style, strengths, acting, mask, notices).put_on(styled)
     return styled
 
 
@@ -262,8 +258,7 @@ def check_fits(style: Style, model: Any) -> None:
     Raises:
         ACFunError: there is no model, it has no U-Net, or is of another kind than the style.
     """
-    if model is None:
-        raise ACFunError("The socket model brings nothing. Connect a checkpoint's MODEL.")
+    check_connected(model=model)
     unet = unet_of(model)
     points = insert_points(unet, style.facts.insert_at)
     widths = {block: point.channels for block, point in points.items()}

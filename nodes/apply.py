@@ -9,8 +9,9 @@ from ..acfun_ops.images import check_mask
 from ..acfun_ops.method.concrete_fusion import PartStrengths
 from ..acfun_ops.style.style import Style
 from .adapters import ALL_BLACK, adapted, check_fits
-from .conditioning import check_clip, encode_fused, missing_word
-from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself, told
+from .conditioning import encode_fused, missing_word
+from .sampling_notices import SamplingNotices
+from .sockets import CATEGORY, SEARCH, StyleSocket, check_connected, speaks_for_itself, told
 from .timing import APPLIES_TO, BOTH, CONSTANT, EASES, Acting, Timing
 
 _NO_RANGE = (
@@ -90,7 +91,7 @@ class ApplyAFunEmbedding(io.ComfyNode):
     @speaks_for_itself
     def execute(cls, style: Style, clip: Any, text: str, strength: float) -> io.NodeOutput:
         """Encode, then fuse every part of the conditioning."""
-        check_clip(clip)
+        check_connected(clip=clip)
         shown = told(cls.hidden.unique_id, missing_word(text, style.facts.pseudo_word))
         return io.NodeOutput(encode_fused(clip, text, style, strength), ui=shown)
 
@@ -173,12 +174,13 @@ class ApplyCFunAdapters(io.ComfyNode):
             encoder=encoder_strength, middle=middle_strength, decoder=decoder_strength
         ).scaled(strength)
         area = None if mask is None else check_mask(mask, "mask")
-        node_id = cls.hidden.unique_id
-        acting = Acting(timing=timing, applies_to=applies_to)
-        styled = adapted(model, style, strengths, acting, area, node_id)
         notices = []
-        if styled is model and strengths.any():
+        if area is not None and not area.any() and strengths.any():
             notices.append(ALL_BLACK)
         if start_percent == end_percent and strengths.any():
             notices.append(_NO_RANGE)
-        return io.NodeOutput(styled, ui=told(node_id, "\n".join(notices)))
+        node_id, text = cls.hidden.unique_id, "\n".join(notices)
+        acting = Acting(timing=timing, applies_to=applies_to)
+        later = SamplingNotices(node_id, text)
+        styled = adapted(model, style, strengths, acting, area, later)
+        return io.NodeOutput(styled, ui=told(node_id, text))

@@ -12,13 +12,13 @@ from .adapters import ALL_BLACK, adapted, check_fits
 from .apply import applies_to_input, ease_input, strength_input
 from .conditioning import (
     Conditioning,
-    check_clip,
     combined,
     encode_fused,
     encode_plain,
     missing_word,
 )
-from .sockets import CATEGORY, SEARCH, StyleSocket, speaks_for_itself, told
+from .sampling_notices import SamplingNotices
+from .sockets import CATEGORY, SEARCH, StyleSocket, check_connected, speaks_for_itself, told
 from .timing import BOTH, CONSTANT, Acting, Timing
 
 _NO_MASK = "outside is not used without a mask. Connect a mask that says where the style acts."
@@ -102,7 +102,7 @@ class ApplyACFunStyle(io.ComfyNode):
         ease: str = CONSTANT,
     ) -> io.NodeOutput:
         """Return a styled clone of the model and a styled conditioning."""
-        check_clip(clip)
+        check_connected(clip=clip)
         check_fits(style, model)
         area = None if mask is None else check_mask(mask, "mask")
         abstract, concrete = shares(strength, balance)
@@ -112,13 +112,13 @@ class ApplyACFunStyle(io.ComfyNode):
             abstract = concrete = 0.0
         if abstract != 0:
             notices.append(missing_word(text, style.facts.pseudo_word))
-        shown = told(cls.hidden.unique_id, "\n".join(filter(None, notices)))
+        node_id, text = cls.hidden.unique_id, "\n".join(filter(None, notices))
         strengths = PartStrengths().scaled(concrete)
         acting = Acting(timing=Timing(ease=ease), applies_to=applies_to)
         return io.NodeOutput(
-            adapted(model, style, strengths, acting, area, cls.hidden.unique_id),
+            adapted(model, style, strengths, acting, area, SamplingNotices(node_id, text)),
             _prompt(clip, text, style, abstract, area, outside),
-            ui=shown,
+            ui=told(node_id, text),
         )
 
 

@@ -27,8 +27,9 @@ from .comfy_unet import (
 )
 from .latent_pictures import latent_picture
 from .model_fingerprint import model_fingerprint
+from .model_patches import patch_names
 from .pseudo_word import tokenize, word_ids
-from .training_sockets import check_sockets, is_patched, static_clone
+from .training_sockets import check_sockets, static_clone
 from .training_weights import (
     Freeze,
     NormalTensors,
@@ -55,14 +56,16 @@ class ComfyBackbone:
         self.is_running = self.is_loaded = False
         self.reserve = 0.0
         self._freeze = Freeze([self.patcher.model, clip.cond_stage_model])
+        self._patches = patch_names(model)  # Before the training adds its own.
         # Copying what a patch brings costs a little at every operation.
-        self._guard = NormalTensors if is_patched(model) else nullcontext
+        self._guard = NormalTensors if self._patches else nullcontext
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of a sample of all weights that training depends on, patches included."""
+        """A hash of a sample of all weights that training depends on, and of all patches."""
         self.load()
-        return model_fingerprint(self.patcher, self.clip, self.vae, self.clip_vision)
+        models = (self.patcher, self.clip, self.vae, self.clip_vision)
+        return model_fingerprint(*models, self._patches)
 
     @property
     def compute_dtype(self) -> torch.dtype:

@@ -1,4 +1,4 @@
-"""ComfyUI's U-Net under the canonical names of its blocks; the only file that knows its insides."""
+"""ComfyUI's U-Net: the canonical names of its blocks, and what of it inserts and training use."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator

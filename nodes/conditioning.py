@@ -7,24 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.prompts import has_pseudo_word, pseudo_word_pattern
 from ..acfun_ops.style.style import Style
 from .pseudo_word import tokenize
 
 Conditioning = list[list[Any]]
-
-
-def check_clip(clip: Any) -> None:
-    """Refuse a socket that brings no CLIP.
-
-    Raises:
-        ACFunError: what to connect.
-    """
-    if clip is None:
-        raise ACFunError(
-            "The socket clip brings nothing: the checkpoint may be a U-Net alone. Connect a CLIP."
-        )
 
 
 def encode_fused(clip: Any, text: str, style: Style, strength: float) -> Conditioning:

@@ -50,7 +50,9 @@ def finished_style(facts: StyleFacts, steps: int) -> FinishedStyle | None:
 
 
 def unfinished_style(facts: StyleFacts, steps: int) -> str | None:
-    """Return the name, as it is listed, of the longest part of a run that can go on exactly.
+    """Return the name, as it is listed, of the longest part of a run that has a ``.resume`` file.
+
+    Whether that file is whole and of the same step is seen only when a training goes on from it.
 
     Args:
         facts: of the run, as in :func:`finished_style`.

@@ -18,6 +18,8 @@ from .mask_places import Place, find
 
 _KEY = "acfun_view"
 
+Conditions = Sequence[Mapping[str, Any]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class View:
@@ -130,10 +132,8 @@ def _see_conditions(
         if x_in.ndim == 4
     }
     places = _of_window(x_in, whole, model_options) or _found(x_in, whole)
-    prompts = tuple(
-        (_is_negative(condition or (), whole, index), _embeddings(condition or ()))
-        for index, condition in enumerate(conds)
-    )
+    lists = [condition or () for condition in conds]
+    prompts = tuple(zip(_sides(lists, whole), map(_embeddings, lists), strict=True))
     view = replace(whole, latent=x_in, places=places, areas=areas, prompts=prompts)
     return executor(model, conds, x_in, timestep, _with_view(model_options, view))
 
@@ -211,16 +211,28 @@ def _areas_of(
     return areas if is_whole_batch and {a[:2] for a in areas} == {_size(x)} else None
 
 
-def _is_negative(condition: Sequence[Mapping[str, Any]], view: View, index: int) -> bool:
+def _sides(lists: Sequence[Conditions], view: View) -> list[bool]:
+    """Return of each list of conditions whether it is negative."""
+    sides = [_known_side(conditions, view) for conditions in lists]
+    # Of several lists, the first may be what a pack has made of the positive. Alone, or beside the
+    # positive, one that the guider does not know is no positive: Perp-Neg's empty prompt.
+    has_stand_in = not view.positive or (len(lists) > 1 and False not in sides)
+    return [
+        side if side is not None else index > 0 or not has_stand_in
+        for index, side in enumerate(sides)
+    ]
+
+
+def _known_side(conditions: Conditions, view: View) -> bool | None:
     # Some guiders have the negative first, and a negative may be a copy of a positive's area.
-    uuids = {cond["uuid"] for cond in condition}
+    uuids = {cond["uuid"] for cond in conditions}
     if uuids & view.negative:
         return True
-    return index > 0 and not uuids & view.positive
+    return False if uuids & view.positive else None
 
 
-def _embeddings(condition: Sequence[Mapping[str, Any]]) -> tuple[Tensor, ...]:
-    contexts = (cond.get("model_conds", {}).get("c_crossattn") for cond in condition)
+def _embeddings(conditions: Conditions) -> tuple[Tensor, ...]:
+    contexts = (cond.get("model_conds", {}).get("c_crossattn") for cond in conditions)
     return tuple(context.cond for context in contexts if context is not None)
 
 

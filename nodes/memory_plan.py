@@ -5,10 +5,10 @@ from typing import Any
 
 import comfy.model_management as mm
 
+from ..acfun_ops.families import NAMES
 from ..acfun_ops.training.config import TrainConfig
 
 GIB = 2**30
-_NAMES = {"sd1": "SD1.5", "sd2": "SD2", "sdxl": "SDXL"}
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def plan_memory(backbone: Any, config: TrainConfig) -> tuple[TrainConfig, str]:
     outside = min(max(outside, 0.0), weights)
     total = (weights + need[option] - outside) / GIB
     sentence = (
-        f"{_NAMES.get(backbone.family, 'This model')} at {side}: about {total:.1f} GB, "
+        f"{NAMES.get(backbone.family, 'This model')} at {side}: about {total:.1f} GB, "
         f"checkpointing {option}"
     )
     if outside > GIB / 20:

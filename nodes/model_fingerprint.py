@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..acfun_ops.backbones.fingerprint import fingerprint_of
 
 
-def model_fingerprint(model: Any, clip: Any, vae: Any, clip_vision: Any) -> str:
+def model_fingerprint(model: Any, clip: Any, vae: Any, clip_vision: Any, patches: str = "") -> str:
     """Return a hash of a sample of all weights that training depends on, and of their patches.
 
     It is the same wherever ComfyUI keeps the weights: patches, such as LoRAs, are baked into those
@@ -22,6 +22,7 @@ def model_fingerprint(model: Any, clip: Any, vae: Any, clip_vision: Any) -> str:
         clip: a CLIP that is loaded.
         vae: a VAE.
         clip_vision: a CLIP_VISION.
+        patches: what else patches the model, of :func:`patch_names`.
     """
     encoder = clip.patcher
     weights = chain(
@@ -31,7 +32,8 @@ def model_fingerprint(model: Any, clip: Any, vae: Any, clip_vision: Any) -> str:
         vae.first_stage_model.named_parameters(),
     )
     are_set = ((name, weight) for name, weight in weights if _is_set(name))
-    return fingerprint_of(chain(are_set, _patches(model), _patches(encoder)), str(clip.layer_idx))
+    settings = f"{clip.layer_idx}{patches}"
+    return fingerprint_of(chain(are_set, _patches(model), _patches(encoder)), settings)
 
 
 def _plain(patcher: Any, network: nn.Module, prefix: str = "") -> Iterator[tuple[str, Tensor]]:

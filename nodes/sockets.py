@@ -34,7 +34,29 @@ StyleSocket = io.Custom("ACFUN_STYLE")
 
 log = logging.getLogger("ACFun")
 
+# What to connect where a socket brings nothing.
+_REMEDIES = {
+    "model": "a checkpoint's MODEL",
+    "clip": "a checkpoint's CLIP; this one may be a U-Net alone",
+    "vae": "a checkpoint's VAE or a VAE Loader; this checkpoint may have none",
+    "clip_vision": "Load CLIP Vision with a ViT model such as CLIP ViT-L/14",
+    "style_image": "an IMAGE output",
+    "face_image": "an IMAGE output",
+}
+
 _shown_on: set[str] = set()  # Nodes that a text stands on.
+
+
+def check_connected(**sockets: Any) -> None:
+    """Refuse sockets that bring nothing, by their names.
+
+    Raises:
+        ACFunError: the message names the first of them and what to connect.
+    """
+    for socket, brought in sockets.items():
+        # A checkpoint without a VAE brings an empty one.
+        if brought is None or getattr(brought, "first_stage_model", brought) is None:
+            raise ACFunError(f"The socket {socket} brings nothing. Connect {_REMEDIES[socket]}.")
 
 
 def tell(node_id: str, text: str) -> None:

@@ -13,12 +13,12 @@ from torch import Tensor
 import nodes as stock
 
 from ..acfun_ops.contact_sheet import SheetRow, contact_sheet
-from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.method.concrete_fusion import FULL_STRENGTH, PartStrengths
 from ..acfun_ops.style.style import Style
 from .adapters import adapted, check_fits
-from .conditioning import Conditioning, check_clip, encode_fused, encode_plain, missing_word
-from .sockets import CATEGORY, SEARCH, StyleSocket, show, speaks_for_itself, tell
+from .conditioning import Conditioning, encode_fused, encode_plain, missing_word
+from .sampling_notices import SamplingNotices
+from .sockets import CATEGORY, SEARCH, StyleSocket, check_connected, said, speaks_for_itself, told
 from .timing import Acting
 
 _OFF = PartStrengths(encoder=0, middle=0, decoder=0)
@@ -142,18 +142,15 @@ class ACFunStyleSheet(io.ComfyNode):
         height: int,
     ) -> io.NodeOutput:
         """Draw every cell with ComfyUI's own sampler and put them on a sheet."""
-        check_clip(clip)
-        if vae is None:
-            raise ACFunError("The socket vae brings nothing. Connect a checkpoint's VAE.")
+        check_connected(clip=clip, vae=vae)
         check_fits(style, model)
-        node_id = cls.hidden.unique_id
         notice = missing_word(text, style.facts.pseudo_word)
-        if notice:
-            tell(node_id, notice)
+        told(cls.hidden.unique_id, notice)
+        notices = SamplingNotices(cls.hidden.unique_id, notice)
         against = clip.encode_from_tokens_scheduled(clip.tokenize(negative))
         columns = [
             (
-                adapted(model, style, strengths, Acting(), None, node_id),
+                adapted(model, style, strengths, Acting(), None, notices),
                 _encoded(clip, text, style, abstract),
             )
             for abstract, strengths in COLUMNS.values()
@@ -165,14 +162,17 @@ class ACFunStyleSheet(io.ComfyNode):
         for number in range(seeds * len(COLUMNS)):
             row, column = divmod(number, len(COLUMNS))
             label = f"seed {row_seeds[row]}, {list(COLUMNS)[column]}"
-            show(node_id, f"picture {number + 1} of {seeds * len(COLUMNS)}: {label}")
+            notices.show(f"picture {number + 1} of {seeds * len(COLUMNS)}: {label}")
             styled, positive = columns[column]
             conditionings = (positive, against)
             pictures.append(_drawn(styled, vae, conditionings, latent, row_seeds[row], sampling))
         batch = torch.cat(pictures)
-        show(node_id, notice or " ")
+        notices.show()
         sheet = _sheet(batch, [f"seed {each}" for each in row_seeds])
-        return io.NodeOutput(sheet, batch, ui=ui.PreviewImage(sheet, cls=cls))
+        shown = ui.PreviewImage(sheet, cls=cls).as_dict()
+        if notices.text:
+            shown |= said(notices.text)
+        return io.NodeOutput(sheet, batch, ui=shown)
 
 
 def _encoded(clip: Any, text: str, style: Style, abstract: float | None) -> Conditioning:

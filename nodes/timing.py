@@ -45,6 +45,13 @@ class Timing:
                 "adapters would never act. Swap them."
             )
 
+    def is_in_range(self, sigma: float, sampling: Any) -> bool:
+        """Tell whether a sigma lies in the range; arguments as in :meth:`strength_at`."""
+        if (self.start, self.end) == (0.0, 1.0):
+            return True
+        first, last = map(sampling.percent_to_sigma, (self.start, self.end))
+        return bool(last <= sigma <= first)
+
     def strength_at(self, sigma: float, sampling: Any) -> float:
         """Return how strongly the adapters act at a sigma, 0 to 1.
 
@@ -52,10 +59,8 @@ class Timing:
             sigma: the noise level.
             sampling: ComfyUI's ``model_sampling``, which turns shares of sampling into sigmas.
         """
-        if (self.start, self.end) != (0.0, 1.0):
-            first, last = map(sampling.percent_to_sigma, (self.start, self.end))
-            if not last <= sigma <= first:
-                return 0.0
+        if not self.is_in_range(sigma, sampling):
+            return 0.0
         if self.ease == CONSTANT:
             return 1.0
         over = (_percent_at(sigma, sampling) - self.start) / max(self.end - self.start, 1e-6)

@@ -27,9 +27,9 @@ from .comfy_backbone import training_backbone
 from .finished_training import FinishedStyle, finished_style, unfinished_style
 from .kept_training import check_can_keep, kept_state
 from .memory_plan import plan_memory
-from .sockets import CATEGORY, SEARCH, StyleSocket, said, speaks_for_itself
+from .model_patches import is_patched
+from .sockets import CATEGORY, SEARCH, StyleSocket, check_connected, said, speaks_for_itself
 from .training_report import TrainingReport
-from .training_sockets import is_patched
 
 _NO_PREVIEWS = "There are no previews, so nodes connected to previews do not run."
 _DEFAULTS = {name: field.default for name, field in TrainConfig.__dataclass_fields__.items()}
@@ -176,7 +176,7 @@ def _train(
         for text in picture_notices(pictures):
             report.say(text)
         facts = pair.facts if resume is None else continued(pair.facts, resume)[0]
-        # What a patch does is in no name of a run, so another one may have that name.
+        # The numbers that a patch was given are in no name of a run, so another may have that name.
         may_be_done = not retrain and not is_patched(models[0])
         if may_be_done and (found := finished_style(facts, config.steps)):
             return _finished_before(found, report)
@@ -250,8 +250,7 @@ def _passes_previews(hidden: Any) -> bool:
 
 def _connected(socket: str, pictures: list[Tensor | None]) -> list[Tensor]:
     found = [batch for batch in pictures if batch is not None]
-    if not found:
-        raise ACFunError(f"The socket {socket} brings nothing. Connect an IMAGE output.")
+    check_connected(**{socket: found[0] if found else None})
     return found
 
 

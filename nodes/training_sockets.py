@@ -4,6 +4,7 @@ from typing import Any
 
 from ..acfun_ops.errors import ACFunError
 from .comfy_unet import unet_of
+from .sockets import check_connected
 
 
 def static_clone(loaded: Any) -> Any:
@@ -32,30 +33,11 @@ def static_clone(loaded: Any) -> Any:
     return clip
 
 
-def is_patched(model: Any) -> bool:
-    """Tell whether anything but ComfyUI's own code takes part in a call of the model."""
-    options = model.model_options
-    extras = ("model_function_wrapper", "sampler_cfg_function")
-    parts = [options["transformer_options"], *(options.get(name) for name in extras)]
-    parts += [model.object_patches, model.injections, model.additional_models]
-    parts += [*model.wrappers.values(), model.weight_wrapper_patches]
-    return any(parts)
-
-
 def check_sockets(model: Any, clip: Any, vae: Any, clip_vision: Any) -> None:
     """Refuse sockets that bring nothing, or no U-Net.
 
     Raises:
         ACFunError: the message names the socket and what to connect.
     """
-    sockets = {
-        "model": (model, "a checkpoint's MODEL"),
-        "clip": (clip, "a checkpoint's CLIP; this one may be a U-Net alone"),
-        "vae": (vae, "a checkpoint's VAE or a VAE Loader; this checkpoint may have none"),
-        "clip_vision": (clip_vision, "Load CLIP Vision with a ViT model such as CLIP ViT-L/14"),
-    }
-    for socket, (value, remedy) in sockets.items():
-        # A checkpoint without a VAE brings an empty one.
-        if value is None or getattr(value, "first_stage_model", value) is None:
-            raise ACFunError(f"The socket {socket} brings nothing. Connect {remedy}.")
+    check_connected(model=model, clip=clip, vae=vae, clip_vision=clip_vision)
     unet_of(model)

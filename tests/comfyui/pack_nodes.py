@@ -36,7 +36,8 @@ class PackNodes:
     """Calls the nodes with their defaults for what is not given, in inference mode.
 
     `texts` holds each sentence that the nodes have shown on themselves, once a run, without what
-    they were doing. Trained styles are kept for the session.
+    they were doing; `shown` holds the lines that stand there, and `ui` what the last node left for
+    the page. Trained styles are kept for the session.
     """
 
     def __init__(self, pack: ModuleType, comfy: ComfyLibrary) -> None:
@@ -50,7 +51,8 @@ class PackNodes:
         self.style_module = style_module
         self.folder = style_folder
         self.texts: list[str] = []
-        self._shown: list[str] = []
+        self.shown: list[str] = []
+        self.ui: dict[str, Any] | None = None
         self.style = cache(self._train_style)
         # The nodes show their texts through the server, which does not run in this process.
         PromptServer.instance = SimpleNamespace(
@@ -74,13 +76,14 @@ class PackNodes:
             if node.INPUT_IS_LIST:
                 given = {k: v if isinstance(v, list) else [v] for k, v in given.items()}
             output = make_locked_method_func(node, "execute", clone)(**given)
+        self.ui = output.ui
         return output.args
 
     def _hear(self, text: str) -> None:
         lines = text.strip().split("\n")
-        new = [line for line in lines if line and line not in self._shown]
+        new = [line for line in lines if line and line not in self.shown]
         self.texts += [line for line in new if not DOING.match(line)]
-        self._shown = lines
+        self.shown = lines
 
     def train(self, checkpoint: str = "sd1", **inputs: Any) -> tuple[Any, Any, Any]:
         """Train on a tiny checkpoint; return style, losses and previews."""

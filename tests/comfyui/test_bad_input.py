@@ -88,7 +88,7 @@ IN_SERVER = {
     ),
     "no clip in applying": (
         only("positive", "unet_only"),
-        ["The socket clip brings nothing", "Connect a CLIP"],
+        ["The socket clip brings nothing", "Connect a checkpoint's CLIP"],
     ),
     "no vae": (
         trained_on({"other": checkpoint("unet_only"), "train": {"vae": ["other", 2]}}),

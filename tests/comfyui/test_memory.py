@@ -37,7 +37,7 @@ def test_checkpointed_sd1_fits_a_card_of_four_gigabytes():
 
 def test_a_large_card_trains_without_checkpointing_as_planned():
     figures = figures_of(Settings(checkpointing="auto"))
-    assert figures.texts == ["SD1.5 at 512: about 3.9 GB, checkpointing off"]
+    assert figures.texts == ["SD1.x at 512: about 3.9 GB, checkpointing off"]
     assert figures.peak / GIB == pytest.approx(3.9, abs=0.3)
     assert figures.steps[-1].syncs == 1
 

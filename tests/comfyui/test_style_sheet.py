@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from comfy.sd import VAE
+from comfy_execution.utils import CurrentNodeContext
 from pack_nodes import picture
 from small_prior_node import PRIOR
 from small_prior_node.loading import load_prior
@@ -124,5 +126,24 @@ def test_missing_word_and_missing_vae_are_said(acfun, draw):
     acfun.texts.clear()
     draw(seeds=1, text="a painting of a woman")
     assert any("does not hold this style's word" in text for text in acfun.texts)
-    with pytest.raises(acfun.error, match="The socket vae brings nothing"):
-        draw(vae=None)
+    for missing in (None, VAE(sd={})):  # As a checkpoint without a VAE brings it.
+        with pytest.raises(acfun.error, match="The socket vae brings nothing"):
+            draw(vae=missing)
+
+
+def test_what_the_adapters_say_stays_on_the_sheet(acfun, loaded, draw):
+    def skip(apply_model, call):
+        return call["input"]
+
+    model = loaded[0].clone()
+    model.set_model_unet_function_wrapper(skip)
+    acfun.texts.clear()
+    with CurrentNodeContext("run", "node"):
+        draw(seeds=2, model=model, text="a woman")
+    own, said = acfun.ui["text"][0].split("\n")
+    assert "does not hold this style's word" in own and "adapters never acted" in said
+    assert acfun.texts.count(said) == 1  # It stood there while the others were drawn.
+    assert acfun.shown == [own, said]
+    assert acfun.ui["images"] and acfun.ui["acfun"]
+    draw(seeds=1)
+    assert "text" not in acfun.ui and acfun.shown == [""]

@@ -7,8 +7,11 @@ import comfy.samplers
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
-from comfy_extras import nodes_hooks
+from comfy_extras import nodes_custom_sampler, nodes_hooks
 from comfy_extras.nodes_custom_sampler import Guider_DualCFG
+from comfy_extras.nodes_pag import PerturbedAttentionGuidance
+from comfy_extras.nodes_perpneg import PerpNeg
+from comfy_extras.nodes_sag import SelfAttentionGuidance
 from stock_nodes import encode, sample
 
 import nodes
@@ -124,6 +127,10 @@ def with_guider(model, positive, negative):
     guider = Guider_DualCFG(model)
     guider.set_conds(positive, positive, negative)
     guider.set_cfg(3.0, 2.0)
+    return guided_by(guider, model)
+
+
+def guided_by(guider, model):
     latent = torch.zeros(1, 4, 8, 8)
     sigmas = comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), "normal", 2)
     noise = comfy.sample.prepare_noise(latent, 5)
@@ -141,26 +148,85 @@ def test_samples_that_share_a_side_may_be_of_any_number(acfun, negative):
     assert are_negative(torch.zeros(3, 4, 8, 8), None, options) == (negative,) * 3
 
 
-def test_a_guider_with_the_negative_first_is_understood(acfun, model, prompts):
+@pytest.mark.parametrize("applies_to", SIDES[:2])
+def test_a_second_model_for_the_negative_stays_plain_with_positive_only(
+    acfun, model, prompts, applies_to
+):
+    """The guider calls both models with the first one's wrappers."""
+    limited = acfun.adapt(model, acfun.style(), applies_to=applies_to)
+    seen = watched(limited)
+    guider = nodes_custom_sampler.Guider_DualModel(limited, model.clone())
+    guider.set_conds(*prompts)
+    guider.set_cfg(3.0)
+    guided_by(guider, model)
+    assert [amount for _, amount in seen] == [1.0, float(applies_to == "both")] * 2
+
+
+def watched(limited):
+    """Return the prompt of each sample that a limited MODEL draws, with the style's amount."""
     seen = []
-
-    def look(executor, x, t, c_concat=None, c_crossattn=None, *args, **kwargs):
-        seen.append(c_crossattn.clone())
-        return executor(x, t, c_concat, c_crossattn, *args, **kwargs)
-
-    limited = acfun.adapt(model, acfun.style(), applies_to="negative only")
     adapter = limited.wrappers[WrappersMP.APPLY_MODEL]["acfun"][0].__self__
-    limited.add_wrapper(WrappersMP.APPLY_MODEL, look)
-    amounts = []
     original = adapter._amounts
-    adapter._amounts = lambda *args: amounts.append(original(*args)) or amounts[-1]
+
+    def look(x, t, context, *args):
+        amounts = original(x, t, context, *args)
+        seen.extend(zip(context.clone(), amounts, strict=True))
+        return amounts
+
+    adapter._amounts = look
+    return seen
+
+
+def test_a_guider_with_the_negative_first_is_understood(acfun, model, prompts):
+    limited = acfun.adapt(model, acfun.style(), applies_to="negative only")
+    seen = watched(limited)
     with_guider(limited, *prompts)
     negative = prompts[1][0][0][0]
-    for contexts, given in zip(seen, amounts, strict=True):
-        expected = tuple(float(torch.equal(c, negative)) for c in contexts)
-        assert given == expected
-        assert set(expected) == {0.0, 1.0}
-    assert len(seen) == 2
+    assert all(amount == torch.equal(prompt, negative) for prompt, amount in seen)
+    assert [amount for _, amount in seen].count(1.0) == 2
+
+
+def perp_neg(model, empty):
+    return PerpNeg.execute(model, empty, 1.0).args[0]
+
+
+EXTRA_CALLS = {
+    "Perp-Neg": perp_neg,
+    "PAG": lambda model, empty: PerturbedAttentionGuidance.execute(model, 3.0).args[0],
+    "SAG": lambda model, empty: SelfAttentionGuidance.execute(model, 0.5, 2.0).args[0],
+}
+
+
+@pytest.mark.parametrize("applies_to", SIDES[1:])
+@pytest.mark.parametrize("extra", EXTRA_CALLS)
+def test_prompts_of_further_calls_are_understood(acfun, comfy, model, prompts, extra, applies_to):
+    """Perp-Neg's empty prompt is one that no guider knows; it is no positive."""
+    limited = acfun.adapt(model, acfun.style(), applies_to=applies_to)
+    seen = watched(limited)
+    with torch.inference_mode():
+        changed = EXTRA_CALLS[extra](limited, encode(comfy.checkpoint("sd1")[1], ""))
+    sample(changed, *prompts, steps=1)
+    positive = prompts[0][0][0][0]
+    of_positive = [torch.equal(prompt, positive) for prompt, _ in seen]
+    expected = [float(is_it == (applies_to == "positive only")) for is_it in of_positive]
+    assert [amount for _, amount in seen] == expected
+    assert len(seen) == 3 and of_positive.count(True) == (2 if extra == "PAG" else 1)
+
+
+def test_a_prompt_that_a_pack_has_made_anew_stays_on_its_side(acfun):
+    from acfun_pack.nodes.mask_view import View, _sides
+
+    known = View(
+        size=(8, 8),
+        latent=torch.zeros(1, 4, 8, 8),
+        places=None,
+        areas={},
+        negative=frozenset("n"),
+        positive=frozenset("p"),
+    )
+    calls = ["pn", "np", "p", "n", "?n", "??", "?p", "p?", "?"]
+    sides = ["".join("+-"[s] for s in _sides([[{"uuid": u}] for u in c], known)) for c in calls]
+    assert sides == ["+-", "-+", "+", "-", "+-", "+-", "-+", "+-", "-"]
 
 
 @torch.inference_mode()

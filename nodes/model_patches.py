@@ -1,0 +1,74 @@
+"""What takes part in a call of a MODEL besides ComfyUI's own code and patches on weights."""
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import Any
+
+_OPTIONS = ("model_function_wrapper", "sampler_cfg_function")
+_PARTS = ("object_patches", "injections", "additional_models", "weight_wrapper_patches")
+
+
+def is_patched(model: Any) -> bool:
+    """Tell whether anything but weights and patches on them makes a call of a MODEL another one.
+
+    Nodes of ComfyUI's own, as FreeU, count like those of other packs; LoRAs do not.
+    """
+    return bool(_patches(model))
+
+
+def patch_names(model: Any) -> str:
+    """Return a text of what patches a MODEL, for its fingerprint; empty where nothing does.
+
+    The same patches have the same text in every process: it holds the names of what is patched and
+    by which functions and classes. The numbers that a patch was given are mostly not in it; an
+    object may tell more of itself by the property ``patch_name``.
+    """
+    return "\n".join(_lines("", _patches(model)))
+
+
+def _patches(model: Any) -> dict[str, Any]:
+    options = model.model_options
+    parts = {name: options.get(name) for name in ("transformer_options", *_OPTIONS)}
+    parts |= {name: getattr(model, name) for name in _PARTS}
+    parts["wrappers"] = {kind: named for kind, named in model.wrappers.items() if named}
+    return {name: part for name, part in parts.items() if part}
+
+
+def _lines(path: str, part: Any) -> Iterator[str]:
+    if isinstance(part, Mapping):
+        for key, value in sorted(
+            ((_key(key), value) for key, value in part.items()), key=lambda named: named[0]
+        ):
+            yield from _lines(f"{path} {key}", value)
+    elif isinstance(part, list | tuple):
+        for one in part:
+            yield from _lines(path, one)
+    else:
+        yield f"{path} {_name(part)}"
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, tuple):
+        return f"({', '.join(map(_key, key))})"
+    return str(key) if isinstance(key, str | int | float | None) else _name(key)
+
+
+def _name(part: Any) -> str:
+    """Return what a function or an object is called, without the address that a repr may hold."""
+    if isinstance(part, MethodType):
+        return f"{_name(part.__self__)}:{_name(part.__func__)}"
+    if isinstance(part, partial):
+        return f"partial:{_name(part.func)}"
+    if isinstance(part, FunctionType | BuiltinFunctionType | type):
+        return _qualified(part)
+    # With all its bases: a class made on the fly tells v from eps only by what it derives from.
+    kinds = " ".join(map(_qualified, type(part).__mro__))
+    # Asked of the class: ComfyUI's configurations answer every question, with a warning.
+    return f"{kinds}:{part.patch_name}" if hasattr(type(part), "patch_name") else kinds
+
+
+def _qualified(named: Any) -> str:
+    # A pack's module is called after the folder that it lies in.
+    module = str(named.__module__).replace("\\", "/").rsplit("/", 1)[-1].rsplit(".", 1)[-1]
+    return f"{module}.{named.__qualname__}"

@@ -1,0 +1,122 @@
+"""Trainings on patched MODELs have names of their own, which no other process writes otherwise."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+import pytest
+import torch
+from comfy.patcher_extension import PatcherInjection, WrappersMP
+from comfy_extras.nodes_freelunch import FreeU_V2
+from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+
+
+@pytest.fixture
+def model(comfy):
+    return comfy.checkpoint("sd1")[0]
+
+
+@torch.inference_mode()
+def freed(model):
+    return FreeU_V2.execute(model, 1.3, 1.4, 0.9, 0.2).args[0]
+
+
+def sampled_as(kind, model):
+    return ModelSamplingDiscrete().patch(model, kind, False)[0]
+
+
+class Wrapper:
+    def __call__(self, apply_model, call):
+        return apply_model(call["input"], call["timestep"], **call["c"])
+
+    def wrap(self, executor, *args, **kwargs):
+        return executor(*args, **kwargs)
+
+
+def wrapped(model):
+    changed = model.clone()
+    changed.set_model_unet_function_wrapper(Wrapper())
+    return changed
+
+
+def wrapped_method(model):
+    changed = model.clone()
+    changed.add_wrapper(WrappersMP.APPLY_MODEL, Wrapper().wrap)
+    return changed
+
+
+def replaced(model):
+    changed = model.clone()
+    changed.set_model_attn2_replace(partial(lambda *args: args, Wrapper()), "output", 3, 0)
+    return changed
+
+
+def injected(model):
+    changed = model.clone()
+    changed.set_injections("test", [PatcherInjection(print, print)])
+    return changed
+
+
+PATCHES = {
+    "FreeU": freed,
+    "ModelSamplingDiscrete eps": partial(sampled_as, "eps"),
+    "ModelSamplingDiscrete v": partial(sampled_as, "v_prediction"),
+    "a wrapper": wrapped,
+    "a wrapper's method": wrapped_method,
+    "replaced attention": replaced,
+    "an injection": injected,
+}
+
+
+def test_patches_are_named_alike_each_time_and_apart_from_each_other(acfun, model):
+    from acfun_pack.nodes.model_patches import is_patched, patch_names
+
+    names = [patch_names(patch(model)) for patch in PATCHES.values()]
+    assert names == [patch_names(patch(model)) for patch in PATCHES.values()]
+    assert len(set(names)) == len(names) and all(names)
+    assert not any(re.search(r"\b0x[0-9a-f]+|\b\d{9,}", name) for name in names)
+    assert patch_names(model) == "" and not is_patched(model)
+
+
+def test_styles_on_a_model_are_told_apart(acfun, model):
+    from acfun_pack.nodes.model_patches import patch_names
+
+    inputs = [{}, {"strength": 0.5}, {"mask": torch.ones(1, 8, 8)}, {"applies_to": "positive only"}]
+    styled = [acfun.adapt(model, acfun.style(), **each) for each in inputs]
+    styled.append(acfun.adapt(model, acfun.style(seed=1)))
+    assert len({patch_names(each) for each in styled}) == len(styled)
+    assert patch_names(styled[0]) == patch_names(acfun.adapt(model, acfun.style()))
+
+
+def test_what_a_training_sets_itself_is_in_no_name(acfun, model):
+    from acfun_pack.nodes.comfy_backbone import training_backbone
+
+    sockets = [acfun.train_inputs()[name] for name in ("model", "clip", "vae", "clip_vision")]
+
+    def fingerprint(patched, dtype=None):
+        with training_backbone(patched, *sockets[1:], dtype) as backbone:
+            return backbone.fingerprint
+
+    plain, styled = fingerprint(model), acfun.adapt(model, acfun.style())
+    assert fingerprint(model, torch.bfloat16) == plain
+    assert fingerprint(styled, torch.bfloat16) == fingerprint(styled) != plain
+
+
+def test_a_style_trained_on_a_patched_model_is_not_taken_for_a_plain_one(acfun, model):
+    def train(patched, **inputs):
+        acfun.texts.clear()
+        given = acfun.train_inputs() | {"model": patched, "seed": 71, "retrain": False} | inputs
+        return acfun.run("ACFunTrainStyle", **given)[0], list(acfun.texts)
+
+    styled, _ = train(freed(model))
+    plain, texts = train(model)
+    assert not any("trained before" in text for text in texts)
+    assert acfun.bytes_of(plain) != acfun.bytes_of(styled)
+    _, texts = train(freed(model))  # Another strength of FreeU may have that name.
+    assert not any("trained before" in text for text in texts)
+    same, texts = train(model)
+    assert any("trained before" in text for text in texts)
+    assert acfun.bytes_of(same) == acfun.bytes_of(plain)
+    _, texts = train(model, steps=3, resume_from=styled)
+    assert any("pictures, settings or checkpoint differ" in text for text in texts)
