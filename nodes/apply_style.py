@@ -112,13 +112,13 @@ class ApplyACFunStyle(io.ComfyNode):
             abstract = concrete = 0.0
         if abstract != 0:
             notices.append(missing_word(text, style.facts.pseudo_word))
-        node_id, text = cls.hidden.unique_id, "\n".join(filter(None, notices))
+        node_id, notice = cls.hidden.unique_id, "\n".join(filter(None, notices))
         strengths = PartStrengths().scaled(concrete)
         acting = Acting(timing=Timing(ease=ease), applies_to=applies_to)
         return io.NodeOutput(
-            adapted(model, style, strengths, acting, area, SamplingNotices(node_id, text)),
+            adapted(model, style, strengths, acting, area, SamplingNotices(node_id, notice)),
             _prompt(clip, text, style, abstract, area, outside),
-            ui=told(node_id, text),
+            ui=told(node_id, notice),
         )
 
 

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import sys
 import tempfile
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -56,16 +57,15 @@ class ComfyPlace:
         import comfy.model_management as mm
         from acfun_pack.acfun_ops.training import reporting
 
-        model = self.model
+        fault: AbstractContextManager[None] = nullcontext()
         if effect is not None:
             change = self._effect(effect)
-            faulty_calls = calls or range(1, 10_000)
-            model = self.effects.faulty(self.model, change, faulty_calls)
+            fault = self.effects.faulty(self.model, change, calls or range(1, 10_000))
         self.style = None
-        with mock.patch.object(reporting, "KEEP_EVERY", 1):
+        with mock.patch.object(reporting, "KEEP_EVERY", 1), fault:
             try:
                 options = {"steps": STEPS, "preview_every": 2 if previews else 0}
-                inputs = self.nodes.train_inputs() | {"model": model, **options}
+                inputs = self.nodes.train_inputs() | options
                 self.style = self.nodes.run("ACFunTrainStyle", **inputs)[0]
             except (mm.InterruptProcessingException, self.nodes.error, KeyError):
                 mm.interrupt_current_processing(False)

@@ -103,12 +103,12 @@ def cancelled(place: Place) -> Result:
     from comfy.model_management import InterruptProcessingException
     from faulty_models import cancel, faulty
 
-    model = faulty(place.sockets[0], cancel, calls=(FAILING_STEP,))
     was_cancelled = False
-    try:
-        place.train(model=model, alignment=READING, steps=STEPS, seed=53)
-    except InterruptProcessingException:
-        was_cancelled = True
+    with faulty(place.sockets[0], cancel, calls=(FAILING_STEP,)):
+        try:
+            place.train(alignment=READING, steps=STEPS, seed=53)
+        except InterruptProcessingException:
+            was_cancelled = True
     texts = list(place.nodes.texts)
     kept, _ = place.nodes.kept_style()
     resumed, losses = place.train(alignment=READING, steps=STEPS, seed=53, resume_from=kept)

@@ -49,10 +49,10 @@ def cancelled(acfun, comfy):
     """Return a function that cancels a training in its second step and gives what is kept."""
 
     def run(call=2, **inputs):
-        model = faulty(comfy.checkpoint("sd1")[0], cancel, calls=(call,))
         acfun.texts.clear()
-        with pytest.raises(InterruptProcessingException):
-            acfun.train(model=model, **{"steps": 4} | inputs)
+        fault = faulty(comfy.checkpoint("sd1")[0], cancel, calls=(call,))
+        with pytest.raises(InterruptProcessingException), fault:
+            acfun.train(**{"steps": 4} | inputs)
         assert acfun.texts[0].startswith("Stopped after step ")
         assert "load the kept style and connect it to resume_from" in acfun.texts[0]
         return acfun.kept_style()
@@ -84,10 +84,10 @@ def test_resumed_training_ends_with_the_same_bytes(acfun, cancelled, options, ca
 
 @pytest.mark.parametrize(("alignment", "call"), [("imagery", 1), ("drawn", 20)])
 def test_cancel_before_the_first_step_keeps_nothing(acfun, comfy, alignment, call):
-    model = faulty(comfy.checkpoint("sd1")[0], cancel, calls=(call,))
     acfun.texts.clear()
-    with pytest.raises(InterruptProcessingException):
-        acfun.train(model=model, alignment=alignment, seed=22)
+    fault = faulty(comfy.checkpoint("sd1")[0], cancel, calls=(call,))
+    with pytest.raises(InterruptProcessingException), fault:
+        acfun.train(alignment=alignment, seed=22)
     assert acfun.texts == []
 
 

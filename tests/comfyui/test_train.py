@@ -88,8 +88,8 @@ def test_a_finished_training_leaves_all_models_as_they_were(acfun, models, befor
     ids=["exception", "cancel", "divergence", "out of memory"],
 )
 def test_a_broken_training_leaves_all_models_as_they_were(acfun, models, before, effect, error):
-    with pytest.raises(error):
-        acfun.train(model=faulty(models["model"], effect, calls=(2, 3)), steps=4)
+    with pytest.raises(error), faulty(models["model"], effect, calls=(2, 3)):
+        acfun.train(model=models["model"], steps=4)
     assert_untouched(models, before)
 
 
@@ -101,8 +101,8 @@ def test_a_broken_training_leaves_all_models_as_they_were(acfun, models, before,
 def test_a_redrawing_that_breaks_off_leaves_all_models_as_they_were(
     acfun, models, before, effect, error
 ):
-    with pytest.raises(error):
-        acfun.train(model=faulty(models["model"], effect, calls=(15,)), alignment="drawn")
+    with pytest.raises(error), faulty(models["model"], effect, calls=(15,)):
+        acfun.train(model=models["model"], alignment="drawn")
     assert_untouched(models, before)
 
 

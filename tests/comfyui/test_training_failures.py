@@ -17,8 +17,8 @@ def model(comfy):
 
 
 def test_an_exception_keeps_the_weights_and_is_not_hidden(acfun, model):
-    with pytest.raises(KeyError, match="from a test"):
-        acfun.train(model=faulty(model, fail, calls=(3,)), seed=30, steps=4)
+    with pytest.raises(KeyError, match="from a test"), faulty(model, fail, calls=(3,)):
+        acfun.train(seed=30, steps=4)
     assert acfun.texts[-1].startswith("Stopped after step 2 of 4;")
     style, _ = acfun.kept_style()
     resumed = acfun.train(seed=30, steps=4, resume_from=style)[0]
@@ -27,8 +27,9 @@ def test_an_exception_keeps_the_weights_and_is_not_hidden(acfun, model):
 
 @pytest.mark.parametrize("call", [1, 2, 3])
 def test_a_loss_that_is_not_finite_keeps_the_last_good_weights(acfun, model, call):
-    with pytest.raises(acfun.error, match=rf"At step {call}: The loss is not finite") as error:
-        acfun.train(model=faulty(model, not_a_number, calls=(call,)), seed=31, steps=4)
+    said, fault = rf"At step {call}: The loss is not finite", faulty(model, not_a_number, (call,))
+    with pytest.raises(acfun.error, match=said) as error, fault:
+        acfun.train(seed=31, steps=4)
     assert "learning_rate (halve it), or set precision to bf16 or fp32" in str(error.value)
     good = max(0, call - 2)  # The weights of the step before may be what spoilt the loss.
     assert f"the weights of step {good} are kept" in str(error.value)
@@ -52,8 +53,8 @@ def test_the_highest_learning_rate_is_stopped_or_stays_finite(acfun):
 
 def test_out_of_memory_retries_once_with_checkpointing(acfun, model):
     acfun.texts.clear()
-    faulty_model = faulty(model, run_out_of_memory, calls=(2,))
-    _, losses, _ = acfun.train(model=faulty_model, seed=33, steps=3)
+    with faulty(model, run_out_of_memory, calls=(2,)):
+        _, losses, _ = acfun.train(seed=33, steps=3)
     assert acfun.texts[0] == "Out of memory: gradient checkpointing is now on."
     assert acfun.texts[1].startswith("Trained 3 steps.")
     assert losses == pytest.approx(acfun.train(seed=33, steps=3)[1], rel=1e-3)
@@ -63,23 +64,23 @@ def test_out_of_memory_retries_once_with_checkpointing(acfun, model):
     ("checkpointing", "calls"), [("auto", (2, 3)), ("on", (2,)), ("off", (2,))]
 )
 def test_out_of_memory_again_keeps_the_weights_and_advises(acfun, model, checkpointing, calls):
-    faulty_model = faulty(model, run_out_of_memory, calls)
     remedy = "Out of memory in the step after 1 of 3. Lower resolution, turn gradient_checkpointing"
     options = {"seed": 34, "gradient_checkpointing": checkpointing}
-    with pytest.raises(acfun.error, match=remedy) as error:
-        acfun.train(model=faulty_model, steps=3, **options)
+    fault = faulty(model, run_out_of_memory, calls)
+    with pytest.raises(acfun.error, match=remedy) as error, fault:
+        acfun.train(steps=3, **options)
     assert str(error.value) == acfun.texts[-1]
     style, _ = acfun.kept_style()
     assert acfun.bytes_of(style) == acfun.bytes_of(acfun.train(steps=1, **options)[0])
 
 
 def test_out_of_memory_in_a_preview_only_turns_previews_off(acfun, model):
-    def fill_memory_without_gradients(denoised):
-        return denoised if torch.is_grad_enabled() else run_out_of_memory(denoised)
+    def fill_memory_without_gradients(output):
+        return output if torch.is_grad_enabled() else run_out_of_memory(output)
 
-    faulty_model = faulty(model, fill_memory_without_gradients, calls=range(99))
     acfun.texts.clear()
-    style, losses, previews = acfun.train(model=faulty_model, seed=35, steps=3, preview_every=1)
+    with faulty(model, fill_memory_without_gradients, calls=range(99)):
+        style, losses, previews = acfun.train(seed=35, steps=3, preview_every=1)
     assert acfun.texts[0] == "Out of memory in a preview: previews are now off."
     assert len(losses) == 3
     assert not torch.is_tensor(previews)
@@ -108,16 +109,17 @@ def test_a_style_that_could_not_be_kept_on_the_way_is_told_once(acfun, model, mo
 
     sync, texts = os.fsync, []
 
-    def free_disk(denoised):
+    def free_disk(output):
         monkeypatch.setattr(os, "fsync", sync)
-        return denoised
+        return output
 
     monkeypatch.setattr(reporting, "KEEP_EVERY", 1)
     monkeypatch.setattr(os, "fsync", fill_disk)
     monkeypatch.setattr(
         PromptServer.instance, "send_progress_text", lambda text, node_id: texts.append(text)
     )
-    acfun.train(model=faulty(model, free_disk, calls=(3,)), seed=38, steps=4)
+    with faulty(model, free_disk, calls=(3,)):
+        acfun.train(seed=38, steps=4)
     told, end = texts[-1].split("\n")
     assert told.startswith("The style could not be written to ")
     assert "No space left on device" in told
@@ -129,13 +131,14 @@ def test_the_weights_are_kept_every_so_many_steps(acfun, model, monkeypatch):
 
     seen = []
 
-    def look(denoised):
+    def look(output):
         files = acfun.folder.style_folder().glob("training/*.safetensors")
         seen.extend(acfun.style_file.load_style(path).facts.steps for path in files)
-        return denoised
+        return output
 
     for path in acfun.folder.style_folder().glob("training/*"):
         path.unlink()
     monkeypatch.setattr(reporting, "KEEP_EVERY", 2)
-    acfun.train(model=faulty(model, look, calls=(3, 4)), seed=37, steps=4)
+    with faulty(model, look, calls=(3, 4)):
+        acfun.train(seed=37, steps=4)
     assert seen == [2, 2]
