@@ -31,10 +31,12 @@ class Cluster:
         cpus: cores of each task where it takes no GPU.
 
     Raises:
-        ACFunError: there is no usable cluster at the address.
+        ACFunError: there is no usable cluster at the address, or too few cores are asked for.
     """
 
     def __init__(self, address: str | None, use_gpus: bool, cpus: int) -> None:
+        if cpus < 1:
+            raise ACFunError(f"--cpus-per-task is {cpus}; expected 1 or more.")
         options: dict[str, Any] = {"address": address}
         if address is None:
             options = {
@@ -54,8 +56,6 @@ class Cluster:
                 f"There is no Ray cluster to use at {address or 'this machine'}: "
                 f"{first_line(error)}. Start one with 'ray start --head', or leave --address out."
             ) from error
-        if cpus < 1:
-            raise ACFunError(f"--cpus-per-task is {cpus}; expected 1 or more.")
         total = ray.cluster_resources()
         self.gpus, self.cpus = int(total.get("GPU", 0)), int(total.get("CPU", 0))
         self.on_gpus = use_gpus and self.gpus > 0

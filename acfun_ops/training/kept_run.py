@@ -76,9 +76,9 @@ def place_for(style: Style, path: Path) -> Path:
 
 def part_at(path: Path, run: str) -> Path | None:
     """Return where :func:`place_for` has put the longest part of a run, None if nowhere."""
-    there = list(takewhile(Path.exists, _places(path)))
-    longest = max(there, key=lambda place: _steps_at(place, run), default=path)
-    return None if _steps_at(longest, run) < 0 else longest
+    steps = {place: _steps_at(place, run) for place in takewhile(Path.exists, _places(path))}
+    parts = [place for place in steps if steps[place] >= 0]
+    return max(parts, key=steps.__getitem__, default=None)
 
 
 def _places(path: Path) -> Iterator[Path]:
