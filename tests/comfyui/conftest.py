@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -120,6 +120,21 @@ def comfy(models_dir: ModelsDir) -> ComfyLibrary:
     from comfy_library import ComfyLibrary
 
     return ComfyLibrary(models_dir)
+
+
+@pytest.fixture(scope="session")
+def model(comfy: ComfyLibrary) -> Any:
+    """Return the tiny SD1 checkpoint's MODEL."""
+    return comfy.checkpoint("sd1")[0]
+
+
+@pytest.fixture(scope="session")
+def prompts(comfy: ComfyLibrary) -> tuple[Any, Any]:
+    """Return a positive and a negative CONDITIONING of its CLIP."""
+    from stock_nodes import encode
+
+    clip = comfy.checkpoint("sd1")[1]
+    return encode(clip, "a woman"), encode(clip, "a house by the sea")
 
 
 @pytest.fixture(scope="session")

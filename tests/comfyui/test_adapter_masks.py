@@ -11,11 +11,6 @@ LONG = "a very long prompt about an old house by the sea, " * 12
 
 
 @pytest.fixture(scope="module")
-def model(comfy):
-    return comfy.checkpoint("sd1")[0]
-
-
-@pytest.fixture(scope="module")
 def draw(comfy):
     """Return a function that gives the last denoised latents of a model."""
     clip = comfy.checkpoint("sd1")[1]

@@ -16,11 +16,6 @@ PARTS = {
 
 
 @pytest.fixture(scope="module")
-def model(comfy):
-    return comfy.checkpoint("sd1")[0]
-
-
-@pytest.fixture(scope="module")
 def draw(comfy):
     """Return a function that gives the denoised latents of each sampling step of a model."""
     clip = comfy.checkpoint("sd1")[1]

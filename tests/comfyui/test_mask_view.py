@@ -17,11 +17,6 @@ import nodes
 
 
 @pytest.fixture(scope="module")
-def model(comfy):
-    return comfy.checkpoint("sd1")[0]
-
-
-@pytest.fixture(scope="module")
 def prompts(comfy):
     clip = comfy.checkpoint("sd1")[1]
     return encode(clip, "a woman"), encode(clip, "")

@@ -14,11 +14,6 @@ BACKEND = "eager"  # dynamo's graphs without the time of a compiler
 
 
 @pytest.fixture(scope="module")
-def model(comfy):
-    return comfy.checkpoint("sd1")[0]
-
-
-@pytest.fixture(scope="module")
 def draw(comfy):
     clip = comfy.checkpoint("sd1")[1]
     conditionings = encode(clip, "a woman"), encode(clip, "")

@@ -5,16 +5,10 @@ from __future__ import annotations
 import re
 from functools import partial
 
-import pytest
 import torch
 from comfy.patcher_extension import PatcherInjection, WrappersMP
 from comfy_extras.nodes_freelunch import FreeU_V2
 from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
-
-
-@pytest.fixture
-def model(comfy):
-    return comfy.checkpoint("sd1")[0]
 
 
 @torch.inference_mode()

@@ -8,23 +8,11 @@ import pytest
 import torch
 from comfy_execution.utils import CurrentNodeContext
 from server import PromptServer
-from stock_nodes import encode
 
 NO_PROMPT = "applies_to is negative only, and this sampling had no such prompt"
 NO_STEP = "This sampling has no step between start_percent and end_percent"
 NO_RANGE = "start_percent equals end_percent"
 STEPS = 11  # The sixth is in the middle.
-
-
-@pytest.fixture(scope="module")
-def model(comfy):
-    return comfy.checkpoint("sd1")[0]
-
-
-@pytest.fixture(scope="module")
-def prompts(comfy):
-    clip = comfy.checkpoint("sd1")[1]
-    return encode(clip, "a woman"), encode(clip, "a house by the sea")
 
 
 @pytest.fixture

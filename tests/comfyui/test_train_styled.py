@@ -30,11 +30,6 @@ LORA = {
 }
 
 
-@pytest.fixture(scope="module")
-def model(comfy):
-    return comfy.checkpoint("sd1")[0]
-
-
 def left_white():
     mask = torch.zeros(1, 64, 64)
     mask[..., :32] = 1

@@ -11,11 +11,6 @@ from faulty_models import fail, faulty, not_a_number, run_out_of_memory
 from server import PromptServer
 
 
-@pytest.fixture
-def model(comfy):
-    return comfy.checkpoint("sd1")[0]
-
-
 def test_an_exception_keeps_the_weights_and_is_not_hidden(acfun, model):
     with pytest.raises(KeyError, match="from a test"), faulty(model, fail, calls=(3,)):
         acfun.train(seed=30, steps=4)

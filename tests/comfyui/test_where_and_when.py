@@ -20,17 +20,6 @@ SIDES = ["both", "positive only", "negative only"]
 
 
 @pytest.fixture(scope="module")
-def model(comfy):
-    return comfy.checkpoint("sd1")[0]
-
-
-@pytest.fixture(scope="module")
-def prompts(comfy):
-    clip = comfy.checkpoint("sd1")[1]
-    return encode(clip, "a woman"), encode(clip, "a house by the sea")
-
-
-@pytest.fixture(scope="module")
 def draw(prompts):
     return lambda model, **options: sample(model, *prompts, **options)[-1]
 
