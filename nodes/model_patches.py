@@ -1,6 +1,7 @@
 """What takes part in a call of a MODEL besides ComfyUI's own code and patches on weights."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
@@ -21,8 +22,9 @@ def patch_names(model: Any) -> str:
     """Return a text of what patches a MODEL, for its fingerprint; empty where nothing does.
 
     The same patches have the same text in every process: it holds the names of what is patched and
-    by which functions and classes. The numbers that a patch was given are mostly not in it; an
-    object may tell more of itself by the property ``patch_name``.
+    by which functions and classes, and the numbers and words that a function was made with. An
+    object's own are not in it, as they may change while it draws; it may tell more of itself by the
+    property ``patch_name``.
     """
     return "\n".join(_lines("", _patches(model)))
 
@@ -59,13 +61,36 @@ def _name(part: Any) -> str:
     if isinstance(part, MethodType):
         return f"{_name(part.__self__)}:{_name(part.__func__)}"
     if isinstance(part, partial):
-        return f"partial:{_name(part.func)}"
-    if isinstance(part, FunctionType | BuiltinFunctionType | type):
+        return f"partial:{_name(part.func)}{_plain([*part.args, *part.keywords.values()])}"
+    if isinstance(part, FunctionType):
+        return f"{_qualified(part)}{_plain(_enclosed(part))}"
+    if isinstance(part, BuiltinFunctionType | type):
         return _qualified(part)
     # With all its bases: a class made on the fly tells v from eps only by what it derives from.
     kinds = " ".join(map(_qualified, type(part).__mro__))
     # Asked of the class: ComfyUI's configurations answer every question, with a warning.
     return f"{kinds}:{part.patch_name}" if hasattr(type(part), "patch_name") else kinds
+
+
+def _enclosed(function: FunctionType) -> Iterator[Any]:
+    """Yield what a function's closure holds, as the settings that a node made it with."""
+    for cell in function.__closure__ or ():
+        with suppress(ValueError):  # Nothing is in the cell yet.
+            yield cell.cell_contents
+
+
+def _plain(values: Iterable[Any]) -> str:
+    """Return those values that are the same in every process."""
+    plain = [value for value in values if _is_plain(value)]
+    return f"({', '.join(map(repr, plain))})" if plain else ""
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return _is_plain(list(value.items()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (bool, int, float, str)
 
 
 def _qualified(named: Any) -> str:

@@ -8,16 +8,20 @@ from functools import partial
 import torch
 from comfy.patcher_extension import PatcherInjection, WrappersMP
 from comfy_extras.nodes_freelunch import FreeU_V2
-from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete
+from comfy_extras.nodes_model_advanced import ModelSamplingDiscrete, RescaleCFG
 
 
 @torch.inference_mode()
-def freed(model):
-    return FreeU_V2.execute(model, 1.3, 1.4, 0.9, 0.2).args[0]
+def freed(model, first=1.3):
+    return FreeU_V2.execute(model, first, 1.4, 0.9, 0.2).args[0]
 
 
 def sampled_as(kind, model):
     return ModelSamplingDiscrete().patch(model, kind, False)[0]
+
+
+def rescaled(model, multiplier):
+    return RescaleCFG().patch(model, multiplier)[0]
 
 
 class Wrapper:
@@ -40,9 +44,10 @@ def wrapped_method(model):
     return changed
 
 
-def replaced(model):
+def replaced(model, strength=1.0):
     changed = model.clone()
-    changed.set_model_attn2_replace(partial(lambda *args: args, Wrapper()), "output", 3, 0)
+    patch = partial(lambda *args: args, Wrapper(), strength)
+    changed.set_model_attn2_replace(patch, "output", 3, 0)
     return changed
 
 
@@ -54,11 +59,15 @@ def injected(model):
 
 PATCHES = {
     "FreeU": freed,
+    "FreeU, another strength": partial(freed, first=1.4),
+    "guidance rescaled": partial(rescaled, multiplier=0.7),
+    "guidance rescaled less": partial(rescaled, multiplier=0.6),
     "ModelSamplingDiscrete eps": partial(sampled_as, "eps"),
     "ModelSamplingDiscrete v": partial(sampled_as, "v_prediction"),
     "a wrapper": wrapped,
     "a wrapper's method": wrapped_method,
     "replaced attention": replaced,
+    "replaced attention, weaker": partial(replaced, strength=0.5),
     "an injection": injected,
 }
 
@@ -107,7 +116,7 @@ def test_a_style_trained_on_a_patched_model_is_not_taken_for_a_plain_one(acfun, 
     plain, texts = train(model)
     assert not any("trained before" in text for text in texts)
     assert acfun.bytes_of(plain) != acfun.bytes_of(styled)
-    _, texts = train(freed(model))  # Another strength of FreeU may have that name.
+    _, texts = train(freed(model))  # Another pack's patches may have that name.
     assert not any("trained before" in text for text in texts)
     same, texts = train(model)
     assert any("trained before" in text for text in texts)
