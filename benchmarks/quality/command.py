@@ -10,7 +10,8 @@ from pathlib import Path
 from .ablations import chosen
 from .bench import Bench, Row, Section, rows_of
 from .jobs import GRACE, OpenBench, measure_again, run_rows
-from .report import write_report
+from .published import take_published
+from .report import FIGURES, write_report
 from .runs import Run
 
 log = logging.getLogger(__name__)
@@ -58,8 +59,11 @@ def evaluate(
     bench = open_bench()
     check_figures(picked, [figure.name for figure in bench.figures])
     rows = rows_of(picked)
+    results = options.results or RESULTS / bench.name
     if options.measure_again:
         measure_again(open_bench, rows, options.work)
+    else:
+        take_published(bench, rows, results / FIGURES, options.work / bench.name)
     runs = run_rows(open_bench, rows, options.work, options.workers, 60 * options.minutes)
     there = sections_that_are_there(bench, picked, runs)
     missing = sorted(absent_rows(bench, rows, runs))
@@ -70,7 +74,11 @@ def evaluate(
             *(len(runs), total, ", ".join(missing)),
         )
     if there:
-        write_report(bench, there, runs, options.results or RESULTS / bench.name)
+        for title in write_report(bench, there, runs, results):
+            log.warning(
+                "%s: its picture stays, as some of what it shows was published and not run here.",
+                title,
+            )
 
 
 def sections_that_are_there(

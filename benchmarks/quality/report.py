@@ -15,8 +15,9 @@ from acfun_ops.contact_sheet import SheetRow, contact_sheet
 from .bench import Bench, Expectation, Row, Section, description, rows_of
 from .intervals import Interval, verdict
 from .results import Results
-from .runs import Run, read_drawn
+from .runs import Run, has_pictures, read_drawn
 
+FIGURES = "figures.json"
 ARROWS = {"higher": "↑", "lower": "↓"}
 # What the paper's voters were asked about, its key in a section's votes, and what figures count.
 VOTED = {
@@ -30,8 +31,11 @@ SHEET_SIDE = 96
 
 def write_report(
     bench: Bench, sections: Sequence[Section], runs: Sequence[Run], folder: Path
-) -> None:
+) -> list[str]:
     """Write ``table.md``, ``figures.json`` and one contact sheet per section.
+
+    Return the titles of the sections whose sheet is not written, as pictures of its runs are not
+    stored.
 
     Args:
         bench: what was run on.
@@ -43,9 +47,14 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.md").write_text(table(sections, results), encoding="utf-8")
     figures = json.dumps(machine_figures(sections, results), indent=1)
-    (folder / "figures.json").write_text(figures + "\n", encoding="utf-8")
+    (folder / FIGURES).write_text(figures + "\n", encoding="utf-8")
+    without = []
     for section in sections:
-        write_image(sheet(section, results), folder / f"{slug(section.title)}.jpg")
+        if all(has_pictures(run.folder) for run in shown_runs(section, results)):
+            write_image(sheet(section, results), folder / f"{slug(section.title)}.jpg")
+        else:
+            without.append(section.title)
+    return without
 
 
 def table(sections: Sequence[Section], results: Results) -> str:
@@ -113,20 +122,26 @@ def machine_figures(sections: Sequence[Section], results: Results) -> dict[str, 
 
 def sheet(section: Section, results: Results) -> Image.Image:
     """Return a contact sheet of a few pairs: what was given, and what each row drew."""
-    bench, pairs = results.bench, results.common_pairs(*(row.name for row in section.rows))
-    last, count = len(pairs) - 1, min(row.samples for row in section.rows)
+    bench, count = results.bench, min(row.samples for row in section.rows)
     given = ["style", "face"] + ["truth"] * (bench.truths is not None)
     lines = []
-    for index in sorted({pairs[i * last // (SHEET_PAIRS - 1)] for i in range(SHEET_PAIRS)}):
-        pair = bench.pairs[index]
+    for run in shown_runs(section, results):
+        pair = bench.pairs[run.pair]
         pictures = [pair.style, pair.face]
         if bench.truths is not None:
-            pictures.append(bench.truths[index])
-        for row in section.rows:
-            samples = read_drawn(results.runs[row.name][index].folder).samples[:count]
-            images = [to_image(picture[None]) for picture in [*pictures, *samples]]
-            lines.append(SheetRow(f"{row.name} on {pair.name}", images))
+            pictures.append(bench.truths[run.pair])
+        samples = read_drawn(run.folder).samples[:count]
+        images = [to_image(picture[None]) for picture in [*pictures, *samples]]
+        lines.append(SheetRow(f"{run.row} on {pair.name}", images))
     return contact_sheet([*given, *(f"{i + 1}" for i in range(count))], lines, SHEET_SIDE)
+
+
+def shown_runs(section: Section, results: Results) -> list[Run]:
+    """Return the runs on a section's sheet: every row on the first, a middle and the last pair."""
+    pairs = results.common_pairs(*(row.name for row in section.rows))
+    last = len(pairs) - 1
+    shown = sorted({pairs[i * last // (SHEET_PAIRS - 1)] for i in range(SHEET_PAIRS)})
+    return [results.runs[row.name][index] for index in shown for row in section.rows]
 
 
 def slug(title: str) -> str:
@@ -218,7 +233,8 @@ def _row_figures(row: Row, results: Results) -> dict[str, Any]:
         "seconds": results.seconds(row.name),
         "means": {f.name: asdict(results.mean(row.name, f.name)) for f in bench.figures},
         "pairs": {
-            bench.pairs[pair].name: run.figures | {"machine": run.machine}
+            bench.pairs[pair].name: run.figures
+            | {"machine": run.machine, "seconds": run.seconds, "run": run.folder.name}
             for pair, run in sorted(results.runs[row.name].items())
         },
     }

@@ -10,7 +10,7 @@ import json
 import platform
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +57,27 @@ def run_one(bench: Bench, row: Row, index: int, work: Path) -> None:
     for name, pictures in (("sample", samples), ("other", other)):
         for number, picture in enumerate(pictures):
             write_picture(picture[None], path / f"{name}_{number}.png")
-    facts = {"row": row.name, "pair": pair.name, "seconds": seconds, **_definition(row)}
-    facts["machine"] = machine_of(bench.backbone.device)
-    _measure(bench, index, path, facts)
+    figures = _measured(bench, index, path, seconds)
+    machine = machine_of(bench.backbone.device)
+    store_run(bench, row, Run(row.name, index, path, figures, seconds, machine))
 
 
 def measure_one(bench: Bench, row: Row, index: int, work: Path) -> None:
-    """Compute the figures of a stored run anew, from its pictures."""
-    path = run_folder(bench, row, index, work)
-    _measure(bench, index, path, json.loads((path / DONE).read_text()))
+    """Compute the figures of a stored run anew, from its pictures; forget a run without any."""
+    run = read_run(bench, row, index, work)
+    if not has_pictures(run.folder):
+        (run.folder / DONE).unlink()
+        return
+    figures = _measured(bench, index, run.folder, run.seconds)
+    store_run(bench, row, replace(run, figures=figures))
+
+
+def store_run(bench: Bench, row: Row, run: Run) -> None:
+    """Store what was measured of a run, which is then whole."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    facts = {"row": run.row, "pair": bench.pairs[run.pair].name, "seconds": run.seconds}
+    facts |= {**_definition(row), "machine": run.machine, "figures": run.figures}
+    write_whole(json.dumps(facts, indent=1).encode(), run.folder / DONE, "run")
 
 
 def learn_row(bench: Bench, row: Row, index: int, work: Path) -> tuple[Path, float]:
@@ -98,6 +110,11 @@ def read_run(bench: Bench, row: Row, index: int, work: Path) -> Run:
 def is_done(bench: Bench, row: Row, index: int, work: Path) -> bool:
     """Tell whether a row's run on a pair is stored whole."""
     return (run_folder(bench, row, index, work) / DONE).exists()
+
+
+def has_pictures(path: Path) -> bool:
+    """Tell whether a run's pictures are stored; a published run has only its figures."""
+    return any(_numbered(path, "sample"))
 
 
 def read_drawn(path: Path, seconds: float = 0.0) -> Drawn:
@@ -146,14 +163,13 @@ def _digest(bench: Bench, *parts: Any) -> str:
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _measure(bench: Bench, index: int, path: Path, facts: dict[str, Any]) -> None:
+def _measured(bench: Bench, index: int, path: Path, seconds: float) -> dict[str, float]:
     """Measure stored pictures, so that figures never depend on when they are computed."""
-    figures = bench.measure(index, read_drawn(path, facts["seconds"]))
+    figures = bench.measure(index, read_drawn(path, seconds))
     for figure in bench.figures:
         if not np.isfinite(figures.get(figure.name, np.nan)):
             raise ValueError(f"{path.name}: the figure '{figure.name}' is missing or not finite")
-    facts["figures"] = {name: float(value) for name, value in figures.items()}
-    write_whole(json.dumps(facts, indent=1).encode(), path / DONE, "run")
+    return {name: float(value) for name, value in figures.items()}
 
 
 def _numbered(path: Path, name: str) -> Iterator[Path]:

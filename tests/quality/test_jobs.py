@@ -114,3 +114,46 @@ def test_rows_that_are_not_whole_are_named_under_the_others(log, tmp_path):
     assert "Not run yet: c." in table
     alone = replace(section, rows=[rows[0], rows[2]], expectations=[])
     assert not sections_that_are_there(bench, [alone, replace(section, reference="c")], runs)
+
+
+def published(log, folder, *rows):
+    """Return the options of a run elsewhere into a report's folder, after it has been made."""
+    section = Section(title="all", rows=rows, reference=rows[0].name)
+    options = argparse.Namespace(
+        only=[], measure_again=False, work=folder / "work", workers=1, minutes=5
+    )
+    options.results = folder / "report"
+    evaluate(open_tiny_bench, [section], options)
+    log.write_text("")
+    options.work = folder / "elsewhere"
+    return options
+
+
+def test_what_a_report_has_published_is_not_run_again_elsewhere(log, tmp_path, caplog):
+    rows = [row(log), row(log, name="more", amount=0.5)]
+    options = published(log, tmp_path, *rows)
+    report = options.results
+    before = {path.name: path.read_bytes() for path in report.iterdir()}
+    evaluate(open_tiny_bench, [Section(title="all", rows=rows, reference="shift")], options)
+    assert log.read_text() == ""
+    assert {path.name: path.read_bytes() for path in report.iterdir()} == before
+    assert "all: its picture stays" in caplog.text
+    # Of what is defined otherwise than what was published, nothing is taken.
+    rows.append(row(log, name="new", amount=0.7))
+    rows[1] = replace(rows[1], steps=6)
+    evaluate(open_tiny_bench, [Section(title="all", rows=rows, reference="shift")], options)
+    drawn = [line for line in log.read_text().splitlines() if line.startswith("draw")]
+    assert drawn == [f"draw pair_{index} {amount}" for amount in (0.5, 0.7) for index in (0, 1)]
+    assert "| new " in (report / "table.md").read_text(encoding="utf-8")
+
+
+def test_measuring_again_runs_what_has_no_pictures_again(log, tmp_path):
+    rows = [row(log), row(log, name="more", amount=0.5)]
+    options = published(log, tmp_path, *rows)
+    section = Section(title="all", rows=rows, reference="shift")
+    evaluate(open_tiny_bench, [section], options)
+    (options.results / "all.jpg").unlink()
+    options.measure_again = True
+    evaluate(open_tiny_bench, [section], options)
+    assert sum(line.startswith("draw") for line in log.read_text().splitlines()) == 4
+    assert (options.results / "all.jpg").exists()
