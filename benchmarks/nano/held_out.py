@@ -10,9 +10,11 @@ from .labels import attributes_of
 from .paintings import paint, photograph
 from .people import Person, Pose, draw_person, draw_pose, stranger
 from .portraits import Plane
+from .random_styles import draw_style
 from .styles import Named
 
 SEED = 20_000_000
+TUNING_SEED = 30_000_000
 DISTRACTORS = 20
 # The first that neither picture has is asked for.
 EXTRAS = ("hat", "glasses", "smile")
@@ -69,10 +71,21 @@ def held_out_pairs(count: int, side: int = 64) -> list[HeldOutPair]:
 @cache
 def held_out_pair(number: int, side: int = 64) -> HeldOutPair:
     """Return one of the pairs; it is drawn once in a process, so leave its arrays as they are."""
-    random = np.random.default_rng((SEED, number))
-    names = list(HELD_OUT)
-    style_name = names[number % len(names)]
-    named = HELD_OUT[style_name]
+    name = list(HELD_OUT)[number % len(HELD_OUT)]
+    return _pair(number, name, HELD_OUT[name], np.random.default_rng((SEED, number)), side)
+
+
+@cache
+def tuning_pair(number: int, side: int = 64) -> HeldOutPair:
+    """Return a pair to choose settings on: other people, and a style drawn at random."""
+    random = np.random.default_rng((TUNING_SEED, number))
+    named = draw_style(random)
+    return _pair(number, f"random {named.style.texture}", named, random, side)
+
+
+def _pair(
+    number: int, style_name: str, named: Named, random: np.random.Generator, side: int
+) -> HeldOutPair:
     person, pose = draw_person(random), draw_pose(random)
     sitter, sitter_pose = _sitter(person, random), draw_pose(random)
     if all(getattr(person, extra) or getattr(sitter, extra) for extra in EXTRAS):

@@ -17,6 +17,7 @@ from .command import add_options, evaluate
 
 BENCHMARKS = {
     "nano": "drawn portraits on the small prior, with known answers",
+    "tuning": "the same with other people and styles, to choose settings on",
     "real": "photos and paintings on any diffusers folder",
 }
 

@@ -1,6 +1,7 @@
 """The evaluation on the small prior: unseen people, unseen styles, and true answers."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -86,16 +87,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def sections(options: argparse.Namespace) -> list[Section]:
     """Return every section with the settings of this prior."""
-    setting = Setting(
-        config=CONFIG,
-        steps=CONFIG.steps,
-        sampling=Sampling(steps=20, guidance=2.0),
-        peers=PEERS,
-        ablation_pairs=ABLATION_PAIRS,
-        steps_once=tuple(
-            (name, STEPS_ONCE[type(peer)]) for name, peer in PEERS if type(peer) in STEPS_ONCE
-        ),
-    )
+    setting = prior_setting()
     return [
         *all_sections(setting),
         drawn_choices(setting),
@@ -108,19 +100,37 @@ def sections(options: argparse.Namespace) -> list[Section]:
     ]
 
 
+def prior_setting() -> Setting:
+    """Return what all rows on this prior share."""
+    return Setting(
+        config=CONFIG,
+        steps=CONFIG.steps,
+        sampling=Sampling(steps=20, guidance=2.0),
+        peers=PEERS,
+        ablation_pairs=ABLATION_PAIRS,
+        steps_once=tuple(
+            (name, STEPS_ONCE[type(peer)]) for name, peer in PEERS if type(peer) in STEPS_ONCE
+        ),
+    )
+
+
 def open_bench(pairs: int, device: str = "cpu") -> Bench:
     """Load the prior and the reader, and draw the pairs; all noise is drawn on the CPU."""
+    return bench_of("nano", held_out_pairs(pairs), device)
+
+
+def bench_of(name: str, drawn_pairs: Sequence[HeldOutPair], device: str) -> Bench:
+    """Return a bench of drawn pairs on the prior."""
     # Convolutions in whole single precision, as on the CPU.
     torch.backends.cudnn.allow_tf32 = False
-    held_out = held_out_pairs(pairs)
     reader = load_reader()
     return Bench(
-        name="nano",
+        name=name,
         backbone=load_pipeline(PRIOR, device=device),
-        pairs=[_pair(one) for one in held_out],
+        pairs=[_pair(one) for one in drawn_pairs],
         figures=FIGURES,
-        measure=lambda index, drawn: measure(reader, held_out[index], drawn),
-        truths=[torch.from_numpy(one.truth) for one in held_out],
+        measure=lambda index, drawn: measure(reader, drawn_pairs[index], drawn),
+        truths=[torch.from_numpy(one.truth) for one in drawn_pairs],
     )
 
 

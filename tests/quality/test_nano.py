@@ -8,11 +8,13 @@ import pytest
 import torch
 
 from benchmarks.nano.captions import describe
-from benchmarks.nano.held_out import held_out_pair
+from benchmarks.nano.held_out import held_out_pair, tuning_pair
+from benchmarks.nano.held_out_styles import HELD_OUT
 from benchmarks.nano.labels import attributes_of
 from benchmarks.nano.paintings import photograph
+from benchmarks.nano.random_styles import alike
 from benchmarks.nano.reader import load_reader
-from benchmarks.quality import five_prompts, nano
+from benchmarks.quality import five_prompts, nano, tuning
 from benchmarks.quality.bench import rows_of
 from benchmarks.quality.command import check_figures
 from benchmarks.quality.known_answers import KnownAnswer
@@ -76,6 +78,16 @@ def test_bench_opens_and_all_its_rows_fit():
     sections = nano.sections(argparse.Namespace(pairs=2))
     check_figures(sections, [figure.name for figure in bench.figures])
     assert len(rows_of(sections)) > 30
+
+
+def test_settings_are_chosen_on_other_people_and_styles():
+    bench = tuning.open_bench(tuning.PAIRS)
+    assert not {pair.digest for pair in nano.open_bench(40).pairs} & {p.digest for p in bench.pairs}
+    styles = [tuning_pair(number).named.style for number in range(tuning.PAIRS)]
+    assert not any(alike(style, held.style) for style in styles for held in HELD_OUT.values())
+    assert len({style.texture for style in styles}) >= 4
+    rows = rows_of(tuning.sections(argparse.Namespace(pairs=tuning.PAIRS)))
+    assert all(len(row.pair_indices(bench)) == tuning.PAIRS for row in rows)
 
 
 def test_bench_computes_where_it_is_told_to():
