@@ -7,35 +7,52 @@ What was skipped is said in the very last line, which nobody overlooks.
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT / "tests" / "comfyui"), str(ROOT)]
 
-skipped: Counter[str] = Counter()  # Tests, or whole files of them, by reason.
+skipped_tests: Counter[str] = Counter()  # By reason.
+skipped_files: Counter[str] = Counter()  # Test files that were skipped whole.
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Count a skipped test."""
-    count_skipped(report)
+    """Count a skipped test; an expected failure is none."""
+    if report.skipped and not hasattr(report, "wasxfail"):
+        skipped_tests[_reason(report)] += 1
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
     """Count a test file that was skipped whole."""
-    count_skipped(report)
+    if report.skipped:
+        skipped_files[_reason(report)] += 1
 
 
-def count_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
-    """Count what was skipped by its reason; an expected failure is none."""
-    if report.skipped and not hasattr(report, "wasxfail"):
-        _, _, reason = report.longrepr  # Of a skip: file, line and reason.
-        skipped[reason.removeprefix("Skipped: ")] += 1
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    _, _, reason = report.longrepr  # Of a skip: file, line and reason.
+    return reason.removeprefix("Skipped: ")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """From a process of pytest-xdist, which alone sees them, send what files it skipped."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["skipped_files"] = dict(skipped_files)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over the files that a process skipped; each process has seen all of them."""
+    sent = getattr(node, "workeroutput", {}).get("skipped_files", {})  # None of one that crashed.
+    for reason, count in sent.items():
+        skipped_files[reason] = max(skipped_files[reason], count)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Say last of all how many tests were skipped and why."""
+    skipped = skipped_tests + skipped_files
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     if terminal is not None and skipped:
         reasons = "; ".join(f"{count} because {why}" for why, count in skipped.most_common())

@@ -65,7 +65,7 @@ def test_where_comfyui_cannot_be_brought_the_other_tests_run(fresh):
     assert outcome.returncode == 0
     assert "ComfyUI could not be cloned" in outcome.stderr
     assert [call for call in calls if "requirements.txt" in call] == []
-    assert calls[-1] == "pytest -q"
+    assert calls[-1].startswith("pytest --numprocesses 2 ") and calls[-1].endswith(" -q")
 
 
 def test_the_main_job_ends_where_comfyui_cannot_be_brought(fresh):
@@ -86,13 +86,29 @@ def run_pytest(*arguments, **environment):
     )
 
 
-def test_without_comfyui_the_last_line_says_what_was_skipped(tmp_path):
-    outcome = run_pytest(ROOT / "tests" / "comfyui", COMFYUI_PATH=str(tmp_path))
+IN_PROCESSES = pytest.mark.parametrize("processes", [[], ["-n", "2"]], ids=["one", "two"])
+
+
+@IN_PROCESSES
+def test_without_comfyui_the_last_line_says_what_was_skipped(processes, tmp_path):
+    outcome = run_pytest(ROOT / "tests" / "comfyui", *processes, COMFYUI_PATH=str(tmp_path))
     lines = outcome.stdout.splitlines()
     assert outcome.returncode == 0
     skipped = re.search(r"(\d+) skipped", outcome.stdout)[1]
     assert lines[-1].startswith(f"NOT TESTED: {skipped} tests were skipped: ")
     assert str(tmp_path) in lines[-1] and "COMFYUI_PATH" in lines[-1]
+
+
+@IN_PROCESSES
+def test_files_that_are_skipped_whole_are_counted_once(processes, tmp_path):
+    for name in ("first", "second"):
+        skip = f"import pytest\n\npytest.importorskip('absent', reason='it is {name}')\n"
+        (tmp_path / f"test_{name}.py").write_text(skip)
+    (tmp_path / "test_third.py").write_text("def test_third(): pass\n")
+    arguments = ["-p", "conftest", "--rootdir", tmp_path, tmp_path, *processes]
+    outcome = run_pytest(*arguments, PYTHONPATH=str(ROOT / "tests"))
+    last = outcome.stdout.splitlines()[-1]
+    assert last == "NOT TESTED: 2 tests were skipped: 1 because it is first; 1 because it is second"
 
 
 def test_where_nothing_was_skipped_nothing_is_said():
