@@ -36,4 +36,5 @@ def _published_runs(figures: Path) -> dict[str, dict[str, Any]]:
     if not figures.exists():
         return {}
     rows = json.loads(figures.read_text(encoding="utf-8"))["rows"]
-    return {facts["run"]: facts for row in rows.values() for facts in row["pairs"].values()}
+    pairs = [facts for row in rows.values() for facts in row["pairs"].values()]
+    return {facts["run"]: facts for facts in pairs if "run" in facts}  # Old reports name no run.

@@ -165,13 +165,15 @@ def _machine_lines(results: Results) -> str:
 def _section_table(section: Section, results: Results) -> str:
     figures = results.bench.figures
     ranks = results.ranks(section) if section.is_ranked else {}
+    # A row may have more pairs than those it is compared with here.
+    pairs = results.common_pairs(*(row.name for row in section.rows))
     heads = ["row", "steps", "pairs"] + ["rank ↓"] * bool(ranks)
     heads += [f"{figure.heading} {ARROWS[figure.better]}" for figure in figures] + ["s / pair"]
     lines = [_line(heads), _line(["---"] * len(heads))]
     for row in section.rows:
         name = f"{row.name} (reference)" if row.name == section.reference else row.name
         steps = str(row.steps) if row.method.learns else "-"
-        cells = [name, steps, str(len(results.runs[row.name]))]
+        cells = [name, steps, str(len(pairs))]
         if ranks:
             cells.append(_cell(ranks[row.name]))
         for figure in figures:
@@ -179,7 +181,7 @@ def _section_table(section: Section, results: Results) -> str:
             if row.name != section.reference:
                 difference = results.difference(row.name, section.reference, figure.name)
                 apart = "*" if difference.low > 0 or difference.high < 0 else ""
-            cells.append(_cell(results.mean(row.name, figure.name)) + apart)
+            cells.append(_cell(results.mean(row.name, figure.name, pairs)) + apart)
         seconds = results.seconds(row.name).get(next(iter(results.machines)))
         lines.append(_line([*cells, "-" if seconds is None else f"{seconds:.1f}"]))
     return "\n".join(lines) + "\n"
@@ -221,7 +223,7 @@ def _difference(expectation: Expectation, results: Results) -> Interval:
 
 
 def _row_figures(row: Row, results: Results) -> dict[str, Any]:
-    bench = results.bench
+    bench, pairs = results.bench, results.common_pairs(row.name)
     return {
         "definition": {
             "steps": row.steps if row.method.learns else 0,
@@ -231,7 +233,7 @@ def _row_figures(row: Row, results: Results) -> dict[str, Any]:
         },
         "machines": results.made_on(row.name),
         "seconds": results.seconds(row.name),
-        "means": {f.name: asdict(results.mean(row.name, f.name)) for f in bench.figures},
+        "means": {f.name: asdict(results.mean(row.name, f.name, pairs)) for f in bench.figures},
         "pairs": {
             bench.pairs[pair].name: run.figures
             | {"machine": run.machine, "seconds": run.seconds, "run": run.folder.name}

@@ -37,9 +37,9 @@ class Results:
         runs = self.runs[row]
         return np.array([runs[pair].figures[figure] for pair in pairs], dtype=np.float64)
 
-    def mean(self, row: str, figure: str) -> Interval:
-        """Return the mean of a figure over all pairs of a row."""
-        return bootstrap_mean(self.values(row, figure, self.common_pairs(row)))
+    def mean(self, row: str, figure: str, pairs: Sequence[int]) -> Interval:
+        """Return the mean of a row's figure over some pairs."""
+        return bootstrap_mean(self.values(row, figure, pairs))
 
     def common_pairs(self, *rows: str) -> list[int]:
         """Return the pairs that all these rows were run on."""

@@ -1,6 +1,7 @@
 """Many runs: they end in time, a failure stops nothing else, what is not whole is named."""
 
 import argparse
+import json
 import time
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -145,6 +146,17 @@ def test_what_a_report_has_published_is_not_run_again_elsewhere(log, tmp_path, c
     drawn = [line for line in log.read_text().splitlines() if line.startswith("draw")]
     assert drawn == [f"draw pair_{index} {amount}" for amount in (0.5, 0.7) for index in (0, 1)]
     assert "| new " in (report / "table.md").read_text(encoding="utf-8")
+
+
+def test_a_report_that_names_no_runs_gives_none(log, tmp_path):
+    options = published(log, tmp_path, row(log))
+    path = options.results / "figures.json"
+    figures = json.loads(path.read_text(encoding="utf-8"))
+    for facts in figures["rows"]["shift"]["pairs"].values():
+        del facts["run"]
+    path.write_text(json.dumps(figures), encoding="utf-8")
+    evaluate(open_tiny_bench, [Section(title="all", rows=[row(log)], reference="shift")], options)
+    assert sum(line.startswith("draw") for line in log.read_text().splitlines()) == 2
 
 
 def test_measuring_again_runs_what_has_no_pictures_again(log, tmp_path):

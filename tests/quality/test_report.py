@@ -99,6 +99,15 @@ def test_rows_compared_on_the_pairs_they_share(tmp_path):
     assert difference["mean"] == pytest.approx(0.2, abs=0.01)
     assert len(figures["rows"]["ours"]["pairs"]) == PAIRS
     assert len(figures["rows"]["peer"]["pairs"]) == 2
+    by_number = [replace(run, figures=run.figures | {"face": run.pair}) for run in results]
+    write_report(bench, parts, by_number, tmp_path / "by number")
+    table = (tmp_path / "by number" / "table.md").read_text(encoding="utf-8")
+    rows = [
+        line.split(" | ") for line in table.splitlines() if line.startswith(("| ours", "| peer"))
+    ]
+    assert [(row[2], row[4]) for row in rows[:2]] == [("2", "0.5 [0, 1]")] * 2
+    figures = json.loads((tmp_path / "by number" / "figures.json").read_text())
+    assert figures["rows"]["ours"]["means"]["face"]["mean"] == 1.5
 
 
 def test_same_name_for_different_rows_is_refused(tmp_path):
