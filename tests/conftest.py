@@ -14,8 +14,24 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT / "tests" / "comfyui"), str(ROOT)]
 
+SERVERS = {"server", "old_server"}
+
 skipped_tests: Counter[str] = Counter()  # By reason.
 skipped_files: Counter[str] = Counter()  # Test files that were skipped whole.
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the marker that pytest-xdist reads, which may be missing."""
+    config.addinivalue_line("markers", "xdist_group(name): what one process runs")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep in one process the tests of a file, and all that share a server of a whole session."""
+    for item in items:
+        shared = SERVERS & set(getattr(item, "fixturenames", ()))
+        group = "servers" if shared else item.path.stem
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
