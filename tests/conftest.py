@@ -29,8 +29,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep in one process the tests of a file, and all that share a server of a whole session."""
     for item in items:
-        shared = SERVERS & set(getattr(item, "fixturenames", ()))
-        group = "servers" if shared else item.path.stem
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        uses = {*getattr(item, "fixturenames", ()), *map(str, parameters)}
+        group = "servers" if SERVERS & uses else item.path.stem
         item.add_marker(pytest.mark.xdist_group(group))
 
 

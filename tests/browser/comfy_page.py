@@ -14,8 +14,11 @@ SETTLE = 500.0
 IS_LOADED = """(nodeType) => Boolean(
     window.app?.extensionManager && window.LiteGraph?.registered_node_types[nodeType]
 )"""
+# A number of its own: the page keeps the values of a cleared node for the next of its number.
 PLACE_NODE = """(nodeType) => {
     app.graph.clear();
+    window.placedNodes = (window.placedNodes ?? 1000) + 1;
+    app.graph.state.lastNodeId = window.placedNodes;
     const node = LiteGraph.createNode(nodeType);
     node.pos = [500, 400];
     app.graph.add(node);

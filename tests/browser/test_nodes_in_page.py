@@ -56,6 +56,7 @@ def test_search_offers_our_nodes_for_what_people_look_for(comfy_page, words):
 
 
 def test_fresh_training_node_has_the_defaults(comfy_page):
+    comfy_page.place("ACFunStyleSheet")  # It has other steps.
     comfy_page.place("ACFunTrainStyle")
     widgets = comfy_page.widgets()
     assert "control_after_generate" not in widgets  # It would retrain on every queue.
