@@ -86,37 +86,7 @@ def machine_figures(sections: Sequence[Section], results: Results) -> dict[str, 
         "machines": results.machines,
         "figures": [asdict(figure) for figure in bench.figures],
         "rows": {row.name: _row_figures(row, results) for row in rows_of(sections)},
-        "sections": [
-            {
-                "title": section.title,
-                "reference": section.reference,
-                "rows": [row.name for row in section.rows],
-                "absent": list(section.absent),
-                "ranks": _intervals(results.ranks(section)) if section.is_ranked else {},
-                "best": {
-                    about: _intervals(results.wins(section, kinds))
-                    for about, (_, kinds) in VOTED.items()
-                    if section.votes is not None
-                },
-                "differences": {
-                    row.name: {
-                        f.name: asdict(results.difference(row.name, section.reference, f.name))
-                        for f in bench.figures
-                    }
-                    for row in section.rows
-                    if row.name != section.reference
-                },
-                "expectations": [
-                    {
-                        **asdict(expectation),
-                        "difference": asdict(_difference(expectation, results)),
-                        "verdict": verdict(_difference(expectation, results), expectation.is_),
-                    }
-                    for expectation in section.expectations
-                ],
-            }
-            for section in sections
-        ],
+        "sections": [_section_figures(section, results) for section in sections],
     }
 
 
@@ -138,7 +108,7 @@ def sheet(section: Section, results: Results) -> Image.Image:
 
 def shown_runs(section: Section, results: Results) -> list[Run]:
     """Return the runs on a section's sheet: every row on the first, a middle and the last pair."""
-    pairs = results.common_pairs(*(row.name for row in section.rows))
+    pairs = _pairs(section, results)
     last = len(pairs) - 1
     shown = sorted({pairs[i * last // (SHEET_PAIRS - 1)] for i in range(SHEET_PAIRS)})
     return [results.runs[row.name][index] for index in shown for row in section.rows]
@@ -165,8 +135,7 @@ def _machine_lines(results: Results) -> str:
 def _section_table(section: Section, results: Results) -> str:
     figures = results.bench.figures
     ranks = results.ranks(section) if section.is_ranked else {}
-    # A row may have more pairs than those it is compared with here.
-    pairs = results.common_pairs(*(row.name for row in section.rows))
+    pairs = _pairs(section, results)
     heads = ["row", "steps", "pairs"] + ["rank ↓"] * bool(ranks)
     heads += [f"{figure.heading} {ARROWS[figure.better]}" for figure in figures] + ["s / pair"]
     lines = [_line(heads), _line(["---"] * len(heads))]
@@ -179,7 +148,7 @@ def _section_table(section: Section, results: Results) -> str:
         for figure in figures:
             apart = ""
             if row.name != section.reference:
-                difference = results.difference(row.name, section.reference, figure.name)
+                difference = results.difference(row.name, section.reference, figure.name, pairs)
                 apart = "*" if difference.low > 0 or difference.high < 0 else ""
             cells.append(_cell(results.mean(row.name, figure.name, pairs)) + apart)
         seconds = results.seconds(row.name).get(next(iter(results.machines)))
@@ -208,8 +177,9 @@ def _votes_table(section: Section, results: Results) -> str:
 def _expectation_table(section: Section, results: Results) -> str:
     heads = ["expected", "measured difference", "verdict"]
     lines = [_line(heads), _line(["---"] * 3)]
+    pairs = _pairs(section, results)
     for expectation in section.expectations:
-        difference = _difference(expectation, results)
+        difference = _difference(expectation, results, pairs)
         measured = (
             f"{expectation.figure}: {expectation.row} less {expectation.than} {_cell(difference)}"
         )
@@ -218,8 +188,46 @@ def _expectation_table(section: Section, results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _difference(expectation: Expectation, results: Results) -> Interval:
-    return results.difference(expectation.row, expectation.than, expectation.figure)
+def _pairs(section: Section, results: Results) -> list[int]:
+    """Return the pairs of all of a section's rows; elsewhere a row may have more."""
+    return results.common_pairs(*(row.name for row in section.rows))
+
+
+def _difference(expectation: Expectation, results: Results, pairs: Sequence[int]) -> Interval:
+    return results.difference(expectation.row, expectation.than, expectation.figure, pairs)
+
+
+def _section_figures(section: Section, results: Results) -> dict[str, Any]:
+    pairs = _pairs(section, results)
+    expected = [(each, _difference(each, results, pairs)) for each in section.expectations]
+    return {
+        "title": section.title,
+        "reference": section.reference,
+        "rows": [row.name for row in section.rows],
+        "absent": list(section.absent),
+        "ranks": _intervals(results.ranks(section)) if section.is_ranked else {},
+        "best": {
+            about: _intervals(results.wins(section, kinds))
+            for about, (_, kinds) in VOTED.items()
+            if section.votes is not None
+        },
+        "differences": {
+            row.name: {
+                f.name: asdict(results.difference(row.name, section.reference, f.name, pairs))
+                for f in results.bench.figures
+            }
+            for row in section.rows
+            if row.name != section.reference
+        },
+        "expectations": [
+            {
+                **asdict(expectation),
+                "difference": asdict(difference),
+                "verdict": verdict(difference, expectation.is_),
+            }
+            for expectation, difference in expected
+        ],
+    }
 
 
 def _row_figures(row: Row, results: Results) -> dict[str, Any]:

@@ -45,9 +45,8 @@ class Results:
         """Return the pairs that all these rows were run on."""
         return sorted(set.intersection(*(set(self.runs[row]) for row in rows)))
 
-    def difference(self, row: str, than: str, figure: str) -> Interval:
-        """Return how much higher a row's figure is than another's, pair by pair."""
-        pairs = self.common_pairs(row, than)
+    def difference(self, row: str, than: str, figure: str, pairs: Sequence[int]) -> Interval:
+        """Return how much higher a row's figure is than another's on some pairs, pair by pair."""
         return paired_difference(self.values(row, figure, pairs), self.values(than, figure, pairs))
 
     def ranks(self, section: Section) -> dict[str, Interval]:

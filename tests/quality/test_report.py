@@ -99,15 +99,30 @@ def test_rows_compared_on_the_pairs_they_share(tmp_path):
     assert difference["mean"] == pytest.approx(0.2, abs=0.01)
     assert len(figures["rows"]["ours"]["pairs"]) == PAIRS
     assert len(figures["rows"]["peer"]["pairs"]) == 2
-    by_number = [replace(run, figures=run.figures | {"face": run.pair}) for run in results]
-    write_report(bench, parts, by_number, tmp_path / "by number")
-    table = (tmp_path / "by number" / "table.md").read_text(encoding="utf-8")
-    rows = [
-        line.split(" | ") for line in table.splitlines() if line.startswith(("| ours", "| peer"))
+
+
+def test_a_row_with_more_pairs_is_compared_on_those_of_its_section(tmp_path):
+    parts = sections(tmp_path / "log", 0.2)
+    ours, more = parts[0].rows
+    expectation = Expectation("more has more", "more", "face", "higher", "ours")
+    rows = [ours, replace(more, name="more"), replace(more, name="fewer", pairs=2)]
+    parts = [replace(parts[0], rows=rows, expectations=[expectation])]
+    bench = open_tiny_bench(PAIRS)
+    runs = [
+        replace(run, figures=run.figures | {"face": run.pair ** (1 + (run.row == "more"))})
+        for run in run_rows(lambda: bench, rows_of(parts), tmp_path / "work")
     ]
-    assert [(row[2], row[4]) for row in rows[:2]] == [("2", "0.5 [0, 1]")] * 2
-    figures = json.loads((tmp_path / "by number" / "figures.json").read_text())
-    assert figures["rows"]["ours"]["means"]["face"]["mean"] == 1.5
+    write_report(bench, parts, runs, tmp_path / "report")
+    table = (tmp_path / "report" / "table.md").read_text(encoding="utf-8")
+    lines = [
+        line.split(" | ") for line in table.splitlines() if line.startswith(("| ours", "| mo"))
+    ]
+    assert [(cells[2], cells[4]) for cells in lines[:2]] == [("2", "0.5 [0, 1]")] * 2
+    assert "face: more less ours 0 [0, 0] |" in table
+    figures = json.loads((tmp_path / "report" / "figures.json").read_text())
+    # More has 0, 1, 4, 9 and ours 0, 1, 2, 3.
+    assert figures["sections"][0]["differences"]["more"]["face"]["mean"] == 0
+    assert figures["rows"]["more"]["means"]["face"]["mean"] == 3.5
 
 
 def test_same_name_for_different_rows_is_refused(tmp_path):
