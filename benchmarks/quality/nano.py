@@ -39,7 +39,7 @@ from .picture_statistics import (
 from .transfer_peer import PatchTransferPeer
 
 ABLATION_PAIRS = 12
-# Adam moves a layer's output by its width: the default is for layers three to eleven times as wide.
+# Adam moves a layer's output by its width: the default is for layers five to eleven times as wide.
 CONFIG = TrainConfig(learning_rate=3e-3)
 PEERS: tuple[tuple[str, Method], ...] = (
     ("textual inversion", TextualInversion(initial_face="woman", learning_rate=1e-2)),
