@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT / "tests" / "comfyui"), str(ROOT)]
 
-SERVERS = {"server", "old_server"}
+SERVERS = {"server", "old_server", "either_server"}
 
 skipped_tests: Counter[str] = Counter()  # By reason.
 skipped_files: Counter[str] = Counter()  # Test files that were skipped whole.
@@ -29,9 +29,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep in one process the tests of a file, and all that share a server of a whole session."""
     for item in items:
-        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
-        uses = {*getattr(item, "fixturenames", ()), *map(str, parameters)}
-        group = "servers" if SERVERS & uses else item.path.stem
+        shares = SERVERS.intersection(getattr(item, "fixturenames", ()))
+        group = "servers" if shares else item.path.stem
         item.add_marker(pytest.mark.xdist_group(group))
 
 

@@ -65,7 +65,7 @@ def test_where_comfyui_cannot_be_brought_the_other_tests_run(fresh):
     assert outcome.returncode == 0
     assert "ComfyUI could not be cloned" in outcome.stderr
     assert [call for call in calls if "requirements.txt" in call] == []
-    assert calls[-1].startswith("pytest --numprocesses 2 ") and calls[-1].endswith(" -q")
+    assert calls[-1] == "pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder -q"
 
 
 def test_the_main_job_ends_where_comfyui_cannot_be_brought(fresh):

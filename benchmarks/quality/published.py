@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .bench import Bench, Row
-from .runs import Run, is_done, run_folder, store_run
+from .runs import DONE, Run, run_folder, store_run
 
 
 def take_published(bench: Bench, rows: Sequence[Row], figures: Path, work: Path) -> None:
@@ -26,7 +26,7 @@ def take_published(bench: Bench, rows: Sequence[Row], figures: Path, work: Path)
         for index in row.pair_indices(bench):
             folder = run_folder(bench, row, index, work)
             facts = published.get(folder.name)
-            if facts is not None and not is_done(bench, row, index, work):
+            if facts is not None and not (folder / DONE).exists():
                 measured = {figure.name: facts[figure.name] for figure in bench.figures}
                 run = Run(row.name, index, folder, measured, facts["seconds"], facts["machine"])
                 store_run(bench, row, run)

@@ -108,7 +108,7 @@ def sheet(section: Section, results: Results) -> Image.Image:
 
 def shown_runs(section: Section, results: Results) -> list[Run]:
     """Return the runs on a section's sheet: every row on the first, a middle and the last pair."""
-    pairs = _pairs(section, results)
+    pairs = results.section_pairs(section)
     last = len(pairs) - 1
     shown = sorted({pairs[i * last // (SHEET_PAIRS - 1)] for i in range(SHEET_PAIRS)})
     return [results.runs[row.name][index] for index in shown for row in section.rows]
@@ -135,7 +135,7 @@ def _machine_lines(results: Results) -> str:
 def _section_table(section: Section, results: Results) -> str:
     figures = results.bench.figures
     ranks = results.ranks(section) if section.is_ranked else {}
-    pairs = _pairs(section, results)
+    pairs = results.section_pairs(section)
     heads = ["row", "steps", "pairs"] + ["rank ↓"] * bool(ranks)
     heads += [f"{figure.heading} {ARROWS[figure.better]}" for figure in figures] + ["s / pair"]
     lines = [_line(heads), _line(["---"] * len(heads))]
@@ -177,7 +177,7 @@ def _votes_table(section: Section, results: Results) -> str:
 def _expectation_table(section: Section, results: Results) -> str:
     heads = ["expected", "measured difference", "verdict"]
     lines = [_line(heads), _line(["---"] * 3)]
-    pairs = _pairs(section, results)
+    pairs = results.section_pairs(section)
     for expectation in section.expectations:
         difference = _difference(expectation, results, pairs)
         measured = (
@@ -188,17 +188,12 @@ def _expectation_table(section: Section, results: Results) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _pairs(section: Section, results: Results) -> list[int]:
-    """Return the pairs of all of a section's rows; elsewhere a row may have more."""
-    return results.common_pairs(*(row.name for row in section.rows))
-
-
 def _difference(expectation: Expectation, results: Results, pairs: Sequence[int]) -> Interval:
     return results.difference(expectation.row, expectation.than, expectation.figure, pairs)
 
 
 def _section_figures(section: Section, results: Results) -> dict[str, Any]:
-    pairs = _pairs(section, results)
+    pairs = results.section_pairs(section)
     expected = [(each, _difference(each, results, pairs)) for each in section.expectations]
     return {
         "title": section.title,

@@ -45,6 +45,10 @@ class Results:
         """Return the pairs that all these rows were run on."""
         return sorted(set.intersection(*(set(self.runs[row]) for row in rows)))
 
+    def section_pairs(self, section: Section) -> list[int]:
+        """Return the pairs of all of a section's rows; elsewhere a row may have more."""
+        return self.common_pairs(*(row.name for row in section.rows))
+
     def difference(self, row: str, than: str, figure: str, pairs: Sequence[int]) -> Interval:
         """Return how much higher a row's figure is than another's on some pairs, pair by pair."""
         return paired_difference(self.values(row, figure, pairs), self.values(than, figure, pairs))
@@ -60,10 +64,9 @@ class Results:
     def _ranked(
         self, section: Section, about: Sequence[str]
     ) -> tuple[dict[str, list[Numbers]], list[Literal["higher", "lower"]], list[float]]:
-        names = [row.name for row in section.rows]
+        names, pairs = [row.name for row in section.rows], self.section_pairs(section)
         figures = [figure for figure in self.bench.figures if figure.about in about]
         sides = Counter(figure.about for figure in figures)
-        pairs = self.common_pairs(*names)
         return (
             {name: [self.values(name, f.name, pairs) for f in figures] for name in names},
             [figure.better for figure in figures],

@@ -6,10 +6,10 @@ from functools import partial
 
 from benchmarks.nano.held_out import tuning_pair
 
+from . import nano
 from .bench import Bench, Section
 from .design_choices import learning_rates
 from .jobs import OpenBench
-from .nano import bench_of, prior_setting
 
 PAIRS = 14
 
@@ -21,15 +21,15 @@ def opener(options: argparse.Namespace) -> OpenBench:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
-    parser.add_argument("--pairs", type=int, default=PAIRS, help="how many pairs there are")
-    parser.add_argument("--device", default="cpu", help="what the model computes on, as cuda")
+    nano.add_options(parser)
+    parser.set_defaults(pairs=PAIRS)
 
 
 def sections(options: argparse.Namespace) -> list[Section]:
     """Return the rows of which one is chosen."""
-    return [learning_rates(replace(prior_setting(), ablation_pairs=None))]
+    return [learning_rates(replace(nano.prior_setting(), ablation_pairs=None))]
 
 
 def open_bench(pairs: int, device: str = "cpu") -> Bench:
     """Return the bench of the pairs to choose settings on."""
-    return bench_of("tuning", [tuning_pair(number) for number in range(pairs)], device)
+    return nano.bench_of("tuning", [tuning_pair(number) for number in range(pairs)], device)

@@ -114,6 +114,12 @@ def old_server(models_dir: ModelsDir) -> Iterator[ComfyServer]:
         yield running
 
 
+@pytest.fixture(scope="module", params=["server", "old_server"])
+def either_server(request: pytest.FixtureRequest) -> ComfyServer:
+    """Return the one and then the other of the running servers."""
+    return request.getfixturevalue(request.param)
+
+
 @pytest.fixture(scope="session")
 def comfy(models_dir: ModelsDir) -> ComfyLibrary:
     """Return ComfyUI in this process."""

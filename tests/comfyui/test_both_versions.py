@@ -10,17 +10,12 @@ TEXT = "a woman in S* style"
 COLUMNS = 5
 
 
-@pytest.fixture(params=["server", "old_server"])
-def either(request):
-    return request.getfixturevalue(request.param)
-
-
 @pytest.fixture
-def graph(acfun, either, models_dir):
+def graph(acfun, either_server, models_dir):
     """Return a graph that blends two saved styles, draws with the blend, and draws its sheet."""
     for seed, name in enumerate(("one", "two")):
         style = acfun.style(seed=seed) if seed else acfun.style()
-        acfun.style_file.save_style(style, either.styles_dir / f"{name}.safetensors")
+        acfun.style_file.save_style(style, either_server.styles_dir / f"{name}.safetensors")
     graph = text_to_image(models_dir.name("sd1"), prompt="a woman in style")
     models = {name: ["checkpoint", n] for n, name in enumerate(("model", "clip", "vae"))}
     sheet = {"sampler_name": "euler", "scheduler": "normal", "negative": "", "cfg": 7.0}
@@ -48,14 +43,14 @@ def graph(acfun, either, models_dir):
     }
 
 
-def test_the_blend_draws_and_its_sheet_shows_each_part(either, graph):
-    history = either.run(graph)
-    (plain,), (styled,) = (either.images(history, name) for name in ("save", "save_styled"))
+def test_the_blend_draws_and_its_sheet_shows_each_part(either_server, graph):
+    history = either_server.run(graph)
+    (plain,), (styled,) = (either_server.images(history, name) for name in ("save", "save_styled"))
     assert not np.array_equal(plain, styled)
-    cells = either.images(history, "cells")
+    cells = either_server.images(history, "cells")
     assert len(cells) == COLUMNS
     assert len({cell.tobytes() for cell in cells}) == COLUMNS
     assert np.array_equal(cells[0], plain)
     assert np.array_equal(cells[-1], styled)
-    (sheet,) = either.images(history, "sheet")
+    (sheet,) = either_server.images(history, "sheet")
     assert sheet.shape[1] > COLUMNS * 64

@@ -134,11 +134,10 @@ WHERE_AND_WHEN = {
 }
 
 
-@pytest.fixture(params=["server", "old_server"])
-def described(request):
+@pytest.fixture
+def described(either_server):
     """Return what a server says of the pack's nodes."""
-    server = request.getfixturevalue(request.param)
-    everything = server.object_info()
+    everything = either_server.object_info()
     return {name: info for name, info in everything.items() if info["category"] == "ACFun"}
 
 

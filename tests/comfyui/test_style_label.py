@@ -13,11 +13,6 @@ from comfy_graphs import node
 ROUTE = "/acfun/style?name="
 
 
-@pytest.fixture(scope="module", params=["server", "old_server"])
-def asked(request):
-    return request.getfixturevalue(request.param)
-
-
 def answer(server, name):
     """Return status and answer of the route."""
     try:
@@ -26,14 +21,14 @@ def answer(server, name):
         return error.code, json.loads(error.read())
 
 
-def test_label_equals_what_the_run_shows(acfun, asked):
-    path = asked.styles_dir / "labelled.safetensors"
+def test_label_equals_what_the_run_shows(acfun, either_server):
+    path = either_server.styles_dir / "labelled.safetensors"
     thumbnail = a_thumbnail()
     card = replace(acfun.style().card, author="A. N.", license="CC0", thumbnail=thumbnail)
     acfun.style_file.save_style(replace(acfun.style(), card=card), path)
-    status, label = answer(asked, path.name)
+    status, label = answer(either_server, path.name)
     assert status == 200
-    history = asked.run(
+    history = either_server.run(
         {
             "style": node("ACFunLoadStyle", style_file=path.name),
             "show": node("PreviewAny", source=["style", 0]),
@@ -42,14 +37,16 @@ def test_label_equals_what_the_run_shows(acfun, asked):
     shown = history["outputs"]["style"]
     assert label["text"] == shown["text"]
     assert "sd1, 3 steps, " in label["text"][0] and " MB, by A. N., CC0, " in label["text"][0]
-    pictures = [asked.images({"outputs": {"style": each}}, "style")[0] for each in (label, shown)]
+    pictures = [
+        either_server.images({"outputs": {"style": each}}, "style")[0] for each in (label, shown)
+    ]
     assert pictures[0].tolist() == pictures[1].tolist()
     assert pictures[0].shape == (64, 64, 3) and pictures[0].std() > 1
 
 
-def test_a_style_without_a_picture_shows_its_facts_alone(acfun, asked):
-    acfun.style_file.save_style(acfun.style(), asked.styles_dir / "bare.safetensors")
-    status, label = answer(asked, "bare.safetensors")
+def test_a_style_without_a_picture_shows_its_facts_alone(acfun, either_server):
+    acfun.style_file.save_style(acfun.style(), either_server.styles_dir / "bare.safetensors")
+    status, label = answer(either_server, "bare.safetensors")
     assert status == 200
     assert "images" not in label and label["text"][0].endswith(f": {acfun.style().facts.prompt}")
 
@@ -65,11 +62,11 @@ def test_a_style_without_a_picture_shows_its_facts_alone(acfun, asked):
         ("foreign.safetensors", "is no usable ACFun style"),
     ],
 )
-def test_nothing_but_styles_of_the_folder_is_answered(asked, name, sentence):
-    (asked.base / "models" / "secret.safetensors").write_bytes(b"secret")
-    (asked.styles_dir / "other.txt").write_bytes(b"secret")
-    (asked.styles_dir / "foreign.safetensors").write_bytes(b"secret")
-    status, said = answer(asked, name)
+def test_nothing_but_styles_of_the_folder_is_answered(either_server, name, sentence):
+    (either_server.base / "models" / "secret.safetensors").write_bytes(b"secret")
+    (either_server.styles_dir / "other.txt").write_bytes(b"secret")
+    (either_server.styles_dir / "foreign.safetensors").write_bytes(b"secret")
+    status, said = answer(either_server, name)
     assert (status, list(said)) == (404, ["error"])
     assert sentence in said["error"]
 

@@ -269,12 +269,10 @@ def test_a_preview_that_cannot_be_written_costs_no_style(acfun, folder, monkeypa
     assert (folder / "monet_00001_.safetensors").is_file()
 
 
-@pytest.mark.parametrize("fixture", ["server", "old_server"])
-def test_the_model_library_shows_the_preview_and_load_shows_the_facts(request, acfun, fixture):
-    server = request.getfixturevalue(fixture)
-    given = server.styles_dir / "given.safetensors"
+def test_the_model_library_shows_the_preview_and_load_shows_the_facts(acfun, either_server):
+    given = either_server.styles_dir / "given.safetensors"
     acfun.style_file.save_style(acfun.style(), given)
-    server.add_input("drawn.png", np.full((64, 96, 3), (255, 0, 0), dtype=np.uint8))
+    either_server.add_input("drawn.png", np.full((64, 96, 3), (255, 0, 0), dtype=np.uint8))
     graph = {
         "style": node("ACFunLoadStyle", style_file=given.name),
         "drawn": node("LoadImage", image="drawn.png"),
@@ -282,18 +280,18 @@ def test_the_model_library_shows_the_preview_and_load_shows_the_facts(request, a
             "ACFunSaveStyle", style=["style", 0], filename_prefix="shown", preview=["drawn", 0]
         ),
     }
-    path = saved_style(server.run(graph))
+    path = saved_style(either_server.run(graph))
     address = f"/experiment/models/preview/acfun/0/{path.name}"
-    with Image.open(io.BytesIO(server.request(address))) as shown:
+    with Image.open(io.BytesIO(either_server.request(address))) as shown:
         red = np.asarray(shown.convert("RGB")).mean(axis=(0, 1))
         assert shown.size == (96, 64) and red[0] > 240 and red[1:].max() < 20
-    listed = [entry["name"] for entry in server.get_json("/experiment/models/acfun")]
+    listed = [entry["name"] for entry in either_server.get_json("/experiment/models/acfun")]
     assert path.name in listed
     graph = {
         "style": node("ACFunLoadStyle", style_file=path.name),
         "save_style": node("ACFunSaveStyle", style=["style", 0], filename_prefix="shown"),
     }
-    history = server.run(graph)
+    history = either_server.run(graph)
     shown = history["outputs"]["style"]
     assert re.match(r"sd1, 3 steps, [\d-]{10}, ", shown["text"][0])
     assert len(shown["images"]) == 1

@@ -163,9 +163,7 @@ def several_pictures(server, folder):
         server.add_input(f"{folder}/{number}.png", pixels.repeat(8, axis=0).repeat(8, axis=1))
 
 
-@pytest.mark.parametrize("fixture", ["server"])
-def test_a_list_of_pictures_trains_one_style(request, models_dir, fixture):
-    server = request.getfixturevalue(fixture)
+def test_a_list_of_pictures_trains_one_style(models_dir, server):
     several_pictures(server, "ds")
     graph = training_graph(server, models_dir, seed=15)
     graph["several"] = node("LoadImageDataSetFromFolder", folder="ds")
