@@ -126,6 +126,7 @@ def simulated_card(total: float = 80 * GIB, state: str = "NORMAL_VRAM") -> Itera
         "lowvram_available": True,
     }
     with ExitStack() as stack:
+        stack.callback(mm.cleanup_models)  # What died meanwhile is still in ComfyUI's own list.
         for name, value in changes.items():
             stack.enter_context(patch.object(mm, name, value))
         stack.enter_context(patch.object(nn.Module, "_apply", _apply))

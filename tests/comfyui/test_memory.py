@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import re
+import weakref
 from dataclasses import replace
 
 import pytest
 import torch
+from simulated_card import simulated_card
 from simulated_training import GIB, Settings, simulation, train
 from torch import nn
 
@@ -130,7 +132,7 @@ def test_the_plan_says_no_more_than_the_card_has(acfun):
     assert sentence.endswith("GB of weights in main memory (slower)")
 
 
-def test_the_plan_passes_over_a_loaded_model_that_died(acfun, monkeypatch):
+def test_the_plan_passes_over_a_loaded_model_that_died(acfun):
     import comfy.model_management as mm
     from acfun_pack.acfun_ops.training.config import TrainConfig
     from acfun_pack.nodes.comfy_backbone import training_backbone
@@ -143,9 +145,25 @@ def test_the_plan_passes_over_a_loaded_model_that_died(acfun, monkeypatch):
         devices = patcher.load_device, patcher.offload_device
         other = type(patcher)(torch.nn.Linear(1, 1), *devices)
         dead = mm.LoadedModel(other)
+        dead.real_model = weakref.ref(other.model)
         del other
         gc.collect()
         assert dead.model is None
-        loaded = [*mm.current_loaded_models, dead]
-        monkeypatch.setattr(mm, "current_loaded_models", loaded)
+        mm.current_loaded_models.append(dead)  # The simulated card's own list.
         assert plan_memory(backbone, TrainConfig()) == plan
+
+
+def test_a_model_that_dies_beside_the_simulated_card_leaves_nothing_in_comfyuis_list():
+    import comfy.model_management as mm
+    from comfy.model_patcher import ModelPatcher
+
+    device = torch.device("cpu")
+    patcher = ModelPatcher(nn.Linear(1, 1), device, device)
+    mm.load_models_gpu([patcher])
+    loaded = mm.current_loaded_models
+    with simulated_card():
+        del patcher
+        gc.collect()
+        assert any(entry.model is None for entry in loaded)
+    assert mm.current_loaded_models is loaded
+    assert all(entry.model is not None for entry in loaded)
