@@ -1,6 +1,6 @@
 """The Backbone of ``acfun_ops`` on ComfyUI's MODEL, CLIP, VAE and CLIP_VISION."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
@@ -9,6 +9,7 @@ import comfy.model_management
 import comfy.patcher_extension
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
+from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 
 from ..acfun_ops.backbones.backbone import Context, InsertPoint
@@ -25,10 +26,11 @@ from .comfy_unet import (
     self_attentions,
     unet_of,
 )
+from .eager_calls import COMPILE_KEY, eager_call
 from .latent_pictures import latent_picture
 from .model_fingerprint import model_fingerprint
-from .model_patches import patch_names
-from .pseudo_word import tokenize, word_ids
+from .model_patches import is_patched, patch_names
+from .pseudo_word import prompt_embeddings, tokenize, word_ids
 from .training_sockets import check_sockets, static_clone
 from .training_weights import (
     Freeze,
@@ -45,7 +47,7 @@ _SD2_V_SIDE = 768
 class ComfyBackbone:
     """A Backbone on models that ComfyUI has loaded; use it through :func:`training_backbone`."""
 
-    def __init__(self, model: Any, clip: Any, vae: Any, clip_vision: Any) -> None:
+    def __init__(self, model: Any, clip: Any, vae: Any, clip_vision: Any, prompt: str = "") -> None:
         self.patcher, self.clip, self.vae, self.clip_vision = model, clip, vae, clip_vision
         self.unet = unet_of(model)
         self.family = family_of(context_width(self.unet))
@@ -56,7 +58,10 @@ class ComfyBackbone:
         self.is_running = self.is_loaded = False
         self.reserve = 0.0
         self._freeze = Freeze([self.patcher.model, clip.cond_stage_model])
-        self._patches = patch_names(model)  # Before the training adds its own.
+        # Before the training adds its own.
+        self.is_patched = is_patched(model, clip)
+        self._patches = patch_names(model, clip)
+        self._prompt = prompt
         # Copying what a patch brings costs a little at every operation.
         self._guard = NormalTensors if self._patches else nullcontext
 
@@ -65,7 +70,8 @@ class ComfyBackbone:
         """A hash of a sample of all weights that training depends on, and of all patches."""
         self.load()
         models = (self.patcher, self.clip, self.vae, self.clip_vision)
-        return model_fingerprint(*models, self._patches)
+        embeddings = prompt_embeddings(self.clip, self._prompt)
+        return model_fingerprint(*models, self._patches, embeddings)
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -260,7 +266,13 @@ class ComfyBackbone:
 
 @contextmanager
 def training_backbone(
-    model: Any, clip: Any, vae: Any, clip_vision: Any, dtype: torch.dtype | None
+    model: Any,
+    clip: Any,
+    vae: Any,
+    clip_vision: Any,
+    dtype: torch.dtype | None,
+    prompt: str = "",
+    say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[ComfyBackbone]:
     """Give a Backbone for the length of a training, outside inference mode.
 
@@ -270,6 +282,8 @@ def training_backbone(
         vae: a VAE.
         clip_vision: a CLIP_VISION.
         dtype: what the U-Net shall compute in, None for ComfyUI's own choice.
+        prompt: of the training, whose embeddings' contents count among the models.
+        say: is told what the user should know of the models.
 
     Raises:
         ACFunError: a socket brings nothing, or nothing that training can use.
@@ -280,7 +294,10 @@ def training_backbone(
         stack.enter_context(torch.enable_grad())
         patcher, clip = static_clone(model), static_clone(clip)
         stack.enter_context(one_stream(comfy.model_management))
-        backbone = ComfyBackbone(patcher, clip, vae, clip_vision)
+        stack.enter_context(eager_call(unet_of(patcher), {"wrappers": patcher.wrappers}, say))
+        # It brings the module that was compiled, which need not be that of this clone.
+        patcher.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, COMPILE_KEY)
+        backbone = ComfyBackbone(patcher, clip, vae, clip_vision, prompt)
         if dtype is not None and dtype != backbone.compute_dtype:
             patcher.set_model_compute_dtype(dtype)
         stack.callback(backbone.close)

@@ -11,7 +11,8 @@ from comfy.patcher_extension import WrappersMP
 
 from ..acfun_ops.errors import ACFunError
 
-_COMPILE_KEY = "torch.compile"
+COMPILE_KEY = "torch.compile"
+"""ComfyUI's, of the wrapper that puts a compiled U-Net in the plain one's place for a call."""
 
 
 def eager_call(
@@ -32,7 +33,7 @@ def eager_call(
     has_stances = hasattr(torch.compiler, "set_stance")
     wrappers = options.get("wrappers", {}).get(WrappersMP.APPLY_MODEL, {})
     is_compiled = hasattr(unet, "_orig_mod") or unet._compiled_call_impl is not None
-    if is_compiled or _COMPILE_KEY in wrappers:
+    if is_compiled or COMPILE_KEY in wrappers:
         if not has_stances:
             raise ACFunError(
                 f"This model is compiled, and torch {torch.__version__} cannot switch that off "

@@ -42,7 +42,7 @@ class SaveACFunStyle(io.ComfyNode):
                     optional=True,
                     lazy=True,
                     tooltip="A picture drawn in the style, to stand beside the file: ComfyUI's "
-                    "model library and Load ACFun Style show it.",
+                    "model library and Load ACFun Style show it. Of several the last.",
                 ),
                 io.Boolean.Input(
                     "thumbnail",

@@ -9,7 +9,13 @@ from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.style.style import Style
 from ..acfun_ops.training.checkpoint import TrainState, load_state
 from ..acfun_ops.training.events import TrainResult
-from ..acfun_ops.training.kept_run import keep_run, place_for, prune_states, resume_file
+from ..acfun_ops.training.kept_run import (
+    keep_run,
+    new_place,
+    place_for,
+    prune_states,
+    resume_file,
+)
 from .sockets import log
 from .style_folder import FOLDER, name_of, style_folder
 from .style_names import TRAINING
@@ -24,15 +30,18 @@ def check_can_keep() -> None:
     style_folder(TRAINING)
 
 
-def keep_training(result: TrainResult, before: Path | None) -> tuple[Path, str]:
+def keep_training(
+    result: TrainResult, before: Path | None, has_namesakes: bool = False
+) -> tuple[Path, str]:
     """Write a training's style, and what it needs to go on, to ``models/acfun/training``.
 
-    The names come from the run; a file of the same run that has more steps is left alone. Training
-    states above ``RESUME_LIMIT`` are removed, oldest first.
+    The names come from the run; a file of the same run that has more steps is left alone, and one
+    of a namesake in any case. Training states above ``RESUME_LIMIT`` are removed, oldest first.
 
     Args:
         result: what the training has learnt.
         before: where this training has written fewer steps of it, see :func:`keep_run`.
+        has_namesakes: whether other trainings may have the run's name.
 
     Returns:
         The style's file, and a sentence that says under which name Load ACFun Style lists it.
@@ -40,7 +49,8 @@ def keep_training(result: TrainResult, before: Path | None) -> tuple[Path, str]:
     Raises:
         ACFunError: it could not be written.
     """
-    path = _training_path(result.style)
+    named = style_folder(TRAINING) / TRAINING / f"{result.style.facts.run}.safetensors"
+    path = (before or new_place(named)) if has_namesakes else place_for(result.style, named)
     error = keep_run(result, path, before)
     if error is not None:
         log.warning("%s", error)
@@ -54,14 +64,14 @@ def keep_training(result: TrainResult, before: Path | None) -> tuple[Path, str]:
 
 
 def kept_state(style: Style) -> TrainState | None:
-    """Return the training state that belongs to a style, None if there is none of its step."""
+    """Return the training state that a style was written from, None if there is none."""
     for path in _states_of(style.facts.run):
         try:
             state = load_state(path)
         except ACFunError as error:
             log.warning("%s", error)
             continue
-        if (state.run, state.step) == (style.facts.run, style.facts.steps):
+        if state.belongs_to(style):
             return state
     return None
 
@@ -69,7 +79,3 @@ def kept_state(style: Style) -> TrainState | None:
 def _states_of(run: str) -> Iterator[Path]:
     for folder in folder_paths.get_folder_paths(FOLDER):
         yield from sorted((Path(folder) / TRAINING).glob(f"{run}*.resume"))
-
-
-def _training_path(style: Style) -> Path:
-    return place_for(style, style_folder(TRAINING) / TRAINING / f"{style.facts.run}.safetensors")

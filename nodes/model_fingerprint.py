@@ -1,6 +1,6 @@
 """What names the models that a training uses: their weights, and the patches on these."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from ..acfun_ops.backbones.fingerprint import fingerprint_of
 
 
-def model_fingerprint(model: Any, clip: Any, vae: Any, clip_vision: Any, patches: str = "") -> str:
+def model_fingerprint(
+    model: Any,
+    clip: Any,
+    vae: Any,
+    clip_vision: Any,
+    patches: str,
+    embeddings: Iterable[tuple[str, Tensor]],
+) -> str:
     """Return a hash of a sample of all weights that training depends on, and of their patches.
 
     It is the same wherever ComfyUI keeps the weights: patches, such as LoRAs, are baked into those
@@ -22,7 +29,8 @@ def model_fingerprint(model: Any, clip: Any, vae: Any, clip_vision: Any, patches
         clip: a CLIP that is loaded.
         vae: a VAE.
         clip_vision: a CLIP_VISION.
-        patches: what else patches the model, of :func:`patch_names`.
+        patches: what else patches MODEL and CLIP, of :func:`patch_names`.
+        embeddings: of the prompt, of :func:`prompt_embeddings`.
     """
     encoder = clip.patcher
     weights = chain(
@@ -33,7 +41,7 @@ def model_fingerprint(model: Any, clip: Any, vae: Any, clip_vision: Any, patches
     )
     are_set = ((name, weight) for name, weight in weights if _is_set(name))
     settings = f"{clip.layer_idx}{patches}"
-    return fingerprint_of(chain(are_set, _patches(model), _patches(encoder)), settings)
+    return fingerprint_of(chain(are_set, _patches(model), _patches(encoder), embeddings), settings)
 
 
 def _plain(patcher: Any, network: nn.Module, prefix: str = "") -> Iterator[tuple[str, Tensor]]:

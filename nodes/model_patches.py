@@ -1,4 +1,4 @@
-"""What takes part in a call of a MODEL besides ComfyUI's own code and patches on weights."""
+"""What takes part in a call of MODEL or CLIP besides ComfyUI's own code and weight patches."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -7,33 +7,40 @@ from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
 _OPTIONS = ("model_function_wrapper", "sampler_cfg_function")
-_PARTS = ("object_patches", "injections", "additional_models", "weight_wrapper_patches")
+_PARTS = ("injections", "additional_models", "weight_wrapper_patches")
 
 
-def is_patched(model: Any) -> bool:
-    """Tell whether anything but weights and patches on them makes a call of a MODEL another one.
+def is_patched(model: Any, clip: Any) -> bool:
+    """Tell whether anything but weights and patches on them makes a call of either another one.
 
-    Nodes of ComfyUI's own, as FreeU, count like those of other packs; LoRAs do not.
+    Nodes of ComfyUI's own, as FreeU, count like those of other packs; LoRAs do not, unless they are
+    put on modules and not on weights.
     """
-    return bool(_patches(model))
+    return bool(_patches(model) or _parts(clip.patcher))
 
 
-def patch_names(model: Any) -> str:
-    """Return a text of what patches a MODEL, for its fingerprint; empty where nothing does.
+def patch_names(model: Any, clip: Any) -> str:
+    """Return a text of what patches MODEL and CLIP, for their fingerprint; empty if nothing does.
 
     The same patches have the same text in every process: it holds the names of what is patched and
     by which functions and classes, and the numbers and words that a function was made with. An
     object's own are not in it, as they may change while it draws; it may tell more of itself by the
     property ``patch_name``.
     """
-    return "\n".join(_lines("", _patches(model)))
+    return "\n".join([*_lines("", _patches(model)), *_lines("clip", _parts(clip.patcher))])
 
 
 def _patches(model: Any) -> dict[str, Any]:
     options = model.model_options
     parts = {name: options.get(name) for name in ("transformer_options", *_OPTIONS)}
-    parts |= {name: getattr(model, name) for name in _PARTS}
-    parts["wrappers"] = {kind: named for kind, named in model.wrappers.items() if named}
+    parts["object_patches"] = model.object_patches
+    return {name: part for name, part in parts.items() if part} | _parts(model)
+
+
+def _parts(patcher: Any) -> dict[str, Any]:
+    # A CLIP's object patches are ComfyUI's own settings of how it computes.
+    parts = {name: getattr(patcher, name) for name in _PARTS}
+    parts["wrappers"] = {kind: named for kind, named in patcher.wrappers.items() if named}
     return {name: part for name, part in parts.items() if part}
 
 

@@ -1,6 +1,6 @@
 """The learnt pseudo-word in ComfyUI's token lists."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -50,6 +50,15 @@ def tokenize(clip: Any, text: str, pseudo_word: str, vectors: Mapping[str, Tenso
         ]
         for encoder, batches in tokens.items()
     }
+
+
+def prompt_embeddings(clip: Any, prompt: str) -> Iterator[tuple[str, Tensor]]:
+    """Yield the vectors ``(d,)`` that a prompt's ``embedding:name`` words stand for, by place."""
+    for encoder, batches in clip.tokenize(prompt).items():
+        entries = (entry for batch in batches for entry in batch)
+        for place, entry in enumerate(entries):
+            if isinstance(entry[0], Tensor):
+                yield f"{encoder}.{place}", entry[0]
 
 
 def word_ids(clip: Any, word: str) -> dict[str, list[int]]:

@@ -14,6 +14,8 @@ from ..acfun_ops.style.style_file import load_style, read_facts, save_style
 from .style_folder import new_style_path, saved_paths
 from .style_preview import thumbnail_of, write_preview
 
+_NO_PICTURE = "thumbnail is on, but no picture is in the file: connect one to preview."
+
 
 def save_once(
     style: Style,
@@ -28,7 +30,7 @@ def save_once(
         style: what its card says stays where the label says nothing.
         prefix: of the file's name, numbered.
         label: "author" and "license", each perhaps empty.
-        preview: an IMAGE whose first picture is put beside the file.
+        preview: an IMAGE whose last picture is put beside the file.
         has_thumbnail: whether it is put into the file as well; if not, no picture is in it.
 
     Returns:
@@ -41,16 +43,19 @@ def save_once(
     if preview is not None and has_thumbnail:
         thumbnail = thumbnail_of(preview)
     wanted = replace(style, card=replace(_card(style.card, label), thumbnail=thumbnail))
-    path = _same_saved(wanted, prefix)
-    if path is None:
+    found = _same_saved(wanted, prefix)
+    if found is None:
         path = new_style_path(prefix)
         titled = replace(wanted, card=replace(wanted.card, title=path.stem.rsplit("_", 2)[0]))
         size = save_style(titled, path)
         text = f"Saved {path} ({size / 1e6:.2f} MB, {style.facts.steps} steps)"
     else:
+        path, card = found
         text = f"Saved before as {path}, unchanged; no second file was written"
+        if card.thumbnail != thumbnail:
+            text = f"{text}, and the picture inside stays as it was"
     if preview is None:
-        return text
+        return f"{text}\n{_NO_PICTURE}" if has_thumbnail and not thumbnail else text
     try:
         write_preview(preview, path)
     except ACFunError as error:
@@ -64,7 +69,7 @@ def _card(card: StyleCard, label: Mapping[str, str]) -> StyleCard:
     return replace(card, **given, date=card.date or today)
 
 
-def _same_saved(style: Style, prefix: str) -> Path | None:
+def _same_saved(style: Style, prefix: str) -> tuple[Path, StyleCard] | None:
     """Return the file of the same style with the same label; when it was saved does not count."""
     for path in saved_paths(prefix):
         facts = read_facts(path)
@@ -75,7 +80,7 @@ def _same_saved(style: Style, prefix: str) -> Path | None:
         except ACFunError:
             continue  # A damaged file is none.
         if saved.digest == style.digest and _said(saved.card) == _said(style.card):
-            return path
+            return path, saved.card
     return None
 
 

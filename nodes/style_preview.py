@@ -27,7 +27,7 @@ def preview_path(style_path: Path) -> Path:
 
 
 def write_preview(picture: Tensor, style_path: Path) -> None:
-    """Write the first picture of an IMAGE beside a style.
+    """Write the last picture of an IMAGE beside a style: of a training's previews the most trained.
 
     Raises:
         ACFunError: the folder cannot be written.
@@ -36,7 +36,7 @@ def write_preview(picture: Tensor, style_path: Path) -> None:
 
 
 def thumbnail_of(picture: Tensor) -> str:
-    """Return the first picture of an IMAGE, small, as a data URI for a style's file."""
+    """Return the last picture of an IMAGE, small, as a data URI for a style's file."""
     return _DATA + base64.b64encode(_jpeg(picture, THUMBNAIL_SIDE)).decode("ascii")
 
 
@@ -70,7 +70,7 @@ def _content(style_path: Path, card: StyleCard) -> bytes:
 
 
 def _jpeg(picture: Tensor, side: int) -> bytes:
-    colours = picture[0, ..., :3].expand(-1, -1, 3)
+    colours = picture[-1, ..., :3].expand(-1, -1, 3)
     levels = (colours.nan_to_num().clamp(0, 1) * 255).round().to(torch.uint8)
     image = Image.fromarray(levels.cpu().numpy())
     image.thumbnail((side, side))

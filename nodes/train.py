@@ -27,7 +27,6 @@ from .comfy_backbone import training_backbone
 from .finished_training import FinishedStyle, finished_style, unfinished_style
 from .kept_training import check_can_keep, kept_state
 from .memory_plan import plan_memory
-from .model_patches import is_patched
 from .sockets import CATEGORY, SEARCH, StyleSocket, check_connected, said, speaks_for_itself
 from .training_report import TrainingReport
 
@@ -169,15 +168,16 @@ def _train(
 ) -> io.NodeOutput:
     """Train unless it was done before, and keep the result on disk however the run ends."""
     dtype = DTYPES.get(config.precision)
-    with training_backbone(*models, dtype) as backbone:
+    with training_backbone(*models, dtype, config.prompt, report.say) as backbone:
+        # The numbers of objects that patch a model are in no name of a run.
+        report.has_namesakes = backbone.is_patched
         config, plan = plan_memory(backbone, config)
         pair = prepare_pair(backbone, pictures, config, dtype or backbone.compute_dtype)
         report.show_pair(pair)
         for text in picture_notices(pictures):
             report.say(text)
         facts = pair.facts if resume is None else continued(pair.facts, resume)[0]
-        # The numbers that a patch was given are in no name of a run, so another may have that name.
-        may_be_done = not retrain and not is_patched(models[0])
+        may_be_done = not retrain and not report.has_namesakes
         if may_be_done and (found := finished_style(facts, config.steps)):
             return _finished_before(found, report)
         if may_be_done and resume is None and (name := unfinished_style(facts, config.steps)):

@@ -32,7 +32,8 @@ class TrainingReport(Reporter):
     """Listens to a training and turns ComfyUI's Cancel into a stop; use it in a ``with`` block.
 
     `text` is what stands on the node: the notices, and below them what is being done.
-    `has_use_for_previews` tells whether another node takes them.
+    `has_use_for_previews` tells whether another node takes them, `has_namesakes` whether other
+    trainings may have the run's name.
     """
 
     def __init__(self, node_id: str, steps: int, has_use_for_previews: bool) -> None:
@@ -47,6 +48,7 @@ class TrainingReport(Reporter):
         self.pair: list[Tensor] = []
         self.previews: list[Tensor] = []
         self.kept: Path | None = None
+        self.has_namesakes = False
         self.interrupt: comfy.model_management.InterruptProcessingException | None = None
 
     def __enter__(self) -> "TrainingReport":
@@ -79,7 +81,7 @@ class TrainingReport(Reporter):
         Raises:
             ACFunError: it could not be written.
         """
-        self.kept, text = keep_training(result, self.kept)
+        self.kept, text = keep_training(result, self.kept, self.has_namesakes)
         return f"{result.message} {text}"
 
     def say(self, text: str) -> None:

@@ -6,6 +6,8 @@ from ..acfun_ops.errors import ACFunError
 from .comfy_unet import unet_of
 from .sockets import check_connected
 
+_BYPASS = "bypass_lora"  # ComfyUI's key for LoRAs that it puts on modules and not on weights.
+
 
 def static_clone(loaded: Any) -> Any:
     """Return a clone of a MODEL or CLIP whose weights stay in place, for one training.
@@ -14,7 +16,8 @@ def static_clone(loaded: Any) -> Any:
     such a model stays with it, for the next training.
 
     Raises:
-        ACFunError: the model was loaded by a node that does not let ComfyUI load it again.
+        ACFunError: the model was loaded by a node that does not let ComfyUI load it again, or a
+            node has changed modules of the loaded one, which the delegate has not.
     """
     patcher = getattr(loaded, "patcher", loaded)
     if not getattr(patcher, "is_dynamic", lambda: False)():
@@ -26,6 +29,12 @@ def static_clone(loaded: Any) -> Any:
             "This model was loaded by a node that cannot keep its weights in place for training. "
             "Load it with a stock loader, or start ComfyUI with --disable-dynamic-vram."
         ) from error
+    if _BYPASS in patcher.injections or any("diffusion_model" in n for n in patcher.object_patches):
+        raise ACFunError(
+            "A node in front of the training changes modules of this loaded model, as Load LoRA "
+            "(Bypass) does, and dynamic VRAM loading gives the training others. Use Load LoRA in "
+            "its place, bypass that node, or start ComfyUI with --disable-dynamic-vram."
+        )
     if patcher is loaded:
         return static
     clip = loaded.clone()

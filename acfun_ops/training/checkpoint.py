@@ -9,11 +9,13 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from safetensors.torch import save
 from torch import Tensor
 
 from ..style.style import Style, StyleFacts
 from ..style.whole_files import FileKind, read_safetensors, write_whole
+from .trainables import half
 
 STATE_FILE = FileKind(
     name="ACFun training state",
@@ -43,6 +45,21 @@ class TrainState:
     """The fp16 loss scale and growth count; empty in other precisions."""
     kept: dict[str, Tensor]
     """What lasts longer than a step: the encoded prompt, and I_i of ``imagery`` and ``drawn``."""
+
+    def belongs_to(self, style: Style) -> bool:
+        """Tell whether it is the state that a style was written from.
+
+        Runs of one name may differ in what no name holds, so run and step alone do not tell.
+        """
+        if (self.run, self.step) != (style.facts.run, style.facts.steps):
+            return False
+        written = {f"abstract.{name}": tensor for name, tensor in style.abstract.items()}
+        written |= {f"vectors.{name}": tensor for name, tensor in style.vectors.items()}
+        return all(
+            torch.equal(half(self.weights[name]), tensor)
+            for name, tensor in written.items()
+            if name in self.weights  # What else is missing is told by who takes the state.
+        )
 
 
 def run_of(*parts: str) -> str:

@@ -246,7 +246,7 @@ class _Run:
         """Go on from a style: exactly with its state, else from its weights, saying so."""
         old = style.facts
         self.facts, same_run = continued(self.pair.facts, style)
-        if state is not None and same_run and (state.run, state.step) == (old.run, old.steps):
+        if state is not None and same_run and state.belongs_to(style):
             try:
                 self.progress.restore(state, self.backbone.device)
                 return

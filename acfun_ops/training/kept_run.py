@@ -31,7 +31,8 @@ def keep_run(
 ) -> ACFunError | None:
     """Write a run's style and, if it is not finished, the state that lets it go on exactly.
 
-    A state that belongs to the style's file no more is removed.
+    A state that belongs to the style's file no more is removed; that of a run which came to its end
+    without a step, as with too few steps in all, stays.
 
     Args:
         result: what the run has learnt.
@@ -45,14 +46,16 @@ def keep_run(
     Raises:
         ACFunError: the folder cannot be written or the disk is full, so the style is not written.
     """
+    is_finished = result.outcome == "finished"
+    has_learnt = not (is_finished and _holds(style_path, result.style))
     save_style(result.style, style_path)
     without_state = None
-    if result.state is not None and result.outcome != "finished":
+    if result.state is not None and not is_finished:
         try:
             save_state(result.state, resume_file(style_path))
         except ACFunError as error:
             without_state = error
-    else:
+    elif has_learnt:
         with suppress(OSError):  # A file that cannot be removed costs space and no more.
             resume_file(style_path).unlink(missing_ok=True)
     if before not in (None, style_path):
@@ -74,6 +77,11 @@ def place_for(style: Style, path: Path) -> Path:
     )
 
 
+def new_place(path: Path) -> Path:
+    """Return ``path``, or a numbered name beside it if anything is there."""
+    return next(place for place in _places(path) if not place.exists())
+
+
 def part_at(path: Path, run: str) -> Path | None:
     """Return where :func:`place_for` has put the longest part of a run, None if nowhere."""
     steps = {place: _steps_at(place, run) for place in takewhile(Path.exists, _places(path))}
@@ -84,6 +92,13 @@ def part_at(path: Path, run: str) -> Path | None:
 def _places(path: Path) -> Iterator[Path]:
     names = chain([path.stem], (f"{path.stem}_{number}" for number in count(2)))
     return (path.with_name(f"{name}{path.suffix}") for name in names)
+
+
+def _holds(path: Path, style: Style) -> bool:
+    try:
+        return load_style(path).digest == style.digest
+    except ACFunError:
+        return False
 
 
 def _steps_at(path: Path, run: str) -> int:

@@ -66,7 +66,7 @@ class Trainables(nn.Module):
             facts=facts,
             abstract=_halved(self.abstract.state_dict()),
             vectors=_halved(dict(self.vectors.items())),
-            style_tokens=_half(style_tokens),
+            style_tokens=half(style_tokens),
             concrete={
                 block: _halved(insert.state_dict()) for block, insert in self.inserts().items()
             },
@@ -123,10 +123,11 @@ class Trainables(nn.Module):
                 vector.copy_(style.vectors[name])
 
 
-def _half(tensor: Tensor) -> Tensor:
+def half(tensor: Tensor) -> Tensor:
+    """Return a tensor as a style holds it: float16, finite, on the CPU."""
     limit = torch.finfo(torch.float16).max
     return tensor.detach().clamp(-limit, limit).to("cpu", torch.float16).clone()
 
 
 def _halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: _half(tensor) for name, tensor in state.items()}
+    return {name: half(tensor) for name, tensor in state.items()}

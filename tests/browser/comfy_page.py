@@ -11,8 +11,11 @@ if TYPE_CHECKING:
 
 LOAD_TIMEOUT = 300_000.0  # Milliseconds, as everywhere in Playwright; a loaded machine is slow.
 SETTLE = 500.0
+# Its nodes are known, it hears the server, and the mask over a page that still loads is gone.
 IS_LOADED = """(nodeType) => Boolean(
     window.app?.extensionManager && window.LiteGraph?.registered_node_types[nodeType]
+    && app.api.clientId && app.api.socket?.readyState === WebSocket.OPEN
+    && !document.querySelector('.p-blockui-mask')
 )"""
 # A number of its own: the page keeps the values of a cleared node for the next of its number.
 PLACE_NODE = """(nodeType) => {
@@ -130,9 +133,11 @@ class ComfyPage:
         """Type words into the node search; return the labels of the nodes that it offers."""
         self.page.evaluate("() => app.graph.clear()")
         box = self.page.get_by_placeholder("Add a node...")
-        self.page.mouse.dblclick(900, 500)
+        while not box.is_visible():  # A busy page may take a double click for two.
+            self.page.mouse.dblclick(900, 500)
+            self.page.wait_for_timeout(4 * SETTLE)
         box.fill(words)
-        self.page.wait_for_timeout(2 * SETTLE)
+        self.page.wait_for_timeout(4 * SETTLE)
         offered = self.page.get_by_test_id("result-item").all_inner_texts()
         self.page.mouse.click(300, 1000)  # Outside of it, which closes it.
         box.wait_for(state="hidden")

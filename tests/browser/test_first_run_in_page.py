@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import shutil
 import time
 from pathlib import Path
@@ -20,7 +21,7 @@ from benchmarks.nano.draw_examples import FACE, OTHER, STYLE
 
 PACK_NAME = "acfun"
 TEMPLATE = "1 Train a style and apply it"
-WAIT = 900.0  # Seconds; a run takes half a minute on an idle machine.
+WAIT = 600.0  # Seconds; a run takes half a minute on an idle machine.
 USE_PRIOR = """() => {
     const graph = app.graph, prior = LiteGraph.createNode('LoadSmallPrior');
     graph.add(prior);
@@ -98,7 +99,7 @@ def wait_until(opened, question):
         if answer:
             return answer
         opened.page.wait_for_timeout(300)
-    raise TimeoutError(f"It did not happen in {WAIT:.0f} s.")
+    raise TimeoutError(f"It did not happen in {WAIT:.0f} s. The page says: {opened.problems()}")
 
 
 def press_run(opened):
@@ -111,8 +112,8 @@ def cancel(opened):
 
 def test_cancelled_training_shows_steps_and_previews_and_leaves_a_style(page):
     press_run(page)
-    wait_until(page, lambda: f"step 2 of {MANY_STEPS}" in shown(page, "ACFunTrainStyle"))
-    assert f"of {MANY_STEPS}, loss" in shown(page, "ACFunTrainStyle")
+    later = re.compile(rf"step (?!1 )\d+ of {MANY_STEPS}, loss")  # A fast one shows not each step.
+    wait_until(page, lambda: later.search(shown(page, "ACFunTrainStyle")))
     wait_until(page, lambda: page.page.evaluate(HAS_PREVIEW, "ACFunTrainStyle"))
     cancel(page)
     wait_until(page, lambda: "training/" in shown(page, "ACFunTrainStyle"))

@@ -77,8 +77,9 @@ def test_template_browser_shows_the_titles_in_order_with_their_pictures(comfy_pa
         card.scroll_into_view_if_needed()  # Pictures further down are loaded when seen.
         picture = card.locator("img")
         picture.wait_for()
-        comfy_page.page.wait_for_timeout(1000)
-        assert picture.evaluate("(image) => image.naturalWidth") >= 800
+        comfy_page.page.wait_for_function(
+            "(image) => image.naturalWidth >= 800", arg=picture.element_handle()
+        )
     comfy_page.page.keyboard.press("Escape")
     dialog.wait_for(state="detached")
 

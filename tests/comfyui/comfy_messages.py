@@ -17,8 +17,7 @@ from PIL import Image
 # ComfyUI's numbers for binary messages.
 PREVIEW_IMAGE = 1
 TEXT = 3
-CONNECT_TIMEOUT = 20.0
-END_TIMEOUT = 10.0
+CONNECT_TIMEOUT = END_TIMEOUT = 60.0  # A loaded machine is slow.
 
 
 @dataclass(frozen=True)

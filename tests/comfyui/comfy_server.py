@@ -42,9 +42,11 @@ class ComfyServer(ComfyProcess):
         self._listener.start()
 
     def _stop(self) -> None:
-        if self._listener is not None:
-            self._listener.stop()
-        super()._stop()
+        try:
+            if self._listener is not None:
+                self._listener.stop()
+        finally:
+            super()._stop()
 
     def object_info(self, node: str | None = None) -> dict[str, Any]:
         """Return the description of all nodes, or of one: {} if ComfyUI does not know it."""
@@ -127,7 +129,9 @@ class ComfyServer(ComfyProcess):
         """Return the progress, preview and text messages of a run."""
         return self._running_listener().messages_of(history["prompt"][1])
 
-    def wait_for_message(self, prompt_id: str, message_type: str, timeout: float = 60.0) -> None:
+    def wait_for_message(
+        self, prompt_id: str, message_type: str, timeout: float = RUN_TIMEOUT
+    ) -> None:
         """Return when a prompt has sent a message of a type, as "progress" or "executing"."""
         self._running_listener().wait_for(prompt_id, message_type, timeout)
 

@@ -59,12 +59,15 @@ def write_both(folder: Path, models: ModelsDir) -> Path:
     path = models.path("sd1").with_name("headless.safetensors")
     save_file(checkpoint | renamed, path)
     _write_encoders(folder, checkpoint, load_file(models.path("clip_vision")))
-    AutoencoderKL(
-        block_out_channels=(8,) * 4,
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        norm_num_groups=4,
-    ).save_pretrained(folder / "vae")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        vae = AutoencoderKL(
+            block_out_channels=(8,) * 4,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            norm_num_groups=4,
+        )
+    vae.save_pretrained(folder / "vae")
     betas = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
     DDPMScheduler(**betas).save_pretrained(folder / "scheduler")
     index = {"_class_name": "StableDiffusionPipeline"}

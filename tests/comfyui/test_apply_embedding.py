@@ -94,6 +94,24 @@ def test_pseudo_word_equals_an_embedding_file_of_its_vector(acfun, comfy, embedd
     assert torch.equal(fused[0][1]["pooled_output"], stock[0][1]["pooled_output"])
 
 
+def test_a_training_with_another_embedding_of_that_name_is_another(acfun, embeddings):
+    def train():
+        acfun.texts.clear()
+        inputs = acfun.train_inputs() | {"seed": 75, "retrain": False}
+        inputs["prompt"] = "A painting of embedding:acfun_random in S* style"
+        style = acfun.run("ACFunTrainStyle", **inputs)[0]
+        return acfun.bytes_of(style), any("trained before" in text for text in acfun.texts)
+
+    write_random_embedding(embeddings, "sd1")
+    first, is_old = train()
+    assert not is_old
+    write_embedding(embeddings / "acfun_random.safetensors", acfun.style().vectors)
+    other, is_old = train()
+    assert not is_old and other != first
+    write_random_embedding(embeddings, "sd1")
+    assert train() == (first, True)
+
+
 @pytest.mark.parametrize("text", ["in S*, red", "in S*: red", "(S*)", '"S*"', "in\nS*\nred"])
 def test_pseudo_word_is_found_beside_punctuation(acfun, comfy, embeddings, text):
     style, clip = acfun.style(), comfy.checkpoint("sd1")[1]

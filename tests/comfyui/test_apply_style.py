@@ -160,7 +160,7 @@ def test_outside_without_a_mask_is_said(acfun, loaded, apply):
     acfun.texts.clear()
     conditioning = apply(outside=encode(loaded[1], "a garden"))[1]
     assert equal_conditioning(conditioning, apply()[1])
-    assert "outside is not used without a mask" in acfun.texts[0]
+    assert any("outside is not used without a mask" in text for text in acfun.texts)
 
 
 def test_masks_of_different_sizes_and_counts_are_laid_over_each_other(apply):
@@ -186,7 +186,7 @@ def test_the_shared_model_and_the_outside_are_left_as_they_were(loaded, apply, d
 def test_a_missing_word_and_missing_sockets_are_said(acfun, apply):
     acfun.texts.clear()
     apply(text="a woman")
-    assert "does not hold this style's word S*" in acfun.texts[0]
+    assert any("does not hold this style's word S*" in text for text in acfun.texts)
     with pytest.raises(acfun.error, match="socket clip brings nothing"):
         apply(clip=None)
     with pytest.raises(acfun.error, match="socket model brings nothing"):

@@ -174,6 +174,19 @@ def test_a_style_with_all_its_steps_comes_back_as_it_was(acfun):
     assert not isinstance(losses, dict)  # Nothing to plot.
 
 
+def test_too_few_steps_leave_what_is_needed_to_go_on(acfun, cancelled):
+    style, path = cancelled(seed=47)
+    state = path.with_suffix(".resume").read_bytes()
+    acfun.texts.clear()
+    acfun.train(seed=47, steps=style.facts.steps, resume_from=style)
+    assert any("raise steps above that to go on" in text for text in acfun.texts)
+    assert path.with_suffix(".resume").read_bytes() == state
+    acfun.texts.clear()
+    whole, _, _ = acfun.train(seed=47, steps=4, resume_from=style)
+    assert not any("training state is missing" in text for text in acfun.texts)
+    assert acfun.bytes_of(whole) == acfun.bytes_of(acfun.train(seed=47, steps=4)[0])
+
+
 def test_old_training_states_are_pruned_and_the_node_says_so(acfun, cancelled, monkeypatch):
     from acfun_pack.nodes import kept_training
 

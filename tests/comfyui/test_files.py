@@ -23,7 +23,8 @@ from style_graphs import saved_style, styled_graph, training_graph
 @pytest.fixture
 def folder(acfun, tmp_path, monkeypatch):
     """Return an empty folder that stands for models/acfun."""
-    acfun.style(seed=1)  # Its training leaves files elsewhere.
+    for inputs in ({}, {"seed": 1}):
+        acfun.style(**inputs)  # Their trainings leave files elsewhere.
     path = tmp_path / "models" / "acfun"
     path.mkdir(parents=True)
     paths = {"acfun": ([str(path)], {".safetensors"})}

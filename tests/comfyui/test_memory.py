@@ -161,9 +161,10 @@ def test_a_model_that_dies_beside_the_simulated_card_leaves_nothing_in_comfyuis_
     patcher = ModelPatcher(nn.Linear(1, 1), device, device)
     mm.load_models_gpu([patcher])
     loaded = mm.current_loaded_models
+    (entry,) = (each for each in loaded if each.model is patcher)
     with simulated_card():
         del patcher
         gc.collect()
-        assert any(entry.model is None for entry in loaded)
+        assert entry.model is None and any(each is entry for each in loaded)
     assert mm.current_loaded_models is loaded
-    assert all(entry.model is not None for entry in loaded)
+    assert not any(each is entry for each in loaded)

@@ -1,4 +1,4 @@
-"""Apply CFun Adapters under torch.compile, under packs with a forward of their own, on saving."""
+"""Training and adapters under torch.compile, packs with a forward of their own, and saving."""
 
 from __future__ import annotations
 
@@ -65,6 +65,23 @@ def test_compiled_equals_eager_in_every_order(acfun, model, draw, compiling, ord
         assert torch.allclose(draw(styled, steps=2), draw(eager, steps=2), atol=1e-4), index
     styled = acfun.adapt(model, style)
     assert not torch.allclose(draw(styled, steps=2), draw(model, steps=2), atol=0.01)
+
+
+def test_a_compiled_model_trains_as_the_plain_one(acfun, model, draw):
+    plain, _, _ = acfun.train(seed=74, steps=4)
+    once = compiled(model)
+    draw(once)  # Graphs without inserts.
+    acfun.train(model=once, seed=75)  # With other ones.
+    acfun.texts.clear()
+    style, _, _ = acfun.train(model=once, seed=74, steps=4)
+    assert any("run without compiling" in text for text in acfun.texts)
+    assert tensors(style).keys() == tensors(plain).keys()
+    assert all(torch.equal(tensor, tensors(plain)[name]) for name, tensor in tensors(style).items())
+
+
+def tensors(style):
+    inserts = {f"{b}.{n}": t for b, state in style.concrete.items() for n, t in state.items()}
+    return inserts | dict(style.abstract)
 
 
 def test_a_replaced_unet_is_styled_when_compiled(acfun, model, draw):

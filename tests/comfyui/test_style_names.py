@@ -192,6 +192,23 @@ def test_with_thumbnail_off_the_picture_of_a_loaded_style_is_not_in_the_file(acf
         assert card.thumbnail == (loaded.card.thumbnail if "thumbnail" in options else "")
 
 
+def test_of_several_pictures_the_last_is_the_preview(acfun, folder):
+    several = torch.cat([torch.zeros(1, 64, 64, 3), torch.ones(1, 64, 64, 3)])
+    save(acfun, preview=several)
+    with Image.open(folder / "monet_00001_.preview.jpg") as beside:
+        assert np.asarray(beside).mean() > 250
+
+
+def test_it_is_said_that_no_picture_or_an_old_one_is_in_the_file(acfun, folder):
+    save(acfun, thumbnail=True)
+    assert acfun.texts[-1].startswith("thumbnail is on, but no picture is in the file")
+    save(acfun, prefix="shown", thumbnail=True, preview=picture(5))
+    again = {"prefix": "shown", "thumbnail": True}
+    same, other = (save(acfun, **again, preview=picture(seed)) for seed in (5, 6))
+    assert "no second file was written, with its preview" in same
+    assert "and the picture inside stays as it was, with its preview" in other
+
+
 @pytest.mark.parametrize(
     "thumbnail",
     ["", "data:image/jpeg;base64,AAAA", "data:image/jpeg;base64,\u00e9", "http://a.b/c.jpg", "x"],

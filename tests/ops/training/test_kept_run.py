@@ -4,9 +4,17 @@ import os
 from dataclasses import replace
 
 from tiny_training import cancelled, small_config, trained
+from tiny_training import run as train
 
 from acfun_ops.style.style_file import load_style
-from acfun_ops.training.kept_run import keep_run, part_at, place_for, prune_states, resume_file
+from acfun_ops.training.kept_run import (
+    keep_run,
+    new_place,
+    part_at,
+    place_for,
+    prune_states,
+    resume_file,
+)
 
 RUNS = [f"{number:016x}" for number in range(4)]
 
@@ -24,6 +32,25 @@ def test_only_an_unfinished_run_keeps_its_state(tmp_path):
     keep_run(cancelled(config, 2), path)
     keep_run(replace(cancelled(config, 2), outcome="diverged", state=None), path)
     assert states_in(tmp_path) == ["a.safetensors"]
+
+
+def test_a_run_with_nothing_left_to_learn_leaves_the_state_to_go_on_with(tmp_path):
+    path, early = tmp_path / "a.safetensors", cancelled(small_config(), 4)
+    keep_run(early, path)
+    state = resume_file(path).read_bytes()
+    nothing = train(small_config(steps=2), resume=(early.style, early.state))
+    assert nothing.outcome == "finished" and nothing.style.digest == early.style.digest
+    keep_run(nothing, path, path)
+    assert resume_file(path).read_bytes() == state
+    keep_run(trained(small_config(steps=4, seed=1)), path)
+    assert not resume_file(path).exists()
+
+
+def test_what_may_be_another_run_of_that_name_stays(tmp_path):
+    path = tmp_path / "a.safetensors"
+    assert new_place(path) == path
+    keep_run(cancelled(small_config(), 2), path)
+    assert new_place(path) == tmp_path / "a_2.safetensors"
 
 
 def test_fewer_steps_of_the_same_run_go_beside(tmp_path):

@@ -44,6 +44,16 @@ def test_cancelled_and_resumed_is_uninterrupted(alignment):
         assert resumed_bytes(config, step) == whole, step
 
 
+def test_the_state_of_a_namesake_is_not_taken():
+    config, events = small_config(), Recorder()
+    first = cancelled(config, 2)
+    other = run(config, TinyBackbone(seed=5), on_event=Recorder(stop_at=2))
+    namesake = replace(other.state, run=first.state.run)
+    assert first.state.belongs_to(first.style) and not namesake.belongs_to(first.style)
+    run(config, on_event=events, resume=(first.style, namesake))
+    assert "its training state is missing" in events.of(NoticeEvent)[0].text
+
+
 def test_imagery_drawn_later_is_resumed_too():
     config = small_config(steps=28, alignment="imagery")
     whole = trained_bytes(config)
