@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,13 +54,14 @@ class ComfyPage:
         self.errors: list[str] = []
         self._url = f"http://{address}"
         self._node_type = node_type
+        page.set_default_timeout(LOAD_TIMEOUT)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     def open(self) -> None:
         """Load the page; return when it knows the pack's nodes and shows its graph."""
         self.page.goto(self._url)
-        self.page.wait_for_function(IS_LOADED, arg=self._node_type, timeout=LOAD_TIMEOUT)
-        self.page.wait_for_selector("#graph-canvas", timeout=LOAD_TIMEOUT)
+        self.page.wait_for_function(IS_LOADED, arg=self._node_type)
+        self.page.wait_for_selector("#graph-canvas")
         self.page.wait_for_timeout(4 * SETTLE)
         self.errors.clear()
 
@@ -78,7 +79,7 @@ class ComfyPage:
         self.page.evaluate("() => app.graph.clear()")
         dialog.get_by_test_id(f"template-workflow-{name}").click()
         dialog.wait_for(state="detached")
-        self.page.wait_for_function("() => app.graph._nodes.length > 0", timeout=LOAD_TIMEOUT)
+        self.page.wait_for_function("() => app.graph._nodes.length > 0")
         self.page.wait_for_timeout(4 * SETTLE)
 
     def place(self, node_type: str) -> None:
@@ -129,16 +130,17 @@ class ComfyPage:
         """Save what is visible as a PNG."""
         self.page.screenshot(path=path)
 
-    def search(self, words: str) -> list[str]:
-        """Type words into the node search; return the labels of the nodes that it offers."""
+    def search(self, words: str, labels: Iterable[str]) -> None:
+        """Type words into the node search; return when it offers nodes of these labels."""
         self.page.evaluate("() => app.graph.clear()")
         box = self.page.get_by_placeholder("Add a node...")
         while not box.is_visible():  # A busy page may take a double click for two.
             self.page.mouse.dblclick(900, 500)
             self.page.wait_for_timeout(4 * SETTLE)
         box.fill(words)
-        self.page.wait_for_timeout(4 * SETTLE)
-        offered = self.page.get_by_test_id("result-item").all_inner_texts()
+        self.page.wait_for_timeout(2 * SETTLE)
+        offered = self.page.get_by_test_id("result-item")
+        for label in labels:
+            offered.filter(has_text=label).first.wait_for()
         self.page.mouse.click(300, 1000)  # Outside of it, which closes it.
         box.wait_for(state="hidden")
-        return [text.partition("\n")[0] for text in offered]

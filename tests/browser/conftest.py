@@ -95,10 +95,9 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def comfy_page(page_server: ComfyServer, chromium: Browser) -> Iterator[ComfyPage]:
     """Yield ComfyUI's page, shared by the tests of a module."""
-    from comfy_page import LOAD_TIMEOUT, ComfyPage
+    from comfy_page import ComfyPage
 
     page = chromium.new_page(viewport=VIEWPORT)
-    page.set_default_timeout(LOAD_TIMEOUT)
     opened = ComfyPage(page, page_server.address, "ACFunTrainStyle")
     opened.open()
     yield opened
@@ -123,10 +122,9 @@ def prior_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServ
 @pytest.fixture(scope="module")
 def prior_page(prior_server: ComfyServer, chromium: Browser) -> Iterator[ComfyPage]:
     """Yield the page of that server."""
-    from comfy_page import LOAD_TIMEOUT, ComfyPage
+    from comfy_page import ComfyPage
 
     page = chromium.new_page(viewport=VIEWPORT)
-    page.set_default_timeout(LOAD_TIMEOUT)
     opened = ComfyPage(page, prior_server.address, "ACFunTrainStyle")
     opened.open()
     yield opened

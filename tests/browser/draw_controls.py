@@ -24,7 +24,7 @@ log = logging.getLogger("draw-controls")
 
 import numpy as np  # noqa: E402
 from comfy_graphs import PromptGraph, node  # noqa: E402
-from comfy_page import LOAD_TIMEOUT, SETTLE, ComfyPage  # noqa: E402
+from comfy_page import SETTLE, ComfyPage  # noqa: E402
 from comfy_server import ComfyServer, History  # noqa: E402
 from conftest import BROWSERS, COMFYUI, SETTINGS, VIEWPORT  # noqa: E402
 from PIL import Image  # noqa: E402
@@ -207,7 +207,6 @@ def draw_load(server: ComfyServer) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         page = browser.new_page(viewport=VIEWPORT)
-        page.set_default_timeout(LOAD_TIMEOUT)
         opened = ComfyPage(page, server.address, "ACFunLoadStyle")
         opened.open()
         opened.place("ACFunLoadStyle")

@@ -21,7 +21,7 @@ sys.path += [str(ROOT / "tests" / "comfyui"), str(ROOT / "tests" / "browser"), s
 log = logging.getLogger("draw-workflows")
 
 from comfy_graphs import node  # noqa: E402
-from comfy_page import LOAD_TIMEOUT, ComfyPage  # noqa: E402
+from comfy_page import ComfyPage  # noqa: E402
 from comfy_server import ComfyServer, failure_text  # noqa: E402
 from conftest import BROWSERS, COMFYUI, MODEL_FILES, SETTINGS, STYLE_FILE  # noqa: E402
 from PIL import Image, ImageDraw, ImageFont  # noqa: E402
@@ -101,7 +101,6 @@ def main(names: list[str]) -> None:
         with server:
             server.request("/settings", SETTINGS)
             page = browser.new_page(viewport={"width": WIDTH, "height": 900})
-            page.set_default_timeout(LOAD_TIMEOUT)
             opened = ComfyPage(page, server.address, "ACFunTrainStyle")
             opened.open()
             draw(opened, server, TRAINS)
