@@ -24,13 +24,13 @@ class ComfyLibrary:
         import nodes
 
         self.nodes = nodes
-        self.checkpoint = cache(self._load_checkpoint)
+        self.checkpoint = cache(self.load_checkpoint)
         self.clip_vision = cache(self._load_clip_vision)
         self._models = models
 
     @torch.inference_mode()
-    def _load_checkpoint(self, key: str = "sd1") -> tuple[Any, Any, Any]:
-        """Return MODEL, CLIP and VAE of a tiny checkpoint; CLIP is None where it has none."""
+    def load_checkpoint(self, key: str = "sd1") -> tuple[Any, Any, Any]:
+        """Return MODEL, CLIP and VAE of a tiny checkpoint, not shared; CLIP is None without one."""
         loader = self.nodes.CheckpointLoaderSimple()
         model, clip, vae = loader.load_checkpoint(self._models.name(key))
         if clip is not None:

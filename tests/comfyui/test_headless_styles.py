@@ -117,7 +117,7 @@ def assert_equal_outputs(acfun, loaded, backbone, ours, theirs):
     inserts_only = headless(backbone, ours, fused=False)
     assert (one - inserts_only).abs().max() > 1e-3
     less = in_comfyui(acfun, loaded, theirs, encoder_strength=0.0)
-    assert (one - less).abs().max() > 1e-3
+    assert (one - less).abs().max() > 5e-4
 
 
 @pytest.mark.parametrize(
