@@ -55,7 +55,7 @@ class ComfyBackbone:
         self.prediction: Prediction = prediction_of(model.get_model_object("model_sampling"))
         v_sd2 = self.family == "sd2" and self.prediction == "v"
         self.native_side = _SD2_V_SIDE if v_sd2 else _NATIVE_SIDES.get(self.family, 512)
-        self.is_running = self.is_loaded = False
+        self.is_running = self.is_loaded = self._has_run = False
         self.reserve = 0.0
         self._freeze = Freeze([self.patcher.model, clip.cond_stage_model])
         # Before the training adds its own.
@@ -202,6 +202,9 @@ class ComfyBackbone:
         """Denoise as KSampler would, through the wrappers and patches of earlier nodes.
 
         SDXL is told the size that the style will be drawn at, not that of a smaller training.
+
+        Raises:
+            ACFunError: what ran is not the connected U-Net.
         """
         self.load()
         model, batch = self.patcher.model, noisy.shape[0]
@@ -218,11 +221,30 @@ class ComfyBackbone:
         rows *= batch // len(rows)
         conditions["transformer_options"] = self._transformer_options(sigmas, rows)
         wrapper = self.patcher.model_options.get("model_function_wrapper")
-        with self._guard():
+        with self._guard(), self._seen_to_run():
             if wrapper is None:
                 return model.apply_model(noisy, sigmas, **conditions)
             call = {"input": noisy, "timestep": sigmas, "c": conditions}
             return wrapper(model.apply_model, call | {"cond_or_uncond": rows})
+
+    @contextmanager
+    def _seen_to_run(self) -> Iterator[None]:
+        """In the first call see to it that the U-Net runs which a style would be hooked onto."""
+        if self._has_run:
+            yield
+            return
+        calls: list[nn.Module] = []
+        with ExitStack() as hooks:
+            for point in self.insert_points("resblock").values():
+                handle = point.module.register_forward_hook(lambda unet, *_: calls.append(unet))
+                hooks.callback(handle.remove)
+            yield
+        if not calls:
+            raise ACFunError(
+                "The U-Net that ran is not the connected one, so CFun would learn nothing. A node "
+                "in front of the training runs another, a compiled one for example: bypass it."
+            )
+        self._has_run = True
 
     def autocast(self, dtype: torch.dtype) -> AbstractContextManager[None]:
         """Do nothing: ComfyUI casts by itself to what :func:`training_backbone` has set."""

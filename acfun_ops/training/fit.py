@@ -47,10 +47,6 @@ OUT_OF_MEMORY_REDRAWING = (
     "Out of memory while the face was redrawn in the style, before the first step. Lower "
     "resolution, choose staged at alignment, or close other programs that use the GPU."
 )
-OTHER_UNET = (
-    "The U-Net that ran is not the connected one, so CFun would learn nothing. A node in front of "
-    "the training runs another, a compiled one for example: bypass it."
-)
 IMAGERY_STEPS = 10
 IMAGERY_EVERY = 25
 
@@ -80,8 +76,8 @@ def fit(
         The result; a stopped, diverged or out-of-memory run returns its last good weights.
 
     Raises:
-        ACFunError: the inputs are unusable, memory runs out before the first step, or another U-Net
-            runs than the backbone's; nothing has been trained then.
+        ACFunError: the inputs are unusable, or memory runs out before the first step; nothing has
+            been trained then.
     """
     with _before_first_step(backbone, OUT_OF_MEMORY_ENCODING):
         run = _Run(backbone, pictures, config, on_event)
@@ -146,7 +142,7 @@ class _Run:
             return self._result("cancelled")
         self.previews = Previews(self.model, self.on_event, first)
         with ExitStack() as on_model:
-            hooks = on_model.enter_context(self.model.attached())
+            on_model.enter_context(self.model.attached())
             if self.config.gradient_checkpointing == "on":
                 on_model.enter_context(self.backbone.gradient_checkpointing())
             may_checkpoint = self.config.gradient_checkpointing == "auto"
@@ -164,8 +160,6 @@ class _Run:
                     on_model.enter_context(self.backbone.gradient_checkpointing())
                     self.on_event(NoticeEvent("Out of memory: gradient checkpointing is now on."))
                     continue
-                if not any(hook.has_acted for hook in hooks):
-                    raise ACFunError(OTHER_UNET)
                 if loss is not None and self._report(loss):
                     return self._result("cancelled")
         return self._result("finished")

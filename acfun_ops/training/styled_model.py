@@ -10,7 +10,7 @@ from torch import Tensor
 from ..backbones.backbone import Backbone, Context
 from ..drawing.drawing import Guidance, draw_latents
 from ..drawing.redrawing import Redrawing, redrawn
-from ..method.concrete_fusion import InsertHook, attached
+from ..method.concrete_fusion import attached
 from ..method.diffusion import noise_at, sampling_sigmas
 from .config import TrainConfig
 from .encoded_pair import EncodedPair
@@ -59,8 +59,8 @@ class StyledModel:
             generator=generator,
         ).to(backbone.device)
 
-    def attached(self) -> AbstractContextManager[list[InsertHook]]:
-        """Hook the inserts onto the U-Net for the length of a ``with`` block; yield the hooks."""
+    def attached(self) -> AbstractContextManager[object]:
+        """Hook the inserts onto the U-Net for the length of a ``with`` block."""
         modules = {block: point.module for block, point in self.points.items()}
         return attached(self.trainables.inserts(), modules)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from unittest import mock
 
 import comfy.sd
@@ -77,6 +78,18 @@ def test_a_compiled_model_trains_as_the_plain_one(acfun, model, draw):
     assert any("run without compiling" in text for text in acfun.texts)
     assert tensors(style).keys() == tensors(plain).keys()
     assert all(torch.equal(tensor, tensors(plain)[name]) for name, tensor in tensors(style).items())
+
+
+def test_a_unet_that_another_node_runs_instead_is_not_taken_for_the_connected_one(acfun, model):
+    other, clone = copy.deepcopy(model.model.diffusion_model), model.clone()
+
+    def elsewhere(apply_model, call):
+        with mock.patch.object(model.model, "diffusion_model", other):
+            return apply_model(call["input"], call["timestep"], **call["c"])
+
+    clone.set_model_unet_function_wrapper(elsewhere)
+    with pytest.raises(acfun.error, match="is not the connected one"):
+        acfun.train(model=clone, seed=75)
 
 
 def tensors(style):

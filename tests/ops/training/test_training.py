@@ -121,17 +121,6 @@ def test_model_is_as_before_even_when_the_listener_fails():
     assert not any(module._forward_hooks for module in backbone.models.modules())
 
 
-def test_another_unet_than_the_one_that_is_trained_is_not_taken_for_it():
-    class Elsewhere(TinyBackbone):
-        def insert_points(self, where):
-            return other.insert_points(where)
-
-    other, events = TinyBackbone(), Recorder()
-    with pytest.raises(ACFunError, match="is not the connected one"):
-        run(small_config(), Elsewhere(), on_event=events)
-    assert events.of(StepEvent) == []
-
-
 def test_steps_are_told_in_order_with_their_losses():
     events = Recorder()
     result = run(small_config(), on_event=events)
