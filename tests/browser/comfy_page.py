@@ -130,8 +130,8 @@ class ComfyPage:
         """Save what is visible as a PNG."""
         self.page.screenshot(path=path)
 
-    def search(self, words: str, labels: Iterable[str]) -> None:
-        """Type words into the node search; return when it offers nodes of these labels."""
+    def search(self, words: str, awaited: Iterable[str]) -> list[str]:
+        """Type words into the node search; return the labels on offer, with the awaited."""
         self.page.evaluate("() => app.graph.clear()")
         box = self.page.get_by_placeholder("Add a node...")
         while not box.is_visible():  # A busy page may take a double click for two.
@@ -140,7 +140,9 @@ class ComfyPage:
         box.fill(words)
         self.page.wait_for_timeout(2 * SETTLE)
         offered = self.page.get_by_test_id("result-item")
-        for label in labels:
+        for label in awaited:
             offered.filter(has_text=label).first.wait_for()
+        texts = offered.all_inner_texts()
         self.page.mouse.click(300, 1000)  # Outside of it, which closes it.
         box.wait_for(state="hidden")
+        return [text.partition("\n")[0] for text in texts]

@@ -48,7 +48,7 @@ def loaded(folder, comfy):
 def headless_style(backbone):
     """A style of the diffusers backbone, trained hard."""
     pictures = TrainPictures(style=picture(1), face=picture(2))
-    options = {"steps": 6, "learning_rate": 0.02, "resolution": 64, "rank": 8, "preview_every": 0}
+    options = {"steps": 6, "learning_rate": 0.05, "resolution": 64, "rank": 8, "preview_every": 0}
     return fit(backbone, pictures, TrainConfig(**options)).style
 
 
@@ -117,7 +117,7 @@ def assert_equal_outputs(acfun, loaded, backbone, ours, theirs):
     inserts_only = headless(backbone, ours, fused=False)
     assert (one - inserts_only).abs().max() > 1e-3
     less = in_comfyui(acfun, loaded, theirs, encoder_strength=0.0)
-    assert (one - less).abs().max() > 5e-4
+    assert (one - less).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(
