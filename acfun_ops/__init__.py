@@ -1,3 +1,3 @@
 """ACFun (Ji, Wei, Zhang, Deng, NeurIPS 2024) in plain torch; knows nothing of ComfyUI."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

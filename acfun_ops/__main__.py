@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .cli.command_options import parsed
+from .cli.parser import parsed
 from .errors import ACFunError, is_out_of_memory
 
 _EXTRAS = {"diffusers": "headless", "PIL": "headless", "tqdm": "headless", "ray": "cluster"}
@@ -25,9 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parsed(arguments)
     try:
-        command = importlib.import_module(
-            f".cli.{options.command.replace('-', '_')}_command", __package__
-        )
+        command = importlib.import_module(f".cli.{options.command.replace('-', '_')}", __package__)
         return int(command.run(options))
     except ACFunError as error:
         return _fail(str(error), 2)

@@ -8,18 +8,25 @@ from torch import Tensor
 from ..acfun_ops.images import check_mask
 from ..acfun_ops.method.concrete_fusion import PartStrengths
 from ..acfun_ops.style.style import Style
-from .adapters import ALL_BLACK, adapted, check_fits
-from .apply import applies_to_input, ease_input, strength_input
-from .conditioning import (
+from .apply_adapters import applies_to_input, ease_input, strength_input
+from .comfyui.adapters import ALL_BLACK, adapted, check_fits
+from .comfyui.node_status import SamplingNotices
+from .comfyui.prompts import (
     Conditioning,
     combined,
     encode_fused,
     encode_plain,
     missing_word,
 )
-from .sampling_notices import SamplingNotices
-from .sockets import CATEGORY, SEARCH, StyleSocket, check_connected, speaks_for_itself, told
-from .timing import BOTH, CONSTANT, Acting, Timing
+from .comfyui.schedule import BOTH, CONSTANT, Acting, Timing
+from .schema import (
+    CATEGORY,
+    SEARCH,
+    StyleSocket,
+    check_connected,
+    speaks_for_itself,
+    told,
+)
 
 _NO_MASK = "outside is not used without a mask. Connect a mask that says where the style acts."
 

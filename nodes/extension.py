@@ -3,14 +3,14 @@
 from comfy_api.latest import ComfyExtension, io
 from typing_extensions import override
 
-from .apply import ApplyAFunEmbedding, ApplyCFunAdapters
+from .apply_adapters import ApplyAFunEmbedding, ApplyCFunAdapters
 from .apply_style import ApplyACFunStyle
-from .blend import BlendACFunStyles
-from .files import LoadACFunStyle, SaveACFunStyle
-from .style_folder import register_folder
+from .blend_styles import BlendACFunStyles
+from .library.folder import register_folder
+from .save_style import LoadACFunStyle, SaveACFunStyle
 from .style_label import register_route
 from .style_sheet import ACFunStyleSheet
-from .train import TrainACFunStyle
+from .train_style import TrainACFunStyle
 
 
 class ACFunExtension(ComfyExtension):

@@ -11,12 +11,12 @@ from server import PromptServer
 
 from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.style.blend import CROSSED
+from ..acfun_ops.style.model_spec import StyleCard
 from ..acfun_ops.style.style import StyleFacts
-from ..acfun_ops.style.style_card import StyleCard
 from ..acfun_ops.style.style_file import read_label
-from .sockets import said
-from .style_folder import style_path
-from .style_preview import read_preview
+from .library.folder import style_path
+from .library.preview_image import read_preview
+from .schema import said
 
 ROUTE = "/acfun/style"
 """Answers what Load ACFun Style would show of ``?name=``; web/acfun.js asks when it is chosen."""

@@ -15,11 +15,19 @@ import nodes as stock
 from ..acfun_ops.contact_sheet import SheetRow, contact_sheet
 from ..acfun_ops.method.concrete_fusion import FULL_STRENGTH, PartStrengths
 from ..acfun_ops.style.style import Style
-from .adapters import adapted, check_fits
-from .conditioning import Conditioning, encode_fused, encode_plain, missing_word
-from .sampling_notices import SamplingNotices
-from .sockets import CATEGORY, SEARCH, StyleSocket, check_connected, said, speaks_for_itself, told
-from .timing import Acting
+from .comfyui.adapters import adapted, check_fits
+from .comfyui.node_status import SamplingNotices
+from .comfyui.prompts import Conditioning, encode_fused, encode_plain, missing_word
+from .comfyui.schedule import Acting
+from .schema import (
+    CATEGORY,
+    SEARCH,
+    StyleSocket,
+    check_connected,
+    said,
+    speaks_for_itself,
+    told,
+)
 
 _OFF = PartStrengths(encoder=0, middle=0, decoder=0)
 # Strength of AFun, None for a prompt without the style's word, and of CFun by part of the U-Net.

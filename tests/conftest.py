@@ -1,4 +1,4 @@
-"""Makes the project, and the test harness in tests/comfyui, importable from every test.
+"""Makes the project, and the test harness in tests/nodes, importable from every test.
 
 Both stand last on sys.path. Tests write `import tiny_models` or `from comfy_server import ...`.
 What was skipped is said in the very last line, which nobody overlooks.
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path += [str(ROOT / "tests" / "comfyui"), str(ROOT)]
+sys.path += [str(ROOT / "tests" / "nodes" / "support"), str(ROOT)]
 
 SERVERS = {"server", "old_server", "either_server"}
 

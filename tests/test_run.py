@@ -91,7 +91,7 @@ IN_PROCESSES = pytest.mark.parametrize("processes", [[], ["-n", "2"]], ids=["one
 
 @IN_PROCESSES
 def test_without_comfyui_the_last_line_says_what_was_skipped(processes, tmp_path):
-    outcome = run_pytest(ROOT / "tests" / "comfyui", *processes, COMFYUI_PATH=str(tmp_path))
+    outcome = run_pytest(ROOT / "tests" / "nodes", *processes, COMFYUI_PATH=str(tmp_path))
     lines = outcome.stdout.splitlines()
     assert outcome.returncode == 0
     skipped = re.search(r"(\d+) skipped", outcome.stdout)[1]

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from ..errors import ACFunError, first_line, is_out_of_memory
-from ..families import family_of, name_by_encoders
 from ..method.concrete_fusion import InsertAt
 from ..method.diffusion import Prediction
-from ..prompts import has_pseudo_word
+from ..model_families import family_of, name_by_encoders
+from ..pseudo_word import has_pseudo_word
 from .backbone import Context, InsertPoint
 from .diffusers_unet import (
     check_unet,
@@ -36,9 +36,9 @@ from .diffusers_unet import (
     self_attentions,
 )
 from .fingerprint import fingerprint_of
-from .pipeline_folder import PipelineParts, check_folder, read_json, weights_variant
-from .prompt_encoding import text_encoders
-from .vision_encoding import VisionEncoder, load_vision_encoder
+from .image_encoder import VisionEncoder, load_vision_encoder
+from .pipeline_files import PipelineParts, check_folder, read_json, weights_variant
+from .text_encoder import text_encoders
 
 VAES = {kind.__name__: kind for kind in (AutoencoderKL, AutoencoderTiny, AutoencoderDC)}
 # A schedule rescaled to end in pure noise ends in sigma 4096 instead, as diffusers has it.

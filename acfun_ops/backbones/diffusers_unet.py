@@ -9,9 +9,9 @@ from diffusers.models.attention import BasicTransformerBlock
 from torch import nn
 
 from ..errors import ACFunError
-from ..families import OTHER
 from ..method.concrete_fusion import InsertAt
 from ..method.diffusion import Prediction
+from ..model_families import OTHER
 from .backbone import InsertPoint
 
 # Other kinds of blocks have ResBlocks in places that the LDM layout has no name for.

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ACFunError
+from ..image_files import read_mask, read_picture
 from ..images import check_pictures, prepare_mask
 from ..training.config import TrainConfig
 from ..training.events import TrainPictures
-from .picture_files import read_mask, read_picture
 
 _DEFAULTS = {field.name: field.default for field in fields(TrainConfig)}
 COLUMNS = ("style", "face", "name", "mask", *_DEFAULTS)

@@ -12,11 +12,11 @@ from ..backbones.diffusers_backbone import load_pipeline
 from ..errors import ACFunError, is_out_of_memory
 from ..style.style_file import load_style
 from ..training.config import Precision
-from ..training.encoded_pair import PreparedPair, prepare_pair
-from ..training.kept_run import part_at
-from .device_choice import chosen_device, chosen_dtype
+from ..training.run_files import part_at
+from ..training.training_images import PreparedPair, prepare_pair
 from .pair_list import Pair
-from .saved_training import load_resumed, train_to_file
+from .pipeline import chosen_device, chosen_dtype
+from .training_run import load_resumed, train_to_file
 
 Outcome = Literal["finished", "done before", "stopped", "failed"]
 

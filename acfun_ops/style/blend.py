@@ -9,8 +9,8 @@ from torch import Tensor
 
 from .. import __version__
 from ..errors import ACFunError
+from .model_spec import StyleCard
 from .style import BLEND_FORMAT, MAX_PARTS, AbstractPart, Style, StyleFacts
-from .style_card import StyleCard
 
 CROSSED = "abstract of A, concrete of B"
 """What a style's settings say of one made by :func:`crossed`."""

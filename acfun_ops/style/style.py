@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..method.abstract_fusion import AbstractFusion
 from ..method.concrete_fusion import ConcreteFusion, InsertAt, Statistics
-from .style_card import StyleCard, model_spec
+from .model_spec import StyleCard, model_spec
 
 FORMAT = 1
 BLEND_FORMAT = 2  # Has several abstract parts, which earlier versions of the pack would refuse.

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from ..errors import ACFunError
-from ..families import FAMILIES
+from ..file_io import FileKind, read_metadata, read_safetensors, write_whole
 from ..method.concrete_fusion import InsertAt, Statistics, part_of
+from ..model_families import FAMILIES
+from .model_spec import StyleCard, card_in
 from .style import (
     BLEND_FORMAT,
     MAX_PARTS,
@@ -21,8 +23,6 @@ from .style import (
     StyleFacts,
     style_bytes,
 )
-from .style_card import StyleCard, card_in
-from .whole_files import FileKind, read_metadata, read_safetensors, write_whole
 
 STYLE_FILE = FileKind(
     name="ACFun style",

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from ..file_io import FileKind, read_safetensors, write_whole
 from ..style.style import Style, StyleFacts
-from ..style.whole_files import FileKind, read_safetensors, write_whole
-from .trainables import half
+from .trainable_style import half
 
 STATE_FILE = FileKind(
     name="ACFun training state",

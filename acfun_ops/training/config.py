@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from ..errors import ACFunError
-from ..method.alignment import ALIGNMENTS, Alignment
+from ..method.alignment_loss import ALIGNMENTS, Alignment
 from ..method.concrete_fusion import InsertAt, Statistics
-from ..prompts import has_pseudo_word
+from ..pseudo_word import has_pseudo_word
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Checkpointing = Literal["auto", "on", "off"]

@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from ..backbones.backbone import DTYPES, Backbone
-from ..drawing.drawing import StoppedError
 from ..errors import ACFunError
-from ..method.alignment import AlignmentBatch, alignment_batch, alignment_loss
+from ..method.alignment_loss import AlignmentBatch, alignment_batch, alignment_loss
 from ..method.diffusion import add_noise, sample_noise, sample_sigma
+from ..sampling.sampler import StoppedError
 from ..style.style import Style
 from .checkpoint import TrainState, continued
 from .config import TrainConfig
-from .encoded_pair import PreparedPair, encode_pair, prepare_pair
 from .events import (
     MESSAGES,
     OVERFLOWED,
@@ -28,10 +27,11 @@ from .events import (
     TrainPictures,
     TrainResult,
 )
-from .optimization import DivergedError, Optimization, OverflowedError
+from .optimizer import DivergedError, Optimization, OverflowedError
 from .previews import Previews
 from .progress import Progress
 from .styled_model import StyledModel
+from .training_images import PreparedPair, encode_pair, prepare_pair
 
 USUAL_BYTES = {"sd1": 8e6, "sdxl": 20e6}
 """That a style of a family stays below at rank 32 with CLIP ViT-L/14."""

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from ..drawing.drawing import StoppedError
+from ..sampling.sampler import StoppedError
 from .events import NoticeEvent, OnEvent, PreviewEvent, SamplingEvent
 from .styled_model import StyledModel
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ..errors import ACFunError
 from .checkpoint import TrainState
-from .optimization import STATE_MISFIT, Optimization
+from .optimizer import STATE_MISFIT, Optimization
 
 
 class Progress:

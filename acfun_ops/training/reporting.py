@@ -3,7 +3,14 @@
 from abc import ABC, abstractmethod
 
 from ..errors import ACFunError, first_line
-from .events import Event, NoticeEvent, PreviewEvent, RedrawingEvent, StepEvent, TrainResult
+from .events import (
+    Event,
+    NoticeEvent,
+    PreviewEvent,
+    RedrawingEvent,
+    StepEvent,
+    TrainResult,
+)
 
 KEEP_EVERY = 100
 

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from ..backbones.backbone import Backbone, Context
-from ..drawing.drawing import Guidance, draw_latents
-from ..drawing.redrawing import Redrawing, redrawn
 from ..method.concrete_fusion import attached
 from ..method.diffusion import noise_at, sampling_sigmas
+from ..sampling.sampler import Guidance, draw_latents
+from ..sampling.style_injection import Redrawing, redrawn
 from .config import TrainConfig
-from .encoded_pair import EncodedPair
-from .optimization import VECTORS_EVERY
-from .trainables import Trainables
+from .optimizer import VECTORS_EVERY
+from .trainable_style import Trainables
+from .training_images import EncodedPair
 
 # Sharper than StyleID has it and in half the steps, about the time of ten of the training; guided
 # by the words of the prompt, which it has not, as that keeps the face.

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT / "tests" / "comfyui"), str(ROOT / "tests" / "browser"), str(ROOT)]
+sys.path += [str(ROOT / "tests" / "nodes" / "support"), str(ROOT / "tests" / "browser"), str(ROOT)]
 
 log = logging.getLogger("draw-controls")
 
@@ -33,10 +33,10 @@ from small_prior_graphs import SIDE, link_small_prior, with_small_prior  # noqa:
 
 from acfun_ops.contact_sheet import SheetRow, contact_sheet  # noqa: E402
 from acfun_ops.training.config import TrainConfig  # noqa: E402
-from benchmarks.nano.draw_examples import SITTER, SITTER_POSE  # noqa: E402
-from benchmarks.nano.held_out_styles import HELD_OUT  # noqa: E402
-from benchmarks.nano.paintings import paint  # noqa: E402
-from benchmarks.nano.people import draw_person, draw_pose  # noqa: E402
+from evaluation.toy.draw_examples import SITTER, SITTER_POSE  # noqa: E402
+from evaluation.toy.held_out_styles import HELD_OUT  # noqa: E402
+from evaluation.toy.paintings import paint  # noqa: E402
+from evaluation.toy.people import draw_person, draw_pose  # noqa: E402
 
 PICTURES_DIR = ROOT / "web" / "pictures"
 EXAMPLES = ROOT / "web" / "examples"

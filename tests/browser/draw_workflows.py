@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT / "tests" / "comfyui"), str(ROOT / "tests" / "browser"), str(ROOT)]
+sys.path += [str(ROOT / "tests" / "nodes" / "support"), str(ROOT / "tests" / "browser"), str(ROOT)]
 
 log = logging.getLogger("draw-workflows")
 

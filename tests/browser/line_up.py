@@ -1,4 +1,4 @@
-"""Tells whose face a picture shows, and in which style, by the reader of benchmarks/nano."""
+"""Tells whose face a picture shows, and in which style, by the reader of evaluation/toy."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from small_prior_graphs import SIDE
 
-from benchmarks.nano.draw_examples import FACE, POSE, SITTER, SITTER_POSE, STYLE
-from benchmarks.nano.held_out_styles import HELD_OUT
-from benchmarks.nano.paintings import paint
-from benchmarks.nano.people import Person, draw_person, draw_pose, stranger
-from benchmarks.nano.reader import Reader, identity, load_reader
-from benchmarks.quality.picture_statistics import colour_distance
+from evaluation.metrics.image_statistics import colour_distance
+from evaluation.toy.draw_examples import FACE, POSE, SITTER, SITTER_POSE, STYLE
+from evaluation.toy.held_out_styles import HELD_OUT
+from evaluation.toy.paintings import paint
+from evaluation.toy.people import Person, draw_person, draw_pose, stranger
+from evaluation.toy.reader import Reader, identity, load_reader
 
 STRANGERS = 20
 
@@ -23,7 +23,7 @@ def is_found(picture: np.ndarray, number: int) -> bool:
 
     Args:
         picture: ``(SIDE, SIDE, 3)`` in uint8.
-        number: of the person, see ``benchmarks.nano.draw_examples``.
+        number: of the person, see ``evaluation.toy.draw_examples``.
     """
     random = np.random.default_rng(0)
     sought = person(FACE)

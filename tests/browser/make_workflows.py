@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path += [str(ROOT / "tests" / "comfyui"), str(ROOT / "tests" / "browser"), str(ROOT)]
+sys.path += [str(ROOT / "tests" / "nodes" / "support"), str(ROOT / "tests" / "browser"), str(ROOT)]
 
 from comfy_server import ComfyServer  # noqa: E402
 from conftest import COMFYUI, MODEL_FILES  # noqa: E402

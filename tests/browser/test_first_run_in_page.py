@@ -17,7 +17,7 @@ from small_prior_graphs import SAMPLING, SIDE, TRAINING
 from tiny_styles import sample_style
 
 from acfun_ops.style.style_file import save_style
-from benchmarks.nano.draw_examples import FACE, OTHER, STYLE
+from evaluation.toy.draw_examples import FACE, OTHER, STYLE
 
 PACK_NAME = "acfun"
 TEMPLATE = "1 Train a style and apply it"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / "comfyui"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "nodes" / "support"))
 
 from workflow_prompts import WIDGET_TYPES, has_seed_control, has_upload
 

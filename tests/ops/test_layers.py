@@ -15,10 +15,11 @@ OPS = ROOT / "acfun_ops"
 
 # A room is a file or a folder of acfun_ops; each imports only from those to its left (DESIGN.md).
 FLOORS = (
-    ("contact_sheet", "errors", "families", "prompts"),
-    ("images", "method"),
-    ("backbones", "style"),
-    ("drawing",),
+    ("contact_sheet", "errors", "model_families", "pseudo_word"),
+    ("file_io", "images", "method"),
+    ("output_places",),
+    ("backbones", "image_files", "style"),
+    ("sampling",),
     ("training",),
     ("cli",),
     ("__main__",),
@@ -34,9 +35,9 @@ ALLOWED = {*sys.stdlib_module_names, "torch", "einops", "safetensors", "numpy", 
 OUTSIDE = {
     "backbones.diffusers_backbone": {"diffusers"},
     "backbones.diffusers_unet": {"diffusers"},
-    "cli.picture_files": {"PIL"},
+    "image_files": {"PIL"},
     "contact_sheet": {"PIL"},
-    "cli.demo_command": {"PIL"},
+    "cli.demo": {"PIL"},
     "cli.ray_cluster": {"ray"},
     "cli.shell_completion": {"shtab"},
     "cli.terminal": {"tqdm"},

@@ -2,7 +2,7 @@
 
 import pytest
 
-from acfun_ops.prompts import has_pseudo_word, pseudo_word_pattern
+from acfun_ops.pseudo_word import has_pseudo_word, pseudo_word_pattern
 
 
 @pytest.mark.parametrize(

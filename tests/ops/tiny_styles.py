@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from acfun_ops.style.style import METADATA_KEY, Style, StyleFacts, style_bytes
-from acfun_ops.training.trainables import Trainables
+from acfun_ops.training.trainable_style import Trainables
 
 # Nothing here is a default of TrainConfig, so that a fact which is lost and filled in shows.
 FACTS = StyleFacts(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from headless_files import QUICK, write_random_picture
 
-from acfun_ops.cli import generate_command
+from acfun_ops.cli import generate as generate_command
 from acfun_ops.style.style_file import load_style
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -95,7 +95,7 @@ def test_a_machine_without_memory_left_is_told_of(line, trained, monkeypatch):
 
 def test_a_missing_library_is_named(line, monkeypatch):
     monkeypatch.setitem(sys.modules, "diffusers", None)
-    for name in ("cli.train_command", "backbones.diffusers_backbone"):
+    for name in ("cli.train", "backbones.diffusers_backbone"):
         monkeypatch.delitem(sys.modules, f"acfun_ops.{name}")
     message = line.error(line.train())
     assert message == 'error: diffusers is not installed. Run: pip install ".[headless]"'
@@ -137,5 +137,5 @@ def test_a_process_says_a_mistake_on_standard_error_and_nothing_of_the_libraries
 
 def test_importing_the_package_needs_none_of_the_extra_libraries():
     code = "import sys; sys.modules.update(diffusers=None, PIL=None, tqdm=None); "
-    code += "import acfun_ops.training.fit, acfun_ops.drawing.applied_style, acfun_ops.__main__"
+    code += "import acfun_ops.training.fit, acfun_ops.sampling.generate, acfun_ops.__main__"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)

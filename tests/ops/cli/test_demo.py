@@ -8,8 +8,9 @@ import pytest
 from headless_files import pixels, write_random_picture
 from PIL import Image
 
-from acfun_ops.cli import demo_command, saved_training
-from acfun_ops.cli.command_options import parsed
+from acfun_ops.cli import demo as demo_command
+from acfun_ops.cli import training_run as saved_training
+from acfun_ops.cli.parser import parsed
 from acfun_ops.contact_sheet import SheetRow, contact_sheet
 from acfun_ops.errors import ACFunError
 from acfun_ops.style.style_file import load_style
@@ -95,7 +96,7 @@ def test_the_command_looks_in_the_repository_and_writes_here(monkeypatch):
     options = parsed(["demo"])
     assert demo_command.run(options) == 0
     nano, out = seen[0]
-    assert nano.parts[-2:] == ("benchmarks", "nano") and (nano.parents[1] / "acfun_ops").is_dir()
+    assert nano.parts[-2:] == ("evaluation", "toy") and (nano.parents[1] / "acfun_ops").is_dir()
     assert str(out) == "acfun_demo"
 
 

@@ -12,7 +12,7 @@ import torch
 from headless_files import pixels
 from tiny_pipeline import write_pipeline
 
-from acfun_ops.cli import generate_command
+from acfun_ops.cli import generate as generate_command
 from acfun_ops.style.style_file import load_style, save_style
 
 ROOT = Path(__file__).resolve().parents[3]

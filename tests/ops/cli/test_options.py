@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from headless_files import write_random_picture
 
-from acfun_ops.cli.command_options import new_parser, parsed
 from acfun_ops.cli.pair_list import read_pairs
+from acfun_ops.cli.parser import new_parser, parsed
 from acfun_ops.cli.training_options import chosen_training
 from acfun_ops.errors import ACFunError
 from acfun_ops.training.config import TrainConfig, is_research

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from acfun_ops.cli.picture_files import read_mask, read_picture, write_picture
 from acfun_ops.errors import ACFunError
+from acfun_ops.image_files import read_mask, read_picture, write_picture
 from acfun_ops.images import prepare_pictures
 
 COLOURS = np.zeros((4, 6, 3), np.uint8)

@@ -9,11 +9,13 @@ import torch
 from headless_files import pixels
 from PIL import Image
 
-from acfun_ops.cli import saved_training, train_command
-from acfun_ops.cli.command_options import parsed
+from acfun_ops.cli import train as train_command
+from acfun_ops.cli import training_run as saved_training
+from acfun_ops.cli.parser import parsed
 from acfun_ops.cli.training_options import chosen_training
 from acfun_ops.style.style_file import load_style, save_style
-from acfun_ops.training import kept_run, reporting
+from acfun_ops.training import reporting
+from acfun_ops.training import run_files as kept_run
 from acfun_ops.training.checkpoint import load_state
 from acfun_ops.training.config import TrainConfig
 from acfun_ops.training.fit import fit

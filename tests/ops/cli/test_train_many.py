@@ -120,7 +120,7 @@ def test_a_pair_that_was_stopped_beside_another_style_goes_on(studio, cluster):
 
 
 def test_a_table_that_is_open_elsewhere_ends_nothing(tmp_path, capsys):
-    from acfun_ops.cli.train_many_command import _Table, _write_or_say
+    from acfun_ops.cli.train_many import _Table, _write_or_say
 
     table = _Table(tmp_path / "results.csv", [])
     table.path.mkdir()

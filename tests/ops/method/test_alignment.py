@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from acfun_ops.errors import ACFunError
-from acfun_ops.method.alignment import ALIGNMENTS, alignment_batch, alignment_loss, restyle
+from acfun_ops.method.alignment_loss import ALIGNMENTS, alignment_batch, alignment_loss, restyle
 
 STYLE_WEIGHT, FACE_WEIGHT = 0.8, 1.25
 SHAPE = (1, 3, 4, 4)

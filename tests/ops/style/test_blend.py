@@ -21,12 +21,12 @@ from tiny_styles import (
 )
 from tiny_training import run, small_config
 
-from acfun_ops.cli.inspect_command import described
-from acfun_ops.drawing.applied_style import Drawing, draw_picture
+from acfun_ops.cli.inspect import described
 from acfun_ops.errors import ACFunError
+from acfun_ops.sampling.generate import Drawing, draw_picture
 from acfun_ops.style.blend import blended, crossed
+from acfun_ops.style.model_spec import StyleCard
 from acfun_ops.style.style import MAX_PARTS, style_bytes
-from acfun_ops.style.style_card import StyleCard
 from acfun_ops.style.style_file import load_style, save_style
 
 A, B = sample_style(0), sample_style(1)

@@ -6,8 +6,8 @@ import pytest
 from tiny_styles import TEXT_WIDTH, WIDTHS, sample_style
 
 from acfun_ops.errors import ACFunError
-from acfun_ops.families import FAMILIES, OTHER, family_of, name_by_encoders, name_of
-from acfun_ops.style.model_match import ModelShape, check_fits, misfit
+from acfun_ops.model_families import FAMILIES, OTHER, family_of, name_by_encoders, name_of
+from acfun_ops.style.compatibility import ModelShape, check_fits, misfit
 
 SHAPE = ModelShape("sdxl", TEXT_WIDTH, WIDTHS)
 CUSTOM = replace(SHAPE, family="custom")

@@ -10,8 +10,8 @@ import pytest
 from safetensors import safe_open
 from tiny_styles import FACTS, sample_style, with_metadata
 
+from acfun_ops.style.model_spec import PREFIX, StyleCard, model_spec
 from acfun_ops.style.style import METADATA_KEY, style_bytes
-from acfun_ops.style.style_card import PREFIX, StyleCard, model_spec
 from acfun_ops.style.style_file import load_style, read_facts, save_style
 
 CARD = StyleCard(

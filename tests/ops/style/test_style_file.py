@@ -15,12 +15,12 @@ from tiny_styles import FACTS, new_trainables, sample_style, tensors_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from acfun_ops.errors import ACFunError
+from acfun_ops.file_io import check_can_be_written
 from acfun_ops.style import style_file
 from acfun_ops.style.style import style_bytes
 from acfun_ops.style.style_file import load_style, save_style
-from acfun_ops.style.whole_files import check_can_be_written
 from acfun_ops.training.config import TrainConfig
-from acfun_ops.training.trainables import Trainables
+from acfun_ops.training.trainable_style import Trainables
 
 ROOT = Path(__file__).resolve().parents[3]
 

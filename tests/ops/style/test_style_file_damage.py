@@ -17,8 +17,9 @@ from safetensors.torch import save
 from style_refusals import WHOLE, assert_usable, load_or_refuse, refuse
 from tiny_styles import FACTS, join_file, sample_style, split_file, tensors_of
 
+from acfun_ops import file_io as whole_files
 from acfun_ops.errors import ACFunError
-from acfun_ops.style import style_file, whole_files
+from acfun_ops.style import style_file
 from acfun_ops.style.style import METADATA_KEY
 from acfun_ops.style.style_file import load_style
 

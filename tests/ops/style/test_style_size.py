@@ -13,8 +13,8 @@ from acfun_ops.style.style import Style
 from acfun_ops.style.style_file import load_style, save_style
 from acfun_ops.training import fit
 from acfun_ops.training.config import TrainConfig
-from acfun_ops.training.encoded_pair import MAX_STYLE_PICTURES, fewer_tokens
 from acfun_ops.training.events import NoticeEvent
+from acfun_ops.training.training_images import MAX_STYLE_PICTURES, fewer_tokens
 
 ENCODERS = {"sd1": {"l": 768}, "sdxl": {"l": 768, "g": 1280}}
 WIDTHS = {  # Of the ResBlocks of the encoder, the middle and the decoder.

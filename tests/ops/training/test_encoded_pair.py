@@ -12,8 +12,10 @@ from acfun_ops.errors import ACFunError
 from acfun_ops.images import picture_hash, prepare_mask, prepare_pictures
 from acfun_ops.style.style import style_bytes
 from acfun_ops.style.style_file import RUN_ID
-from acfun_ops.training import encoded_pair
-from acfun_ops.training.encoded_pair import (
+from acfun_ops.training import training_images as encoded_pair
+from acfun_ops.training.events import TrainPictures
+from acfun_ops.training.fit import fit
+from acfun_ops.training.training_images import (
     MAX_STYLE_NUMBERS,
     MAX_STYLE_PICTURES,
     encode_pair,
@@ -21,8 +23,6 @@ from acfun_ops.training.encoded_pair import (
     prepare_pair,
     run_of,
 )
-from acfun_ops.training.events import TrainPictures
-from acfun_ops.training.fit import fit
 
 
 def encode(pictures=None, backbone=None, dtype=torch.float32, **changes):

@@ -7,7 +7,7 @@ from tiny_training import cancelled, small_config, trained
 from tiny_training import run as train
 
 from acfun_ops.style.style_file import load_style
-from acfun_ops.training.kept_run import (
+from acfun_ops.training.run_files import (
     keep_run,
     new_place,
     part_at,

@@ -7,7 +7,7 @@ import torch
 from tiny_styles import new_trainables
 
 from acfun_ops.errors import ACFunError
-from acfun_ops.training.optimization import (
+from acfun_ops.training.optimizer import (
     MAX_GRAD_NORM,
     MAX_SKIPPED,
     VECTORS_EVERY,

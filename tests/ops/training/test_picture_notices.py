@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from acfun_ops.training.events import TrainPictures
-from acfun_ops.training.picture_notices import picture_notices
+from acfun_ops.training.image_warnings import picture_notices
 
 
 def noise(seed, height=64, width=64, channels=3):

@@ -8,8 +8,8 @@ from tiny_training import run, small_config, tiny_pictures
 from acfun_ops.errors import ACFunError
 from acfun_ops.style.style import style_bytes
 from acfun_ops.training import fit as fit_module
-from acfun_ops.training.encoded_pair import encode_pair, fewer_tokens, prepare_pair
 from acfun_ops.training.picture_weights import picture_weights
+from acfun_ops.training.training_images import encode_pair, fewer_tokens, prepare_pair
 
 NAME = "style_picture_weights"
 

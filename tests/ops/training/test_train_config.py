@@ -6,7 +6,7 @@ import math
 import pytest
 
 from acfun_ops.errors import ACFunError
-from acfun_ops.method.alignment import ALIGNMENTS
+from acfun_ops.method.alignment_loss import ALIGNMENTS
 from acfun_ops.training.config import CHECKPOINTINGS, PRECISIONS, TrainConfig, help_of
 
 RANGES = {

@@ -9,13 +9,12 @@ from tiny_backbone import TinyBackbone
 from tiny_styles import tensors_of
 from tiny_training import Recorder, run, small_config, tiny_pictures, trained, trained_bytes
 
-from acfun_ops.drawing.redrawing import redrawn
 from acfun_ops.errors import ACFunError
-from acfun_ops.method.alignment import ALIGNMENTS, alignment_batch
+from acfun_ops.method.alignment_loss import ALIGNMENTS, alignment_batch
 from acfun_ops.method.diffusion import sample_sigma
+from acfun_ops.sampling.style_injection import redrawn
 from acfun_ops.style.style import style_bytes
 from acfun_ops.training import fit
-from acfun_ops.training.encoded_pair import encode_pair, prepare_pair
 from acfun_ops.training.events import (
     NoticeEvent,
     PreviewEvent,
@@ -25,6 +24,7 @@ from acfun_ops.training.events import (
 )
 from acfun_ops.training.fit import IMAGERY_EVERY
 from acfun_ops.training.styled_model import REDRAWING, StyledModel
+from acfun_ops.training.training_images import encode_pair, prepare_pair
 
 TWO_ENCODERS = ("l", "g")
 

@@ -17,7 +17,7 @@ from tiny_training import (
 )
 
 from acfun_ops.errors import ACFunError
-from acfun_ops.method.alignment import ALIGNMENTS
+from acfun_ops.method.alignment_loss import ALIGNMENTS
 from acfun_ops.style.style import style_bytes
 from acfun_ops.style.style_file import load_style, save_style
 from acfun_ops.training.checkpoint import load_state, save_state

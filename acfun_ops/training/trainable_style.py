@@ -1,0 +1,133 @@
+"""All that training may change: AFun, the inserts of CFun and the pseudo-word's vectors."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ACFunError
+from ..method.abstract_fusion import AbstractFusion
+from ..method.concrete_fusion import ConcreteFusion, Statistics
+from ..model_families import name_by_encoders
+from ..style.compatibility import ModelShape, misfit
+from ..style.style import Style, StyleFacts
+
+
+class Trainables(nn.Module):
+    """The trainable parts of a style, float32 whatever the U-Net computes in.
+
+    Args:
+        text_dim: width of the prompt embedding.
+        image_dim: width of the style picture's CLIP tokens.
+        widths: channels of each block that gets an insert, by canonical name.
+        vectors: the pseudo-word's initial vector ``(d,)`` by text encoder.
+        layers, heads, dropout: of AFun.
+        rank, statistics: of CFun.
+        generator: samples the initial weights.
+    """
+
+    def __init__(
+        self,
+        *,
+        text_dim: int,
+        image_dim: int,
+        widths: Mapping[str, int],
+        vectors: Mapping[str, Tensor],
+        layers: int,
+        heads: int,
+        dropout: float,
+        rank: int,
+        statistics: Statistics,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.blocks = tuple(widths)
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # torch's own layers sample from its global generator
+            self.abstract = AbstractFusion(text_dim, image_dim, layers, heads, dropout)
+            inserts = [ConcreteFusion(c, rank, statistics) for c in widths.values()]
+        self.concrete = nn.ModuleList(inserts)
+        self.abstract.reset_parameters(generator)
+        for insert in self.inserts().values():
+            insert.reset_parameters(generator)
+        self.vectors = nn.ParameterDict(
+            {name: nn.Parameter(vector.clone().float()) for name, vector in vectors.items()}
+        )
+
+    def inserts(self) -> dict[str, ConcreteFusion]:
+        """Return CFun's inserts by canonical block name."""
+        return dict(zip(self.blocks, self.concrete, strict=True))  # type: ignore[arg-type]
+
+    def to_style(self, facts: StyleFacts, style_tokens: Tensor) -> Style:
+        """Return the present weights as a style; ``style_tokens`` is ``(n, image_dim)``."""
+        return Style(
+            facts=facts,
+            abstract=_halved(self.abstract.state_dict()),
+            vectors=_halved(dict(self.vectors.items())),
+            style_tokens=half(style_tokens),
+            concrete={
+                block: _halved(insert.state_dict()) for block, insert in self.inserts().items()
+            },
+        )
+
+    def style_size(self, style_tokens: Tensor) -> int:
+        """Return about how many bytes a style of these trainables has in its file."""
+        numbers = sum(p.numel() for p in self.parameters()) + style_tokens.numel()
+        return torch.float16.itemsize * numbers
+
+    def load_style(self, style: Style, family: str) -> None:
+        """Take over a style's weights; ``family`` is that of the model to train.
+
+        Raises:
+            ACFunError: the style has other widths, rank or layers than these trainables, or is a
+                blend of several.
+        """
+        if style.others:
+            raise ACFunError(
+                "resume_from is a blend of styles, which cannot be trained further. Connect one of "
+                "the styles it was blended from."
+            )
+        if style.style_tokens.shape[-1] != self.abstract.image_dim:
+            raise ACFunError(
+                f"resume_from was trained with CLIP image tokens {style.style_tokens.shape[-1]} "
+                f"wide; the connected clip_vision gives {self.abstract.image_dim}. Connect the "
+                "CLIP vision model that the style was trained with."
+            )
+        widths = {block: insert.channels for block, insert in self.inserts().items()}
+        reason = misfit(style, ModelShape(family, self.abstract.text_dim, widths))
+        if reason is None and style.vectors.keys() != self.vectors.keys():
+            reason = f"was trained with the text encoders of {name_by_encoders(style.vectors)}"
+        if reason is not None:
+            raise ACFunError(
+                f"resume_from {reason}. Connect the model that it was trained on, or disconnect "
+                "resume_from."
+            )
+        if style.facts.heads != self.heads:
+            raise ACFunError(
+                f"resume_from was trained with {style.facts.heads} attention heads, this training "
+                f"asks for {self.heads}. Set heads to {style.facts.heads}."
+            )
+        try:
+            self.abstract.load_state_dict(style.abstract)
+            for block, insert in self.inserts().items():
+                insert.load_state_dict(style.concrete[block])
+        except RuntimeError as error:
+            raise ACFunError(
+                "resume_from was trained with another rank or another number of layers than this "
+                "training asks for. Set the rank it was trained with, or disconnect resume_from."
+            ) from error
+        with torch.no_grad():
+            for name, vector in self.vectors.items():
+                vector.copy_(style.vectors[name])
+
+
+def half(tensor: Tensor) -> Tensor:
+    """Return a tensor as a style holds it: float16, finite, on the CPU."""
+    limit = torch.finfo(torch.float16).max
+    return tensor.detach().clamp(-limit, limit).to("cpu", torch.float16).clone()
+
+
+def _halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: half(tensor) for name, tensor in state.items()}

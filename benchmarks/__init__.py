@@ -1,1 +1,0 @@
-"""Speed, memory and quality figures; never imported by the product."""

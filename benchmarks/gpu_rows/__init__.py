@@ -1,1 +1,0 @@
-"""What ``benchmarks/on_a_gpu.py`` measures, row by row."""

@@ -1,0 +1,134 @@
+"""Five prompts in each style, ours beside InstantStyle's: how many are followed, and a picture.
+
+python -m evaluation.five_prompts
+
+What a run of ``python -m evaluation nano`` learnt is used again.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from acfun_ops.contact_sheet import SheetRow, contact_sheet
+from acfun_ops.image_files import to_image
+from evaluation.toy.captions import describe
+from evaluation.toy.evaluation_pairs import held_out_pair
+from evaluation.toy.labels import GROUPS, attributes_of
+from evaluation.toy.people import Person
+from evaluation.toy.reader import load_reader
+
+from .benchmark import Bench, Row, rows_of
+from .command import RESULTS, WORK
+from .report.intervals import bootstrap_mean
+from .runs import learn_row, pair_noise
+from .sections.ablations import OURS
+from .toy_benchmark import add_options, open_bench, sections
+
+ROWS = (OURS, "InstantStyle")
+CHANGED = ("hat", "glasses", "smile", "hair_length", "hair_color")
+PAIRS, SHOWN, SIDE = 10, 4, 96
+
+
+def main() -> None:
+    """Draw, read what was drawn, and write ``five-prompts.md`` and ``five-prompts.jpg``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_options(parser)
+    parser.set_defaults(pairs=PAIRS)
+    parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--results", type=Path)
+    options = parser.parse_args()
+    bench = open_bench(options.pairs, options.device)
+    rows = {row.name: row for row in rows_of(sections(options)) if row.name in ROWS}
+    work, folder = options.work / bench.name, options.results or RESULTS / bench.name
+    drawn = {
+        (name, index): draw_changed(bench, rows[name], index, work)
+        for index in range(len(bench.pairs))
+        for name in ROWS
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "five-prompts.md").write_text(table(drawn), encoding="utf-8")
+    sheet(bench, drawn).save(folder / "five-prompts.jpg", quality=85)
+
+
+def changed_people(person: Person) -> dict[str, Person]:
+    """Return the person five times, each with another attribute than the photo's."""
+    changed = {}
+    for group in CHANGED:
+        value = getattr(person, group)
+        words = GROUPS[group]
+        other = words[(words.index(value) + 1) % len(words)] if value in words else not value
+        changed[group] = replace(person, **{group: other})
+    return changed
+
+
+def draw_changed(bench: Bench, row: Row, index: int, work: Path) -> Tensor:
+    """Return one picture for each of a pair's five prompts ``(5, s, s, 3)``, from one noise."""
+    pair, person = bench.pairs[index], held_out_pair(_number(bench, index)).person
+    learnt, _ = learn_row(bench, row, index, work)
+    noise = pair_noise(bench, index, 1)
+    pictures = []
+    for changed in changed_people(person).values():
+        prompt = pair.other_prompt.replace(_said(pair.other_prompt), describe(changed))
+        asked = replace(pair, other_prompt=prompt)
+        pictures.append(row.method.draw(bench.backbone, asked, learnt, noise, row.sampling)[1])
+    return torch.cat(pictures)
+
+
+def followed(number: int, pictures: Tensor) -> list[bool]:
+    """Return which of the five prompts the reader sees in what was drawn of a pair."""
+    people = changed_people(held_out_pair(number).person)
+    read = load_reader().read(pictures).attributes
+    return [
+        int(read[group][place].argmax()) == attributes_of(person)[group]
+        for place, (group, person) in enumerate(people.items())
+    ]
+
+
+def table(drawn: dict[tuple[str, int], Tensor]) -> str:
+    """Return the shares of prompts that are followed, in Markdown."""
+    lines = [f"| row | {' | '.join(_headers())} | all five |", "| --- " * (len(CHANGED) + 2) + "|"]
+    for name in ROWS:
+        right = np.array(
+            [followed(index, pictures) for (row, index), pictures in drawn.items() if row == name],
+            dtype=np.float64,
+        )
+        whole = bootstrap_mean(right.mean(axis=1))
+        cells = [f"{share:.2f}" for share in right.mean(axis=0)]
+        cells.append(f"{whole.mean:.2f} [{whole.low:.2f}, {whole.high:.2f}]")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def sheet(bench: Bench, drawn: dict[tuple[str, int], Tensor]) -> Image.Image:
+    """Return a contact sheet of a few pairs: style, face, and the five prompts of each row."""
+    lines: list[SheetRow] = []
+    for index in range(min(SHOWN, len(bench.pairs))):
+        pair = bench.pairs[index]
+        for name in ROWS:
+            pictures: Sequence[Tensor] = [pair.style, pair.face, *drawn[name, index]]
+            images = [to_image(picture[None]) for picture in pictures]
+            lines.append(SheetRow(f"{name} on {pair.name}", images))
+    return contact_sheet(["style", "face", *_headers()], lines, SIDE)
+
+
+def _headers() -> list[str]:
+    return [group.replace("_", " ") for group in CHANGED]
+
+
+def _number(bench: Bench, index: int) -> int:
+    return int(bench.pairs[index].name.split()[0])
+
+
+def _said(prompt: str) -> str:
+    """Return what a prompt says of the face: "a woman with long red hair"."""
+    return prompt.removeprefix("a painting of ").removesuffix(" in S* style")
+
+
+if __name__ == "__main__":
+    main()

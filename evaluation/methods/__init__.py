@@ -1,0 +1,1 @@
+"""ACFun and its peers, as methods that an evaluation runs."""

@@ -1,0 +1,232 @@
+"""ACFun as a method: whole, with parts left out, and at any strengths."""
+
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+from unittest.mock import patch
+
+import torch
+from torch import Tensor, nn
+
+from acfun_ops.backbones.backbone import Context, InsertPoint
+from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
+from acfun_ops.method import alignment_loss as alignment
+from acfun_ops.method.concrete_fusion import (
+    FULL_STRENGTH,
+    InsertAt,
+    PartStrengths,
+    attached,
+    part_of,
+)
+from acfun_ops.pseudo_word import has_pseudo_word
+from acfun_ops.style.style_file import load_style, save_style
+from acfun_ops.training import fit as training
+from acfun_ops.training import styled_model
+from acfun_ops.training.config import TrainConfig
+from acfun_ops.training.events import TrainPictures
+from acfun_ops.training.fit import fit
+from acfun_ops.training.styled_model import REDRAWING
+
+from ..pairs import STYLE_WORD, Pair, Sampling
+from .sampling import draw_from_noise
+
+TrainedPart = Literal["abstract", "encoder", "middle", "decoder"]
+Variant = Literal[
+    "",
+    "pooled tokens",
+    "fixed word",
+    "no residual",
+    "independent levels",
+    "white noise",
+    "no colour pull",
+    "double colour pull",
+    "sharper redrawing",
+    "longer redrawing",
+    "unguided redrawing",
+    "no handover",
+]
+ALL_PARTS: tuple[TrainedPart, ...] = ("abstract", "encoder", "middle", "decoder")
+
+DEFAULT_CONFIG = TrainConfig()
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acfun:
+    """ACFun, trained and applied as the product does it.
+
+    config: of the training; its prompt and number of steps are replaced by the pair's and the
+    row's. parts: which are trained; the others stay the identity they start as. bare: train and
+    draw with the pseudo-word alone (the paper's figure 7). variant: a choice of design undone.
+    spliced: learn the pair's spliced face instead of its face. abstract_strength, strengths: of the
+    parts at drawing.
+    """
+
+    config: TrainConfig = DEFAULT_CONFIG
+    parts: tuple[TrainedPart, ...] = ALL_PARTS
+    bare: bool = False
+    variant: Variant = ""
+    spliced: bool = False
+    abstract_strength: float = 1.0
+    strengths: PartStrengths = FULL_STRENGTH
+    learns: ClassVar[bool] = True
+
+    def learnt_as(self) -> "Acfun":
+        """See Method."""
+        return replace(self, abstract_strength=1.0, strengths=FULL_STRENGTH)
+
+    def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
+        """See Method."""
+        config = replace(
+            self.config,
+            steps=steps,
+            prompt=self._prompt(pair),
+            pseudo_word=STYLE_WORD,
+            preview_every=0,
+        )
+        face = pair.spliced if self.spliced and pair.spliced is not None else pair.face
+        pictures = TrainPictures(style=pair.style[None], face=face[None])
+        with undone(self.variant):
+            result = fit(PartialBackbone(backbone, self.parts, self.variant), pictures, config)
+        if result.outcome != "finished":
+            log.warning("%s, %s: %s", pair.name, self, result.message)
+        save_style(result.style, path)
+
+    @torch.no_grad()
+    def draw(
+        self,
+        backbone: DiffusersBackbone,
+        pair: Pair,
+        learnt: Path,
+        noise: Tensor,
+        sampling: Sampling,
+    ) -> tuple[Tensor, Tensor]:
+        """See Method."""
+        style = load_style(learnt)
+        partial = PartialBackbone(backbone, self.parts, self.variant)
+        fusion = style.abstract_fusion().to(backbone.device)
+        inserts = {name: insert.to(backbone.device) for name, insert in style.inserts().items()}
+        points = backbone.insert_points(style.facts.insert_at)
+        modules = {name: point.module for name, point in points.items()}
+        vectors = {name: v.float().to(backbone.device) for name, v in style.vectors.items()}
+        style_tokens = style.style_tokens.float().to(backbone.device)
+
+        def pictures(prompt: str) -> Tensor:
+            context = partial.encode_prompt(prompt, STYLE_WORD, vectors)
+            fused = fusion(context.tokens, style_tokens, self.abstract_strength)
+            return draw_from_noise(partial, Context(fused, context.pooled), noise, sampling)
+
+        with attached(inserts, modules, self.strengths):
+            return pictures(self._prompt(pair)), pictures(pair.other_prompt)
+
+    def _prompt(self, pair: Pair) -> str:
+        return STYLE_WORD if self.bare else pair.prompt
+
+
+@contextmanager
+def undone(variant: Variant) -> Iterator[None]:
+    """Train without a choice of design, if the variant names one of the training.
+
+    Args:
+        variant: "independent levels": each step draws its noise level by itself. "white noise": as
+            sampling starts from it. "no colour pull": the face is pulled to its restyled self
+            alone; "double colour pull": twice as hard to its colours. "sharper redrawing", "longer
+            redrawing", "unguided redrawing": of ``drawn``, attention at temperature 4, 20 steps,
+            and no guidance. "no handover": what is drawn gives the face its shape, too. The others
+            change nothing here.
+    """
+    changes = {
+        "independent levels": (training, "sample_sigma", _independent_sigma),
+        "white noise": (alignment, "NOISE_OFFSET", 0.0),
+        "no colour pull": (alignment, "COLOUR_PULL", 0.0),
+        "double colour pull": (alignment, "COLOUR_PULL", 2 * alignment.COLOUR_PULL),
+        "sharper redrawing": (styled_model, "REDRAWING", replace(REDRAWING, temperature=4.0)),
+        "longer redrawing": (styled_model, "REDRAWING", replace(REDRAWING, steps=20)),
+        "unguided redrawing": (styled_model, "REDRAWING", replace(REDRAWING, guidance=1.0)),
+        "no handover": (alignment, "HANDOVER", math.inf),
+    }
+    if variant not in changes:
+        yield
+        return
+    with patch.object(*changes[variant]):
+        yield
+
+
+def _independent_sigma(sigmas: Tensor, step: int, generator: torch.Generator) -> float:
+    return float(sigmas[int(torch.randint(len(sigmas), (), generator=generator))])
+
+
+class PartialBackbone:
+    """A backbone that lets some parts of a style learn, and leaves the others the identity.
+
+    An insert of another part hangs on a module that is never called. Without the abstract part the
+    pseudo-word does not move, and the style's tokens are zero: AFun has no biases, so it then adds
+    exactly nothing, in training and in drawing from the style file.
+
+    Args:
+        backbone: what does the work.
+        parts: what may learn.
+        variant: a choice of design undone. "pooled tokens": AFun sees the mean of the style's
+            tokens alone, as with one CLIP vector. "fixed word": S* stays where it starts. "no
+            residual": the U-Net gets what AFun adds, without the prompt it adds it to (eq. 2).
+    """
+
+    def __init__(
+        self,
+        backbone: DiffusersBackbone,
+        parts: tuple[TrainedPart, ...],
+        variant: Variant = "",
+    ) -> None:
+        self._backbone = backbone
+        self._parts = parts
+        self._variant = variant
+        self._prompt: Tensor | None = None
+        self._plain: Tensor | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backbone, name)
+
+    def insert_points(self, where: InsertAt) -> dict[str, InsertPoint]:
+        """See Backbone."""
+        points = self._backbone.insert_points(where)
+        return {
+            block: point
+            if part_of(block) in self._parts
+            else InsertPoint(nn.Identity(), point.channels)
+            for block, point in points.items()
+        }
+
+    def style_tokens(self, pictures: Tensor) -> Tensor:
+        """See Backbone."""
+        tokens = self._backbone.style_tokens(pictures)
+        if self._variant == "pooled tokens":
+            tokens = tokens.mean(dim=1, keepdim=True)
+        return tokens if "abstract" in self._parts else torch.zeros_like(tokens)
+
+    def encode_prompt(
+        self, prompt: str, pseudo_word: str, vectors: Mapping[str, Tensor]
+    ) -> Context:
+        """See Backbone."""
+        if "abstract" not in self._parts or self._variant == "fixed word":
+            vectors = {name: vector.detach() for name, vector in vectors.items()}
+        context = self._backbone.encode_prompt(prompt, pseudo_word, vectors)
+        if has_pseudo_word(prompt, pseudo_word):
+            self._prompt = context.tokens.detach()
+        else:
+            self._plain = context.tokens
+        return context
+
+    def denoise(self, noisy: Tensor, sigma: float, context: Context) -> Tensor:
+        """See Backbone."""
+        if self._variant == "no residual" and self._prompt is not None:
+            bare = context.tokens - self._prompt
+            if self._plain is not None:  # Guidance denoises the empty prompt in the same batch.
+                is_plain = (context.tokens == self._plain).flatten(1).all(dim=1)
+                bare = torch.where(is_plain[:, None, None], context.tokens, bare)
+            context = Context(bare, context.pooled)
+        return self._backbone.denoise(noisy, sigma, context)

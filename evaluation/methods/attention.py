@@ -1,0 +1,127 @@
+"""Peers that restyle the photo by the U-Net's self-attention, without training it."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
+from acfun_ops.method.diffusion import sampling_sigmas
+from acfun_ops.method.style_attention import late
+from acfun_ops.sampling.style_injection import Redrawing, redrawn
+
+from ..pairs import STYLE_WORD, LearnsNothing, Pair, Sampling
+from .sampling import encode_square
+from .self_attention import Attended, read
+from .training import read_tensors, write_tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class StyleId(LearnsNothing):
+    """StyleID (Chung et al., 2024): photo and painting inverted, redrawn by the painting's keys.
+
+    Both are inverted to noise under the empty prompt; the photo's noise takes the painting's
+    channel statistics and is drawn back with the painting's self-attention keys and values in the
+    decoder. Deterministic, so the samples of a pair are one picture, and no prompt is read.
+
+    kept_query: share of the photo's own query. temperature: of the attention to the painting.
+    steps: of the inversion and of the drawing, 50 in the paper.
+    """
+
+    kept_query: float = 0.75
+    temperature: float = 1.5
+    steps: int = 20
+
+    @torch.no_grad()
+    def draw(
+        self,
+        backbone: DiffusersBackbone,
+        pair: Pair,
+        learnt: Path,
+        noise: Tensor,
+        sampling: Sampling,
+    ) -> tuple[Tensor, Tensor]:
+        """See Method."""
+        style, face = (encode_square(backbone, picture) for picture in (pair.style, pair.face))
+        picture = backbone.decode_latents(self.latent(backbone, style, face))
+        pictures = picture.expand(len(noise), -1, -1, -1)
+        return pictures, pictures
+
+    @torch.no_grad()
+    def latent(self, backbone: DiffusersBackbone, style: Tensor, face: Tensor) -> Tensor:
+        """Return the face's latent ``(1, c, h, w)`` redrawn in the style of another's."""
+        context = backbone.encode_prompt("", STYLE_WORD, {})
+        how = Redrawing(kept_query=self.kept_query, temperature=self.temperature, steps=self.steps)
+        return redrawn(backbone, style, face, context, context, how)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionDistillation:
+    """Attention Distillation (Zhou et al., 2025), its optimisation of one latent.
+
+    The photo's latent is moved until its self-attention gives, at falling noise levels, what it
+    would give with the painting's keys and values, while its queries stay near the photo's. No
+    prompt is read, and the samples of a pair are one picture.
+
+    query_weight: of staying near the photo.
+    """
+
+    learning_rate: float = 0.05
+    query_weight: float = 0.25
+    learns: ClassVar[bool] = True
+
+    def learnt_as(self) -> "AttentionDistillation":
+        """See Method."""
+        return self
+
+    def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
+        """See Method."""
+        style, face = (encode_square(backbone, picture) for picture in (pair.style, pair.face))
+        write_tensors(path, latents={"face": self.latent(backbone, style, face, steps)})
+
+    def latent(
+        self, backbone: DiffusersBackbone, style: Tensor, face: Tensor, steps: int
+    ) -> Tensor:
+        """Return the face's latent ``(1, c, h, w)`` moved in so many steps."""
+        context = backbone.encode_prompt("", STYLE_WORD, {})
+        moved = face.clone().requires_grad_()
+        adam = torch.optim.Adam([moved], lr=self.learning_rate)
+        with read(late(backbone.self_attentions())) as seen:
+
+            def attend(latent: Tensor, sigma: float) -> list[Attended]:
+                # Clean latents go in at every noise level, in the U-Net's own scale.
+                backbone.denoise(latent * (1 + sigma**2) ** 0.5, sigma, context)
+                return [replace(one, parts=dict(one.parts)) for one in seen]
+
+            for sigma in sampling_sigmas(backbone.sigmas, steps)[:-1]:
+                with torch.no_grad():
+                    painting, photo = attend(style, sigma), attend(face, sigma)
+                loss = self._loss(attend(moved, sigma), painting, photo)
+                adam.zero_grad()
+                torch.autograd.backward(loss)
+                adam.step()
+        return moved.detach()
+
+    def _loss(self, own: list[Attended], painting: list[Attended], photo: list[Attended]) -> Tensor:
+        terms = []
+        for mine, its, content in zip(own, painting, photo, strict=True):
+            terms.append((mine.parts["output"] - mine.towards(its)).abs().mean())
+            off = (mine.parts["query"] - content.parts["query"]).abs().mean()
+            terms.append(self.query_weight * off)
+        return torch.stack(terms).sum()
+
+    @torch.no_grad()
+    def draw(
+        self,
+        backbone: DiffusersBackbone,
+        pair: Pair,
+        learnt: Path,
+        noise: Tensor,
+        sampling: Sampling,
+    ) -> tuple[Tensor, Tensor]:
+        """See Method."""
+        latent = read_tensors(learnt, backbone.device)["latents"]["face"]
+        pictures = backbone.decode_latents(latent).expand(len(noise), -1, -1, -1)
+        return pictures, pictures

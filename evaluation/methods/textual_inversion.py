@@ -1,0 +1,235 @@
+"""Peers that learn words or attention and leave the U-Net alone."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from acfun_ops.backbones.backbone import Context
+from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
+from acfun_ops.images import prepare_pictures
+from acfun_ops.method.abstract_fusion import AbstractFusion
+from acfun_ops.method.alignment_loss import restyle
+
+from ..pairs import STYLE_WORD, LearnsNothing, Pair, Sampling
+from .sampling import draw_from_noise, encode_square, redraw
+from .training import (
+    FACE_WORD,
+    Lesson,
+    encode_words,
+    learn_by_noise_loss,
+    read_tensors,
+    write_tensors,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextualInversion:
+    """Two pseudo-words, one per picture (Gal et al., 2023), drawn as "F* in S* style".
+
+    initial_face, initial_style: the words that F* and S* start at. stand_in: see encode_words.
+    """
+
+    learning_rate: float = 5e-3
+    initial_face: str = "person"
+    initial_style: str = "painting"
+    stand_in: str = "z"
+    seed: int = 0
+    learns: ClassVar[bool] = True
+
+    def learnt_as(self) -> "TextualInversion":
+        """See Method."""
+        return self
+
+    def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
+        """See Method."""
+        face, style = (
+            {name: vector.clone().requires_grad_() for name, vector in vectors.items()}
+            for vectors in map(backbone.word_vectors, (self.initial_face, self.initial_style))
+        )
+
+        def encode(prompt: str) -> Context:
+            return encode_words(backbone, prompt, style, face, self.stand_in)
+
+        lessons = [
+            Lesson(encode_square(backbone, pair.face), lambda _: encode(f"a photo of {FACE_WORD}")),
+            Lesson(
+                encode_square(backbone, pair.style),
+                lambda _: encode(f"a painting in {STYLE_WORD} style"),
+            ),
+        ]
+        words = [*face.values(), *style.values()]
+        learn_by_noise_loss(backbone, lessons, words, steps, self.learning_rate, self.seed)
+        write_tensors(path, face=face, style=style)
+
+    @torch.no_grad()
+    def draw(
+        self,
+        backbone: DiffusersBackbone,
+        pair: Pair,
+        learnt: Path,
+        noise: Tensor,
+        sampling: Sampling,
+    ) -> tuple[Tensor, Tensor]:
+        """See Method."""
+        words = read_tensors(learnt, backbone.device)
+
+        def pictures(prompt: str) -> Tensor:
+            prompt = prompt.replace(pair.face_words, FACE_WORD)
+            context = encode_words(backbone, prompt, words["style"], words["face"], self.stand_in)
+            return draw_from_noise(backbone, context, noise, sampling)
+
+        return pictures(pair.prompt), pictures(pair.other_prompt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inst:
+    """Like InST (Zhang et al., 2023): the style by attention over image tokens, then img2img.
+
+    The pseudo-word S*, fused with the style picture's tokens as AFun does it, learns the style
+    picture alone; the face photo is made noisy by the model's own noise and drawn under it.
+
+    strength: share of the sampling steps that is done from the photo on.
+    """
+
+    learning_rate: float = 1e-3
+    initial_style: str = "painting"
+    strength: float = 0.7
+    seed: int = 0
+    learns: ClassVar[bool] = True
+
+    def learnt_as(self) -> "Inst":
+        """See Method."""
+        return replace(self, strength=1.0)
+
+    def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
+        """See Method."""
+        words = {
+            name: vector.clone().requires_grad_()
+            for name, vector in backbone.word_vectors(self.initial_style).items()
+        }
+        image_tokens = _style_tokens(backbone, pair)
+        with torch.no_grad():
+            width = backbone.encode_prompt(STYLE_WORD, STYLE_WORD, words).tokens.shape[-1]
+        fusion = AbstractFusion(width, image_tokens.shape[-1])
+        fusion.reset_parameters(torch.Generator().manual_seed(self.seed))
+        fusion.to(backbone.device)
+        dropout = torch.Generator().manual_seed(self.seed)
+
+        def encode(_: float) -> Context:
+            context = backbone.encode_prompt(STYLE_WORD, STYLE_WORD, words)
+            return Context(fusion(context.tokens, image_tokens, 1.0, dropout), context.pooled)
+
+        lesson = Lesson(encode_square(backbone, pair.style), encode)
+        parameters = [*fusion.parameters(), *words.values()]
+        learn_by_noise_loss(backbone, [lesson], parameters, steps, self.learning_rate, self.seed)
+        write_tensors(path, style=words, fusion=fusion.state_dict())
+
+    @torch.no_grad()
+    def draw(
+        self,
+        backbone: DiffusersBackbone,
+        pair: Pair,
+        learnt: Path,
+        noise: Tensor,
+        sampling: Sampling,
+    ) -> tuple[Tensor, Tensor]:
+        """See Method."""
+        groups = read_tensors(learnt, backbone.device)
+        image_tokens = _style_tokens(backbone, pair)
+        width = groups["fusion"]["layers.0.query.weight"].shape[1]
+        fusion = AbstractFusion(width, image_tokens.shape[-1]).to(backbone.device)
+        fusion.load_state_dict(groups["fusion"])
+        face = encode_square(backbone, pair.face)
+
+        def pictures(prompt: str) -> Tensor:
+            context = backbone.encode_prompt(prompt, STYLE_WORD, groups["style"])
+            fused = Context(fusion(context.tokens, image_tokens), context.pooled)
+            return redraw(backbone, face, fused, noise, self.strength, sampling, inverted=True)
+
+        return pictures(STYLE_WORD), pictures(pair.other_prompt)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentAdain(LearnsNothing):
+    """The face's latent in the style latent's channel statistics (Huang and Belongie, 2017).
+
+    strength: of the img2img after it, whose light noise gives variety between seeds.
+    """
+
+    strength: float = 0.3
+
+    @torch.no_grad()
+    def draw(
+        self,
+        backbone: DiffusersBackbone,
+        pair: Pair,
+        learnt: Path,
+        noise: Tensor,
+        sampling: Sampling,
+    ) -> tuple[Tensor, Tensor]:
+        """See Method."""
+        face, style = encode_square(backbone, pair.face), encode_square(backbone, pair.style)
+        return _redraw_both(
+            backbone,
+            restyle(face, style),
+            (pair.unstyled(pair.prompt), pair.unstyled(pair.other_prompt)),
+            noise,
+            self.strength,
+            sampling,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedImg2Img(LearnsNothing):
+    """Plain img2img from the face photo, with the style named in words."""
+
+    strength: float = 0.6
+
+    @torch.no_grad()
+    def draw(
+        self,
+        backbone: DiffusersBackbone,
+        pair: Pair,
+        learnt: Path,
+        noise: Tensor,
+        sampling: Sampling,
+    ) -> tuple[Tensor, Tensor]:
+        """See Method."""
+        return _redraw_both(
+            backbone,
+            encode_square(backbone, pair.face),
+            (pair.named(pair.prompt), pair.named(pair.other_prompt)),
+            noise,
+            self.strength,
+            sampling,
+        )
+
+
+def _redraw_both(
+    backbone: DiffusersBackbone,
+    latent: Tensor,
+    prompts: tuple[str, str],
+    noise: Tensor,
+    strength: float,
+    sampling: Sampling,
+) -> tuple[Tensor, Tensor]:
+    samples, other = (
+        redraw(
+            backbone,
+            latent,
+            backbone.encode_prompt(prompt, STYLE_WORD, {}),
+            noise,
+            strength,
+            sampling,
+        )
+        for prompt in prompts
+    )
+    return samples, other
+
+
+def _style_tokens(backbone: DiffusersBackbone, pair: Pair) -> Tensor:
+    square = prepare_pictures(pair.style[None], backbone.native_side, "style")
+    return backbone.style_tokens(square)[0].float().to(backbone.device)

@@ -1,0 +1,130 @@
+"""What the peers share in learning: the usual noise loss, and two pseudo-words in one prompt."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from acfun_ops.backbones.backbone import Backbone, Context
+from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
+from acfun_ops.errors import ACFunError
+from acfun_ops.file_io import write_whole
+from acfun_ops.method.diffusion import add_noise, prediction_weight, sample_sigma
+
+from ..pairs import STYLE_WORD
+
+FACE_WORD = "F*"
+MAX_GRAD_NORM = 1.0
+
+Vectors = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A clean latent ``(1, c, h, w)`` and its prompt, encoded anew in each step, for its sigma."""
+
+    latent: Tensor
+    encode: Callable[[float], Context]
+
+
+def noise_loss(backbone: Backbone, lesson: Lesson, step: int, generator: torch.Generator) -> Tensor:
+    """Return the squared error of the model's own prediction at a step's noise level, a scalar."""
+    sigma = sample_sigma(backbone.sigmas.cpu(), step, generator)
+    noise = torch.randn(lesson.latent.shape, generator=generator).to(backbone.device)
+    with backbone.autocast(backbone.compute_dtype):
+        context = lesson.encode(sigma)
+        denoised = backbone.denoise(add_noise(lesson.latent, noise, sigma), sigma, context)
+    error = (denoised.float() - lesson.latent).square().mean()
+    return prediction_weight(sigma, backbone.prediction) * error
+
+
+def learn_by_noise_loss(
+    backbone: Backbone,
+    lessons: Sequence[Lesson],
+    parameters: Sequence[Tensor],
+    steps: int,
+    learning_rate: float,
+    seed: int,
+) -> None:
+    """Move parameters by AdamW; each step sees every lesson once.
+
+    Gradients are clipped and noise levels follow each other as ACFun's do, so that the methods
+    differ in what they learn alone.
+
+    Raises:
+        ACFunError: the U-Net computes in fp16, whose gradients vanish without a loss scaler.
+    """
+    if backbone.compute_dtype == torch.float16:
+        raise ACFunError("The peers do not learn in fp16; load the pipeline in bf16 or fp32.")
+    generator = torch.Generator().manual_seed(seed)
+    adamw = torch.optim.AdamW(parameters, lr=learning_rate)
+    for step in range(steps):
+        for lesson in lessons:
+            torch.autograd.backward(noise_loss(backbone, lesson, step, generator))
+        torch.nn.utils.clip_grad_norm_(parameters, MAX_GRAD_NORM)
+        adamw.step()
+        adamw.zero_grad()
+
+
+def encode_words(
+    backbone: DiffusersBackbone, prompt: str, style: Vectors, face: Vectors, stand_in: str
+) -> Context:
+    """Encode a prompt that may hold two pseudo-words, differentiably in the vectors of both.
+
+    Args:
+        backbone: knows one pseudo-word, which is S*; F* goes in as a rare word of the tokenizer,
+            whose embedding is replaced for the length of the call.
+        prompt: with S* or F* or both.
+        style: the vector ``(d,)`` of S* in each text encoder.
+        face: the vector of F*.
+        stand_in: the rare word; one token, and nowhere in the prompt.
+
+    Raises:
+        ACFunError: the stand-in is no single token of this pipeline's tokenizer.
+    """
+    with ExitStack() as hooks:
+        for name, text in backbone.texts.items():
+            put = partial(_put, token=_token(text.tokenizer, stand_in), vector=face[name])
+            embedding = text.model.get_input_embeddings()
+            hooks.callback(embedding.register_forward_hook(put).remove)
+        return backbone.encode_prompt(prompt.replace(FACE_WORD, stand_in), STYLE_WORD, style)
+
+
+def write_tensors(path: Path, **groups: Vectors) -> None:
+    """Write groups of tensors to a safetensors file, whole or not at all."""
+    tensors = {
+        f"{group}/{name}": tensor.detach().cpu().contiguous()
+        for group, members in groups.items()
+        for name, tensor in members.items()
+    }
+    write_whole(save(tensors), path, "peer's file")
+
+
+def read_tensors(path: Path, device: torch.device) -> dict[str, dict[str, Tensor]]:
+    """Read what :func:`write_tensors` wrote, by group and name."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in load_file(path).items():
+        group, name = key.split("/", 1)
+        groups.setdefault(group, {})[name] = tensor.to(device)
+    return groups
+
+
+def _token(tokenizer: Any, word: str) -> int:
+    ids: list[int] = tokenizer(word, add_special_tokens=False)["input_ids"]
+    if len(ids) != 1:
+        raise ACFunError(
+            f"The stand-in word '{word}' is {len(ids)} tokens in this pipeline; name one that is "
+            "a single token."
+        )
+    return ids[0]
+
+
+def _put(module: nn.Module, args: Any, output: Tensor, token: int, vector: Tensor) -> Tensor:
+    here = (args[0] == token)[..., None]
+    return torch.where(here, vector.to(output.device, output.dtype), output)

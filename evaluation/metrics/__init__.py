@@ -1,0 +1,1 @@
+"""Figures of identity, style and strokes."""

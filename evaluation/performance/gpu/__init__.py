@@ -1,0 +1,1 @@
+"""What ``evaluation/performance/gpu/__main__.py`` measures, row by row."""

@@ -1,0 +1,246 @@
+"""Photos and paintings on any local diffusers folder."""
+
+import argparse
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from acfun_ops.backbones.diffusers_backbone import load_pipeline
+from acfun_ops.backbones.pipeline_files import check_folder, read_json
+from acfun_ops.errors import ACFunError
+from acfun_ops.image_files import read_picture
+from acfun_ops.images import prepare_pictures
+from acfun_ops.training.config import TrainConfig
+from acfun_ops.training.presets import PRESET_WORDS, with_preset
+
+from .benchmark import Bench, Figure, Row, Section
+from .methods.acfun import Acfun
+from .methods.instantstyle_published import instant_styles
+from .metrics.identity_and_style import IDENTITY_FIGURES, STYLE_FIGURES, Identity, StyleFeatures
+from .metrics.image_statistics import (
+    colour_distance,
+    structure_correlation,
+    texture_distance,
+    variety,
+)
+from .pairs import Drawn, Method, Pair, Sampling
+from .runner import OpenBench
+from .sections.ablations import B_LORA, OURS, PAPER, PAPER_STEPS, PEERS, papers_config
+
+Measured = Literal["all", "pictures"]
+
+PICTURE_FIGURES = (
+    Figure("colour", "colour distance", "lower", "style"),
+    Figure("texture", "texture distance", "lower", "style"),
+    Figure("leak", "layout of the painting", "lower"),
+    Figure("variety", "variety", "higher"),
+)
+LAYOUT = Figure("layout", "layout of the photo", "higher", "face")
+PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+WORDS = Path(__file__).with_name("real_words.json")
+PAPER_SAMPLING_STEPS = 40
+SAMPLING_STEPS = {"quick": 20, "balanced": 30, "paper": PAPER_SAMPLING_STEPS}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealBench:
+    """What a process needs to open the bench.
+
+    model, image_encoder: see load_pipeline. faces, styles: folders of pictures; two photos of one
+    person are called ``name_1`` and ``name_2``. words: a JSON table of what faces and styles are
+    called. device, dtype: torch's names. figures: "all", or "pictures" for those that need no
+    further package. pairs: at most so many, spread over all.
+    """
+
+    model: Path
+    image_encoder: Path | None
+    faces: Path
+    styles: Path
+    words: Path
+    device: str
+    dtype: str
+    figures: Measured
+    pairs: int | None
+
+    def open(self) -> Bench:
+        """Load the model and the pictures."""
+        dtype = getattr(torch, self.dtype)
+        backbone = load_pipeline(self.model, self.image_encoder, self.device, dtype)
+        faces = _pictures(self.faces, backbone.native_side)
+        styles = _pictures(self.styles, backbone.native_side)
+        words = json.loads(self.words.read_text(encoding="utf-8"))
+        combined = [(face, style) for style in styles for face in faces]
+        count = len(combined) if self.pairs is None else min(self.pairs, len(combined))
+        chosen = [combined[i * len(combined) // count] for i in range(count)]
+        pairs = [_pair(face, style, faces[face], styles[style], words) for face, style in chosen]
+        return Bench(
+            name=f"real-{self.model.name}",
+            backbone=backbone,
+            pairs=pairs,
+            figures=self._figures(),
+            measure=self._measure(faces, styles, chosen),
+        )
+
+    def _figures(self) -> tuple[Figure, ...]:
+        if self.figures == "pictures":
+            return (LAYOUT, *PICTURE_FIGURES)
+        return (*IDENTITY_FIGURES, *STYLE_FIGURES, *PICTURE_FIGURES)
+
+    def _measure(
+        self, faces: dict[str, Tensor], styles: dict[str, Tensor], pairs: list[tuple[str, str]]
+    ) -> Callable[[int, Drawn], dict[str, float]]:
+        face_names, style_names = list(faces), list(styles)
+        identity = features = None
+        if self.figures == "all":
+            people = [_person(name) for name in face_names]
+            identity = Identity(list(faces.values()), people, face_names)
+            features = StyleFeatures(list(styles.values()))
+
+        def measure(index: int, drawn: Drawn) -> dict[str, float]:
+            face, style = pairs[index]
+            measured = picture_figures(faces[face], styles[style], drawn.samples)
+            if identity is not None and features is not None:
+                measured |= identity.figures(face_names.index(face), drawn.samples)
+                measured |= features.figures(style_names.index(style), drawn.samples)
+            return measured
+
+        return measure
+
+
+def picture_figures(face: Tensor, style: Tensor, samples: Tensor) -> dict[str, float]:
+    """Return the figures that need no further package, of samples ``(n, s, s, 3)``."""
+    photo, painting, drawn = face.numpy(), style.numpy(), list(samples.numpy())
+    return {
+        "layout": float(np.mean([structure_correlation(one, photo) for one in drawn])),
+        "colour": float(np.mean([colour_distance(one, painting) for one in drawn])),
+        "texture": float(np.mean([texture_distance(one, painting) for one in drawn])),
+        "leak": float(np.mean([structure_correlation(one, painting) for one in drawn])),
+        "variety": variety(drawn),
+    }
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this benchmark."""
+    on_gpu = torch.cuda.is_available()
+    parser.add_argument("--model", type=Path, required=True, help="a diffusers folder")
+    parser.add_argument("--image-encoder", type=Path, help="a CLIP vision folder, if it has none")
+    parser.add_argument(
+        "--ip-adapter",
+        type=Path,
+        help="adds InstantStyle: an IP-Adapter's file for the model, with the folder image_encoder "
+        "beside it",
+    )
+    parser.add_argument("--faces", type=Path, required=True, help="a folder of photos")
+    parser.add_argument("--styles", type=Path, required=True, help="a folder of paintings")
+    parser.add_argument("--words", type=Path, default=WORDS, help="what they are called, as JSON")
+    parser.add_argument("--pairs", type=int, help="at most so many, spread over all")
+    parser.add_argument(
+        "--preset",
+        choices=PRESET_WORDS,
+        default="balanced",
+        help="how long all rows train and draw, and ACFun's learning rate; paper: 500 steps at "
+        "1e-4, drawn in 40",
+    )
+    parser.add_argument("--steps", type=int, help="of training, in place of the preset's")
+    parser.add_argument("--sampling-steps", type=int, help="in place of the preset's")
+    parser.add_argument("--guidance", type=float, default=5.0)
+    parser.add_argument("--figures", choices=["all", "pictures"], default="all")
+    parser.add_argument("--device", default="cuda" if on_gpu else "cpu")
+    parser.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], default="bfloat16" if on_gpu else "float32"
+    )
+
+
+def opener(options: argparse.Namespace) -> OpenBench:
+    """Return what opens the bench in any process."""
+    bench = RealBench(
+        model=options.model,
+        image_encoder=options.image_encoder,
+        faces=options.faces,
+        styles=options.styles,
+        words=options.words,
+        device=options.device,
+        dtype=options.dtype,
+        figures=options.figures,
+        pairs=options.pairs,
+    )
+    return partial(RealBench.open, bench)
+
+
+def sections(options: argparse.Namespace) -> list[Section]:
+    """Return the rows: ours, the paper's settings, and every peer that the model can carry.
+
+    Raises:
+        ACFunError: the model's folder is no pipeline, or the IP-Adapter is none.
+    """
+    config = with_preset(TrainConfig(), PRESET_WORDS[options.preset])
+    steps = options.steps or config.steps
+    drawn_in = options.sampling_steps or SAMPLING_STEPS[options.preset]
+    sampling = Sampling(steps=drawn_in, guidance=options.guidance)
+    rows = [Row(name=OURS, method=Acfun(config=config), steps=steps, sampling=sampling)]
+    paper = Acfun(config=papers_config(TrainConfig()))
+    forty = Sampling(steps=PAPER_SAMPLING_STEPS, guidance=options.guidance)
+    rows.append(Row(name=PAPER, method=paper, steps=PAPER_STEPS, sampling=forty))
+    peers = _peers(options.model)
+    if options.ip_adapter is not None:
+        peers |= instant_styles(options.ip_adapter)
+    for name, peer in peers.items():
+        rows.append(Row(name=name, method=peer, steps=steps, sampling=sampling))
+    return [Section(title="Peers", rows=rows, reference=OURS, is_ranked=True)]
+
+
+def _peers(model: Path) -> dict[str, Method]:
+    check_folder(model)
+    first = read_json(model / "unet" / "config.json")["up_block_types"][0]
+    if "Attn" in first:
+        return dict(PEERS)
+    log.warning(
+        "The row %s is left out: it needs attention in the first block of the U-Net's decoder, "
+        "which SDXL has and this model has not.",
+        B_LORA,
+    )
+    return {name: peer for name, peer in PEERS.items() if name != B_LORA}
+
+
+def _pictures(folder: Path, side: int) -> dict[str, Tensor]:
+    """Return a folder's pictures as squares ``(side, side, 3)`` by name, sorted."""
+    files = [path for path in sorted(folder.glob("*")) if path.suffix.lower() in PICTURES]
+    if not files:
+        raise ACFunError(f"{folder} holds no {', '.join(PICTURES)} pictures.")
+    return {path.stem: prepare_pictures(read_picture(path), side, path.name)[0] for path in files}
+
+
+def _pair(
+    face: str, style: str, photo: Tensor, painting: Tensor, words: dict[str, dict[str, str]]
+) -> Pair:
+    who = words.get("faces", {}).get(face, "a person")
+    return Pair(
+        name=f"{face}-{style}",
+        style=painting,
+        face=photo,
+        prompt=f"a painting of {who} in S* style",
+        face_words=who,
+        style_words=words.get("styles", {}).get(style, "a painting"),
+        other_prompt=f"a painting of {who} wearing a hat in S* style",
+        style_prompt=f"a painting{_of(words.get('sitters', {}).get(style))} in S* style",
+    )
+
+
+def _of(sitter: str | None) -> str:
+    return f" of {sitter}" if sitter else ""
+
+
+def _person(name: str) -> str:
+    """Return who is on a photo called ``name_1``."""
+    stem, _, number = name.rpartition("_")
+    return stem if stem and number.isdigit() else name

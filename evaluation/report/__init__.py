@@ -1,0 +1,1 @@
+"""The written report: tables, intervals and sheets of images."""

@@ -1,0 +1,66 @@
+"""The table of the faults, as JSON and as Markdown."""
+
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "faults.json"
+
+
+def record(section: str, facts: dict[str, Any], path: Path = RESULTS) -> None:
+    """Put a section's facts into the JSON file, and write the Markdown table anew beside it."""
+    table = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    table[section] = {"machine": _machine(), **facts}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.with_suffix(".md").write_text("\n".join(_lines(table)) + "\n", encoding="utf-8")
+
+
+def _machine() -> str:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    system = f"{platform.system()} {platform.machine()}"
+    return f"{system}, {cores} cores, shared, CPU, torch {torch.__version__}"
+
+
+def _lines(table: dict[str, Any]) -> list[str]:
+    lines = ["# Faults", "", "Written by `python -m evaluation.robustness`; see there.", ""]
+    if files := table.get("files"):
+        lines += [
+            "## Damaged, foreign and hostile files",
+            "",
+            f"{files['machine']}; {files['seconds']:.0f} s; memory grew by "
+            f"{files['growth_mb']:.0f} MB.",
+            "",
+            "| kind | refused in one sentence | loaded as written | failures |",
+            "| --- | --- | --- | --- |",
+        ]
+        for kind in ("style", "resume"):
+            bad = sum(text.startswith(kind) for text in files["failures"])
+            lines.append(f"| {kind} | {files['refused'][kind]} | {files['loaded'][kind]} | {bad} |")
+        lines.append("")
+    if trainings := table.get("trainings"):
+        good = sum(row["good"] for row in trainings["rows"])
+        lines += [
+            "## Faults in trainings",
+            "",
+            f"{trainings['machine']}. The last good style is there and loads in {good} of "
+            f"{len(trainings['rows'])}.",
+            "",
+            "| where | fault | steps in the style | at least | good |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+        for row in trainings["rows"]:
+            said = "yes" if row["good"] else f"**no**: {row['said']}"
+            lines.append(
+                f"| {row['where']} | {row['fault']} | {row['steps']} | {row['least']} | {said} |"
+            )
+        lines.append("")
+    if soak := table.get("soak"):
+        lines += ["## Long use", "", f"{soak['machine']}.", ""]
+        lines += ["| what | figure |", "| --- | --- |"]
+        lines += [f"| {name} | {value} |" for name, value in soak["figures"].items()]
+    return lines

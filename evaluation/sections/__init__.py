@@ -1,0 +1,1 @@
+"""What is compared: the sections of a report and their rows."""

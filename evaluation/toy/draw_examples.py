@@ -1,0 +1,83 @@
+"""Draws the example pictures that the templates name, and the demo's pair, by formula.
+
+python -m evaluation.toy.draw_examples
+"""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from .evaluation_pairs import held_out_pair
+from .held_out_styles import HELD_OUT
+from .paintings import paint, photograph
+from .people import Person, Pose, draw_person, draw_pose
+from .portraits import Plane
+
+DEMO = Path(__file__).parent / "demo"
+FOLDER = Path(__file__).resolve().parents[2] / "web" / "examples"
+SIDE = 512
+STYLE = "blue swirls"
+SITTER, SITTER_POSE, FACE, POSE, OTHER = 8, 8, 37, 21, 6
+DEMO_PAIR = 68  # Not one of the evaluation's forty.
+
+
+def main() -> None:
+    """Draw a style picture, two faces, masks of the first one's, and the demo's pair."""
+    FOLDER.mkdir(exist_ok=True)
+    style = paint(_person(SITTER), _pose(SITTER_POSE), HELD_OUT[STYLE].style, SITTER, SIDE)
+    face = photograph(_person(FACE), _pose(POSE), FACE, SIDE)
+    other = photograph(_person(OTHER), _pose(POSE), OTHER, SIDE)
+    pictures = {"style": style, "face": face, "other_face": other}
+    for name, portrait in pictures.items():
+        _image(portrait.color).save(FOLDER / f"acfun_{name}.jpg", quality=88)
+    for name, mask in {"face": face_mask, "eyes": eyes_mask}.items():
+        _image(mask(face.landmarks)).convert("L").save(FOLDER / f"acfun_{name}_mask.png")
+    pair = held_out_pair(DEMO_PAIR)
+    _image(pair.style).save(DEMO / "style.png")
+    _image(pair.face).save(DEMO / "face.png")
+    _image(pair.truth).save(DEMO / "truth.png")
+
+
+def face_mask(landmarks: dict[str, tuple[float, float]], side: int = SIDE) -> Plane:
+    """Return ``(s, s, 3)``, white on an oval from brow to chin."""
+    (left, _), (right, _) = landmarks["left_eye"], landmarks["right_eye"]
+    middle, chin = landmarks["nose"], landmarks["chin"][1]
+    return _white(_oval(middle, (1.15 * (right - left), 1.15 * (chin - middle[1])), side))
+
+
+def eyes_mask(landmarks: dict[str, tuple[float, float]], side: int = SIDE) -> Plane:
+    """Return ``(s, s, 3)``, white on an oval around each eye."""
+    left, right = landmarks["left_eye"], landmarks["right_eye"]
+    apart = right[0] - left[0]
+    reach = 0.42 * apart, 0.34 * apart
+    return _white(_oval(left, reach, side) | _oval(right, reach, side))
+
+
+def _oval(
+    middle: tuple[float, float], reach: tuple[float, float], side: int
+) -> npt.NDArray[np.bool_]:
+    grid = (np.arange(side, dtype=np.float32) + 0.5) / side
+    x, y = np.meshgrid((grid - middle[0]) / reach[0], (grid - middle[1]) / reach[1])
+    return x**2 + y**2 < 1
+
+
+def _white(inside: npt.NDArray[np.bool_]) -> Plane:
+    return np.repeat(inside[..., None], 3, axis=2).astype(np.float32)
+
+
+def _person(number: int) -> Person:
+    return draw_person(np.random.default_rng(number))
+
+
+def _pose(number: int) -> Pose:
+    return draw_pose(np.random.default_rng(number))
+
+
+def _image(picture: Plane) -> Image.Image:
+    return Image.fromarray((picture * 255).round().astype(np.uint8))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Training of the toy prior and of the reader."""

@@ -1,0 +1,188 @@
+"""The evaluation on the small prior: unseen people, unseen styles, and true answers."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from acfun_ops.backbones.diffusers_backbone import load_pipeline
+from acfun_ops.training.config import TrainConfig
+from evaluation.toy.captions import describe
+from evaluation.toy.evaluation_pairs import HeldOutPair, held_out_pairs
+from evaluation.toy.labels import attributes_of
+from evaluation.toy.reader import Reader, identity, load_reader
+from evaluation.toy.training.make_prior import PRIOR
+
+from .benchmark import Bench, Figure, Section
+from .methods.attention import AttentionDistillation, StyleId
+from .methods.dreamstyler import DreamStyler
+from .methods.feed_forward import PatchTransferPeer
+from .methods.instantstyle import InstantStyle
+from .methods.lora import BLora, DreamBoothLora
+from .methods.textual_inversion import Inst, LatentAdain, NamedImg2Img, TextualInversion
+from .metrics.image_statistics import (
+    colour_distance,
+    pixel_distance,
+    structure_correlation,
+    texture_distance,
+    variety,
+)
+from .pairs import Drawn, Method, Pair, Sampling
+from .runner import OpenBench
+from .sections.ablations import Setting, all_sections
+from .sections.design_choices import candidates, design_choices, drawn_choices, learning_rates
+from .sections.papers_table import papers_table
+from .sections.references import known_answers, spliced_faces
+
+ABLATION_PAIRS = 12
+# Adam moves a layer's output by its width: the default is for layers five to eleven times as wide.
+CONFIG = TrainConfig(learning_rate=3e-3)
+PEERS: tuple[tuple[str, Method], ...] = (
+    ("textual inversion", TextualInversion(initial_face="woman", learning_rate=1e-2)),
+    ("DreamBooth LoRA", DreamBoothLora()),
+    ("InST-like", Inst()),
+    ("B-LoRA", BLora()),
+    ("DreamStyler", DreamStyler(learning_rate=1e-2)),
+    ("InstantStyle", InstantStyle()),
+    ("InstantStyle, style in words too", InstantStyle(named=True)),
+    ("InstantStyle from the photo", InstantStyle(strength=0.7)),
+    ("StyleID", StyleId()),
+    ("Attention Distillation", AttentionDistillation()),
+    ("feed-forward, patch attention", PatchTransferPeer()),
+    ("AdaIN on latents", LatentAdain()),
+    ("img2img, style in words", NamedImg2Img()),
+)
+# Of the optimiser, once for all pairs: within the hour on one core for both.
+STEPS_ONCE = {InstantStyle: 900, PatchTransferPeer: 1800}
+FIGURES = (
+    Figure("face", "attributes of the face", "higher", "face"),
+    Figure("rank1", "found among 20 others", "higher", "face"),
+    Figure("landmarks", "landmarks off, in % of the picture", "lower", "face"),
+    Figure("colour", "colours off", "lower", "style"),
+    Figure("texture", "texture off", "lower", "style"),
+    Figure("truth", "off the true answer", "lower"),
+    Figure("structure", "layout of the true answer", "higher"),
+    Figure("leak", "nearer to the sitter", "lower"),
+    Figure("layout", "layout of the style picture", "lower"),
+    Figure("variety", "variety", "higher"),
+    Figure("prompt", "follows the prompt", "higher"),
+    Figure("seam", "step where a face is spliced", "lower"),
+)
+
+
+def opener(options: argparse.Namespace) -> OpenBench:
+    """Return what opens the bench in any process."""
+    return partial(open_bench, options.pairs, options.device)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this benchmark."""
+    parser.add_argument("--pairs", type=int, default=40, help="how many pairs there are")
+    parser.add_argument("--device", default="cpu", help="what the model computes on, as cuda")
+
+
+def sections(options: argparse.Namespace) -> list[Section]:
+    """Return every section with the settings of this prior."""
+    setting = prior_setting()
+    return [
+        *all_sections(setting),
+        drawn_choices(setting),
+        candidates(setting),
+        design_choices(setting),
+        learning_rates(setting),
+        papers_table(setting),
+        spliced_faces(setting),
+        known_answers(setting),
+    ]
+
+
+def prior_setting() -> Setting:
+    """Return what all rows on this prior share."""
+    return Setting(
+        config=CONFIG,
+        steps=CONFIG.steps,
+        sampling=Sampling(steps=20, guidance=2.0),
+        peers=PEERS,
+        ablation_pairs=ABLATION_PAIRS,
+        steps_once=tuple(
+            (name, STEPS_ONCE[type(peer)]) for name, peer in PEERS if type(peer) in STEPS_ONCE
+        ),
+    )
+
+
+def open_bench(pairs: int, device: str = "cpu") -> Bench:
+    """Load the prior and the reader, and draw the pairs; all noise is drawn on the CPU."""
+    return bench_of("nano", held_out_pairs(pairs), device)
+
+
+def bench_of(name: str, drawn_pairs: Sequence[HeldOutPair], device: str) -> Bench:
+    """Return a bench of drawn pairs on the prior."""
+    # Convolutions in whole single precision, as on the CPU.
+    torch.backends.cudnn.allow_tf32 = False
+    reader = load_reader()
+    return Bench(
+        name=name,
+        backbone=load_pipeline(PRIOR, device=device),
+        pairs=[_pair(one) for one in drawn_pairs],
+        figures=FIGURES,
+        measure=lambda index, drawn: measure(reader, drawn_pairs[index], drawn),
+        truths=[torch.from_numpy(one.truth) for one in drawn_pairs],
+    )
+
+
+def _pair(one: HeldOutPair) -> Pair:
+    words, other_words = map(describe, (one.person, replace(one.person, **{one.extra: True})))
+    return Pair(
+        name=one.name,
+        style=torch.from_numpy(one.style),
+        face=torch.from_numpy(one.face),
+        prompt=f"a painting of {words} in S* style",
+        face_words=f"a {one.person.gender}",
+        style_words=one.named.words,
+        other_prompt=f"a painting of {other_words} in S* style",
+        style_prompt=f"a painting of {describe(one.sitter)} in S* style",
+        spliced=torch.from_numpy(one.spliced),
+    )
+
+
+def measure(reader: Reader, one: HeldOutPair, drawn: Drawn) -> dict[str, float]:
+    """Return every figure of what was drawn of a pair."""
+    samples = drawn.samples
+    reading = reader.read(samples)
+    true = attributes_of(one.person)
+    right = [reading.attributes[group].argmax(dim=1) == value for group, value in true.items()]
+    known = [one.truth, *one.distractors, one.sitter_truth]
+    line_up = reader.read(torch.from_numpy(np.stack(known)))
+    off = torch.cdist(identity(reading, reader.trust), identity(line_up, reader.trust))
+    truth_landmarks = line_up.landmarks[:1]
+    asked = reader.read(drawn.other).attributes[one.extra].argmax(dim=1) == 1
+    drawn_pictures = list(samples.numpy())
+    return {
+        "face": _mean(torch.stack(right)),
+        "rank1": _mean(off[:, :-1].argmin(dim=1) == 0),
+        "landmarks": 100 * _mean((reading.landmarks - truth_landmarks).norm(dim=-1)),
+        "colour": float(np.mean([colour_distance(p, one.style) for p in drawn_pictures])),
+        "texture": float(np.mean([texture_distance(p, one.style) for p in drawn_pictures])),
+        "truth": float(np.mean([pixel_distance(p, one.truth) for p in drawn_pictures])),
+        "structure": float(np.mean([structure_correlation(p, one.truth) for p in drawn_pictures])),
+        "leak": _mean(off[:, -1] < off[:, 0]),
+        "layout": float(np.mean([structure_correlation(p, one.style) for p in drawn_pictures])),
+        "variety": variety(drawn_pictures),
+        "prompt": _mean(asked),
+        "seam": seam_step(samples, one.seam),
+    }
+
+
+def seam_step(pictures: Tensor, seam: int) -> float:
+    """Return how much more the middle of pictures changes across a row than in the rows around."""
+    rows = pictures[:, seam - 5 : seam + 5, 20:44].diff(dim=1).abs().mean(dim=(2, 3))
+    around = torch.cat([rows[:, :3], rows[:, 6:]], dim=1)
+    return _mean(rows[:, 3:6].amax(dim=1) - around.mean(dim=1))
+
+
+def _mean(values: Tensor) -> float:
+    return float(values.float().mean())

@@ -1,0 +1,1 @@
+"""ComfyUI glue: all that knows ComfyUI's internals; no node and no schema."""

@@ -1,0 +1,283 @@
+"""CFun on a ComfyUI model: a wrapper that hooks the inserts on for the length of one call."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from comfy.patcher_extension import CallbacksMP, WrappersMP
+from torch import Tensor
+
+from ...acfun_ops.images import picture_hash
+from ...acfun_ops.method.concrete_fusion import BlockMask, FoldedFusion, PartStrengths, attached
+from ...acfun_ops.model_families import family_of
+from ...acfun_ops.style import compatibility as model_match
+from ...acfun_ops.style.style import Style
+from ..schema import check_connected
+from .batch_view import add_view, are_negative, seen_places
+from .crops import cut
+from .node_status import SamplingNotices
+from .schedule import BOTH, NEGATIVE, Acting, Timing
+from .torch_compile import eager_call
+from .unet import context_width, insert_modules, insert_points, unet_of
+
+_KEY = "acfun"
+_SAVED_WITHOUT = (
+    "The checkpoint is saved without the style: its adapters are no weights of the model. Save the "
+    "style with Save ACFun Style and apply it wherever the checkpoint is loaded."
+)
+ALL_BLACK = "The mask is all black: the style does not act. Paint white where it shall."
+_NO_STEP = (
+    "This sampling has no step between start_percent and end_percent, so the adapters did not act "
+    "in it. With denoise below 1 it begins later: raise end_percent."
+)
+_KEPT_MASKS = 64  # Of one sampling: tiles times their sizes.
+
+
+class AdapterWrapper:
+    """A style's inserts on a MODEL; :meth:`put_on` adds what it wraps to a clone.
+
+    Args:
+        style: whose inserts act.
+        strengths: per part of the U-Net.
+        acting: when in the sampling, and under which prompts.
+        mask: ``(m, 1, h, w)`` in [0, 1] over the whole picture, or None for everywhere.
+        notices: of the node that the adapters are of.
+    """
+
+    def __init__(
+        self,
+        style: Style,
+        strengths: PartStrengths,
+        acting: Acting,
+        mask: Tensor | None,
+        notices: SamplingNotices,
+    ) -> None:
+        self.acting = acting
+        self.style = style
+        self.strengths = strengths
+        self.notices = notices
+        self.has_acted = self.was_due = False
+        with torch.inference_mode(False):  # so that a training may run through it, too
+            self.mask = None if mask is None else mask.clone()
+        self._placed: dict[torch.device, dict[str, FoldedFusion]] = {}
+        self._masks: dict[tuple[Any, ...], BlockMask] = {}
+        self._held = ExitStack()
+
+    @property
+    def patch_name(self) -> str:
+        """What tells these adapters from others, for the name of a training on such a model."""
+        mask = "" if self.mask is None else picture_hash(self.mask)
+        return f"{self.style.digest}:{self.strengths}:{self.acting}:{mask}"
+
+    def put_on(self, model: Any) -> None:
+        """Add the wrappers to a MODEL, a clone of the caller's."""
+        model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, _KEY, self.apply)
+        model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, _KEY, self.sample)
+        model.add_callback_with_key(CallbacksMP.ON_PRE_RUN, _KEY, self.notices.begin)
+        model.add_callback_with_key(CallbacksMP.ON_CLEANUP, _KEY, self.release)
+        model.add_object_patch("model_config", self._saving_noticed(model))
+        if self.mask is not None or self.acting.applies_to != BOTH:
+            add_view(model)
+
+    def apply(
+        self,
+        executor: Any,
+        x: Tensor,
+        t: Tensor,
+        c_concat: Any = None,
+        c_crossattn: Any = None,
+        control: Any = None,
+        transformer_options: Mapping[str, Any] = MappingProxyType({}),
+        **kwargs: Any,
+    ) -> Tensor:
+        """Run the model with the inserts attached, if they act at ``t`` under any prompt."""
+        self.release()
+        base, arguments = executor.class_obj, (c_concat, c_crossattn, control, transformer_options)
+        amounts = self._amounts(x, t, c_crossattn, transformer_options, base.model_sampling)
+        if not any(amounts):
+            return executor(x, t, *arguments, **kwargs)
+        self.was_due = True
+        inserts = self._inserts_on(x.device)
+        mask = self._mask_for(x, transformer_options, amounts)
+        where = self.style.facts.insert_at
+        modules = insert_modules(base.diffusion_model, list(inserts), where)
+        with ExitStack() as stack:
+            hooks = stack.enter_context(attached(inserts, modules, mask=mask))
+            with eager_call(base.diffusion_model, transformer_options, self.notices.say):
+                output: Tensor = executor(x, t, *arguments, **kwargs)
+            self.has_acted = self.has_acted or any(hook.has_acted for hook in hooks)
+            if output.requires_grad:  # The backward pass may compute blocks again.
+                self._held = stack.pop_all()
+        return output
+
+    def sample(
+        self,
+        executor: Any,
+        noise: Tensor,
+        latent_image: Tensor,
+        sampler: Any,
+        sigmas: Tensor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Run a whole sampling, and say so if the inserts have not acted in it."""
+        self.has_acted = self.was_due = False
+        try:
+            output: Tensor = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
+        finally:
+            self.release()
+            self._masks.clear()  # Places and sizes are of this sampling, and lie on the card.
+        if not self.has_acted and (text := self._why_not(executor.class_obj, sigmas[:-1])):
+            self.notices.say(text)
+        return output
+
+    def release(self, *_: Any) -> None:
+        """Take off what a call under autograd has left attached for its backward pass."""
+        self._held.close()
+
+    def _why_not(self, guider: Any, steps: Tensor) -> str:
+        """Return why the inserts have not acted in steps from these sigmas; "" if none was due."""
+        sampling = guider.model_patcher.get_model_object("model_sampling")
+        timing, sigmas = self.acting.timing, steps.tolist()
+        if self.was_due:
+            return _never_acted(guider.model_options)
+        if sigmas and not any(timing.is_in_range(sigma, sampling) for sigma in sigmas):
+            return _NO_STEP
+        if not any(timing.strength_at(sigma, sampling) for sigma in sigmas):
+            return ""
+        if self.acting.applies_to != BOTH:
+            return _no_prompt(self.acting.applies_to)
+        return _never_acted(guider.model_options)
+
+    def _inserts_on(self, device: torch.device) -> dict[str, FoldedFusion]:
+        if device not in self._placed:
+            strengths = {block: self.strengths.of(block) for block in self.style.concrete}
+            with torch.inference_mode(False):
+                self._placed[device] = {
+                    block: FoldedFusion(insert, strengths[block]).to(device)
+                    for block, insert in self.style.inserts().items()
+                    if strengths[block] != 0
+                }
+        return self._placed[device]
+
+    def _mask_for(
+        self, x: Tensor, options: Mapping[str, Any], amounts: tuple[float, ...]
+    ) -> BlockMask | None:
+        each = None
+        if set(amounts) != {1.0}:
+            each = torch.tensor(amounts, device=x.device).view(-1, 1, 1, 1)
+        if self.mask is None:
+            return None if each is None else BlockMask(each)
+        size, places = seen_places(x, options)
+        if places is None:
+            self.notices.say(
+                "Another node shows the U-Net a changed part of the picture, and nothing tells "
+                "which: the mask is stretched over each part. Disconnect the mask or bypass that "
+                "node (tiles, resizing)."
+            )
+            size, places = seen_places(x, {})
+        elif len(self.mask) > 1 and any(place.frame is None for place in places):
+            self.notices.say(
+                "Another node shows the U-Net one of several equal pictures of the batch, and "
+                "nothing tells which: the first mask is used. Connect one mask or bypass that node."
+            )
+        key = (x.device, size, places, x.shape[-2:], amounts)
+        if key not in self._masks:
+            if len(self._masks) >= _KEPT_MASKS:
+                self._masks.pop(next(iter(self._masks)))
+            with torch.inference_mode(False):
+                mask = self.mask.to(x.device, torch.float32)
+                parts = cut(mask, size, places, x.shape[-2:])
+                self._masks[key] = BlockMask(parts if each is None else parts * each)
+        return self._masks[key]
+
+    def _amounts(
+        self,
+        x: Tensor,
+        t: Tensor,
+        context: Tensor | None,
+        options: Mapping[str, Any],
+        sampling: Any,
+    ) -> tuple[float, ...]:
+        """Return how strongly the inserts act on each sample, 0 to 1."""
+        timing, applies_to = self.acting.timing, self.acting.applies_to
+        amount = 1.0 if timing == Timing() else timing.strength_at(float(t[0]), sampling)
+        if applies_to == BOTH or amount == 0:
+            return (amount,) * len(x)
+        negative = are_negative(x, context, options)
+        if negative is None:
+            self.notices.say(
+                "Another node puts the prompts together in a way of its own, and nothing tells the "
+                "positive from the negative: the style acts on both. Bypass that node, or set "
+                "applies_to to both."
+            )
+            return (amount,) * len(x)
+        return tuple(amount * (flag == (applies_to == NEGATIVE)) for flag in negative)
+
+    def _saving_noticed(self, model: Any) -> Any:
+        """Return the model's configuration, which is asked for the U-Net's keys on saving only."""
+        shared = model.get_model_object("model_config")
+        config = object.__new__(type(shared))  # Its __getattr__ does not let copy() work.
+        vars(config).update(vars(shared))
+        process = config.process_unet_state_dict_for_saving
+
+        def noticed(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+            self.notices.begin()
+            self.notices.say(_SAVED_WITHOUT)
+            result: dict[str, Tensor] = process(state_dict)
+            return result
+
+        config.process_unet_state_dict_for_saving = noticed
+        return config
+
+
+def adapted(
+    model: Any,
+    style: Style,
+    strengths: PartStrengths,
+    acting: Acting,
+    mask: Tensor | None,
+    notices: SamplingNotices,
+) -> Any:
+    """Return a clone of a MODEL with a style's inserts, or the very MODEL if none would act.
+
+    Arguments are those of :class:`AdapterWrapper`.
+    """
+    if not strengths.any() or (mask is not None and not mask.any()):
+        return model
+    styled = model.clone()
+    AdapterWrapper(style, strengths, acting, mask, notices).put_on(styled)
+    return styled
+
+
+def check_fits(style: Style, model: Any) -> None:
+    """Refuse a style whose inserts do not fit a ComfyUI MODEL.
+
+    Raises:
+        ACFunError: there is no model, it has no U-Net, or is of another kind than the style.
+    """
+    check_connected(model=model)
+    unet = unet_of(model)
+    points = insert_points(unet, style.facts.insert_at)
+    widths = {block: point.channels for block, point in points.items()}
+    width = context_width(unet)
+    model_match.check_fits(style, model_match.ModelShape(family_of(width), width, widths))
+
+
+def _no_prompt(applies_to: str) -> str:
+    return (
+        f"applies_to is {applies_to}, and this sampling had no such prompt, so the adapters never "
+        "acted. At cfg 1 there is no negative prompt: raise cfg, or set applies_to to both."
+    )
+
+
+def _never_acted(model_options: Mapping[str, Any]) -> str:
+    other = model_options.get("model_function_wrapper")
+    module = getattr(other, "__module__", None)
+    culprit = f"The likely cause is {module}, which" if module else "Another node, as DeepCache,"
+    return (
+        "The style's adapters never acted in this sampling, so the picture lacks its strokes and "
+        f"colours. {culprit} seems to run the U-Net in a way of its own. Bypass that node."
+    )

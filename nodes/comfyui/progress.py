@@ -1,0 +1,161 @@
+"""What a training shows in ComfyUI: text, bar and previews on the node, a bar in the console."""
+
+import time
+from pathlib import Path
+
+import comfy.model_management
+import comfy.utils
+import torch
+from einops import rearrange
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from ...acfun_ops.training.events import Event, PreviewEvent, RedrawingEvent, StepEvent, TrainResult
+from ...acfun_ops.training.reporting import Reporter
+from ...acfun_ops.training.training_images import PreparedPair
+from ..library.kept_training import keep_training
+from ..schema import log, show
+
+STRIP_SIDE = 384
+_SHOW_EVERY = 0.5  # Seconds between two texts of steps.
+_SMOOTHING = 0.95  # Share of the past in the loss shown: about the last twenty steps.
+
+
+class TrainingReport(Reporter):
+    """Listens to a training and turns ComfyUI's Cancel into a stop; use it in a ``with`` block.
+
+    `text` is what stands on the node: the notices, and below them what is being done.
+    `has_use_for_previews` tells whether another node takes them, `has_namesakes` whether other
+    trainings may have the run's name.
+    """
+
+    def __init__(self, node_id: str, steps: int, has_use_for_previews: bool) -> None:
+        super().__init__()
+        self.node_id = node_id
+        self.has_use_for_previews = has_use_for_previews
+        self.bar = comfy.utils.ProgressBar(steps)
+        self.pace = _Pace()
+        self.console: tqdm | None = None
+        self.notices: list[str] = []
+        self.text = ""
+        self.pair: list[Tensor] = []
+        self.previews: list[Tensor] = []
+        self.kept: Path | None = None
+        self.has_namesakes = False
+        self.interrupt: comfy.model_management.InterruptProcessingException | None = None
+
+    def __enter__(self) -> "TrainingReport":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.console is not None:
+            self.console.close()
+
+    def __call__(self, event: Event) -> bool:
+        """Show an event; return whether the user has cancelled."""
+        try:
+            return super().__call__(event)
+        except comfy.model_management.InterruptProcessingException as interrupt:
+            self.interrupt = interrupt
+            return True
+
+    def wants_stop(self) -> bool:
+        """Return whether the user has cancelled at an event before.
+
+        Raises:
+            InterruptProcessingException: the user has cancelled now.
+        """
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        return self.interrupt is not None  # ComfyUI tells once, perhaps at a notice.
+
+    def keep(self, result: TrainResult) -> str:
+        """Write the style to ``models/acfun/training`` and return what happened and where it is.
+
+        Raises:
+            ACFunError: it could not be written.
+        """
+        self.kept, text = keep_training(result, self.kept, self.has_namesakes)
+        return f"{result.message} {text}"
+
+    def say(self, text: str) -> None:
+        """Log a sentence and keep it on the node for the rest of the run."""
+        log.info(text)
+        if text not in self.notices:
+            self.notices.append(text)
+        self.doing("")
+
+    def doing(self, text: str) -> None:
+        """Show what is being done now, below the notices."""
+        self.text = "\n".join([*self.notices, text]).strip()
+        show(self.node_id, self.text)
+
+    def end(self, text: str) -> None:
+        """Log and show how the run ended."""
+        log.info(text)
+        self.doing(text)
+
+    def show_pair(self, pair: PreparedPair) -> None:
+        """Put the first style picture and the first face photo in front of the previews."""
+        self.pair = [pair.style[:1], pair.face[:1]]
+
+    def show_step(self, event: StepEvent) -> None:
+        """Move both bars and, from time to time, the text on the node."""
+        self.bar.update_absolute(event.step, event.total)
+        is_due = self.pace.note(event)
+        if is_due or event.step == event.total:
+            self.doing(self.pace.text(event))
+        if self.console is None:
+            first = event.step - 1
+            self.console = tqdm(total=event.total, initial=first, desc="ACFun", mininterval=0.5)
+        self.console.set_postfix({"loss": f"{self.pace.loss:.4f}"}, refresh=False)
+        self.console.update(event.step - self.console.n)
+
+    def show_redrawing(self, event: RedrawingEvent) -> None:
+        """Show on the node how far it is."""
+        self.doing(f"Redrawing the face in the style: step {event.step} of {event.total}.")
+
+    def show_preview(self, event: PreviewEvent) -> None:
+        """Show the strip of style, face and preview on the node."""
+        self.previews.append(event.picture)
+        strip = _strip([*self.pair, event.picture])
+        self.bar.update_absolute(event.step, None, ("JPEG", strip, strip.width))
+
+
+class _Pace:
+    """The smoothed loss and the time of a training."""
+
+    def __init__(self) -> None:
+        self.loss = 0.0
+        self.first: int | None = None
+        self.began = self.shown = 0.0
+
+    def note(self, event: StepEvent) -> bool:
+        """Take in a step; return whether it is time to show it."""
+        now = time.monotonic()
+        if self.first is None:
+            self.first, self.began, self.loss = event.step, now, event.loss
+        self.loss = _SMOOTHING * self.loss + (1 - _SMOOTHING) * event.loss
+        is_due = now - self.shown >= _SHOW_EVERY
+        self.shown = now if is_due else self.shown
+        return is_due
+
+    def text(self, event: StepEvent) -> str:
+        """Return "step 35 of 150, loss 0.1234, 1.25 s a step, 2:24 left"."""
+        text = f"step {event.step} of {event.total}, loss {self.loss:.4f}"
+        done = event.step - (self.first or 0)
+        if done == 0:
+            return text  # The first step also warms up, and tells nothing of the others.
+        pace = (time.monotonic() - self.began) / done
+        left = tqdm.format_interval(pace * (event.total - event.step))
+        return f"{text}, {pace:.2f} s a step, {left} left"
+
+
+def _strip(pictures: list[Tensor]) -> Image.Image:
+    """Return pictures side by side: style, face, and what the style draws now."""
+    strip = Image.new("RGB", (STRIP_SIDE * len(pictures), STRIP_SIDE))
+    for place, picture in enumerate(pictures):
+        levels = (rearrange(picture, "1 h w c -> h w c") * 255).round().to(torch.uint8)
+        square = Image.fromarray(levels.numpy()).resize((STRIP_SIDE, STRIP_SIDE))
+        strip.paste(square, (place * STRIP_SIDE, 0))
+    return strip

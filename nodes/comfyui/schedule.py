@@ -1,0 +1,88 @@
+"""When in a sampling a style's adapters act, how strongly, and under which prompts."""
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ...acfun_ops.errors import ACFunError
+
+CONSTANT = "constant"
+# Strength in [0, 1] by the share of the range that is over.
+_EASES: dict[str, Callable[[float], float]] = {
+    CONSTANT: lambda over: 1.0,
+    "fade in": lambda over: over,
+    "fade out": lambda over: 1 - over,
+    "fade in and out": lambda over: math.sin(math.pi * over),
+}
+EASES = tuple(_EASES)
+
+BOTH, POSITIVE, NEGATIVE = APPLIES_TO = ("both", "positive only", "negative only")
+
+_PERCENT_STEPS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """A range of sampling, and the strength over it.
+
+    Raises:
+        ACFunError: the range ends before it starts.
+    """
+
+    start: float = 0.0
+    """Share of sampling after which the adapters act, 0 to 1."""
+    end: float = 1.0
+    """Share of sampling after which they stop, 0 to 1."""
+    ease: str = CONSTANT
+    """One of ``EASES``."""
+
+    def __post_init__(self) -> None:
+        if self.start > self.end:
+            raise ACFunError(
+                f"start_percent ({self.start:g}) is after end_percent ({self.end:g}), so the "
+                "adapters would never act. Swap them."
+            )
+
+    def is_in_range(self, sigma: float, sampling: Any) -> bool:
+        """Tell whether a sigma lies in the range; arguments as in :meth:`strength_at`."""
+        if (self.start, self.end) == (0.0, 1.0):
+            return True
+        first, last = map(sampling.percent_to_sigma, (self.start, self.end))
+        return bool(last <= sigma <= first)
+
+    def strength_at(self, sigma: float, sampling: Any) -> float:
+        """Return how strongly the adapters act at a sigma, 0 to 1.
+
+        Args:
+            sigma: the noise level.
+            sampling: ComfyUI's ``model_sampling``, which turns shares of sampling into sigmas.
+        """
+        if not self.is_in_range(sigma, sampling):
+            return 0.0
+        if self.ease == CONSTANT:
+            return 1.0
+        over = (_percent_at(sigma, sampling) - self.start) / max(self.end - self.start, 1e-6)
+        return _EASES[self.ease](min(max(over, 0.0), 1.0))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Acting:
+    """When adapters act, and on what."""
+
+    timing: Timing = Timing()
+    """The range and the ease."""
+    applies_to: str = BOTH
+    """Under which prompts; one of ``APPLIES_TO``."""
+
+
+def _percent_at(sigma: float, sampling: Any) -> float:
+    """Return the share of sampling that is over at a sigma: percent_to_sigma the other way round.
+
+    Found by bisection, since only some kinds of model sampling have a formula for it.
+    """
+    fall = bisect_left(
+        range(_PERCENT_STEPS), -sigma, key=lambda p: -sampling.percent_to_sigma(p / _PERCENT_STEPS)
+    )
+    return fall / _PERCENT_STEPS

@@ -1,0 +1,183 @@
+"""ComfyUI's U-Net: the canonical names of its blocks, and what of it inserts and training use."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
+from typing import Any
+
+import comfy.model_sampling
+from comfy.clip_model import CLIPLayer
+from comfy.ldm.modules.attention import BasicTransformerBlock, SpatialTransformer
+from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ...acfun_ops.backbones.backbone import InsertPoint
+from ...acfun_ops.errors import ACFunError
+from ...acfun_ops.method.concrete_fusion import InsertAt
+from ...acfun_ops.method.diffusion import Prediction
+from ...acfun_ops.model_families import OTHER
+
+_BLOCK = re.compile(r"(input_blocks\.\d+|middle_block|output_blocks\.\d+)\.\d+")
+# ComfyUI's own kinds; others derive from these, and unknown ones are OTHER.
+_NAMES = {
+    "SD3": "SD3",
+    "Flux": "Flux",
+    "Flux2": "Flux 2",
+    "Chroma": "Chroma",
+    "ZImage": "Z-Image",
+    "Lumina2": "Lumina 2",
+    "QwenImage": "Qwen-Image",
+    "HiDream": "HiDream",
+    "AuraFlow": "AuraFlow",
+    "PixArtAlpha": "PixArt",
+    "HunyuanDiT": "Hunyuan-DiT",
+    "HunyuanVideo": "Hunyuan Video",
+    "WAN21_T2V": "Wan",
+    "LTXV": "LTX Video",
+    "Stable_Cascade_C": "Stable Cascade",
+    "SVD_img2vid": "Stable Video Diffusion",
+}
+_BRANCH_END = {"resblock": "out_layers", "attention": "proj_out"}
+
+
+def unet_of(model: Any) -> UNetModel:
+    """Return the U-Net of a ComfyUI MODEL.
+
+    Raises:
+        ACFunError: the model has none (Flux, SD3, ...), or one for videos or without a prompt.
+    """
+    unet = model.get_model_object("diffusion_model")
+    if not isinstance(unet, UNetModel) or unet.use_temporal_resblocks or not context_width(unet):
+        raise ACFunError(
+            f"ACFun works on the ResBlocks of a U-Net that draws pictures from a prompt; the "
+            f"connected model is {_name_of(model)}. Connect a checkpoint of the SD1.x, SD2.x or "
+            "SDXL family."
+        )
+    return unet
+
+
+def _name_of(model: Any) -> str:
+    """Return what users call a MODEL that has no U-Net for ACFun, by ComfyUI's kind of it."""
+    config = getattr(model.model, "model_config", None)
+    kinds = [kind.__name__ for kind in type(config).__mro__]
+    return next((_NAMES[kind] for kind in kinds if kind in _NAMES), OTHER)
+
+
+def context_width(unet: UNetModel) -> int:
+    """Return the width of the prompt embeddings that a U-Net takes, 0 if it takes none."""
+    for module in unet.modules():
+        if isinstance(module, SpatialTransformer):
+            return int(module.transformer_blocks[0].attn2.to_k.in_features)
+    return 0
+
+
+def prediction_of(sampling: Any) -> Prediction:
+    """Return what a MODEL predicts, by its ``model_sampling``.
+
+    Raises:
+        ACFunError: it is neither the noise nor v.
+    """
+    # Not the class: LCM, X0 and EDM derive from these two and predict something else.
+    formula, kinds = type(sampling).calculate_denoised, comfy.model_sampling
+    if formula is kinds.EPS.calculate_denoised:
+        return "noise"
+    if formula is kinds.V_PREDICTION.calculate_denoised:
+        return "v"
+    raise ACFunError(
+        "The model predicts neither noise (eps) nor v, as after a ModelSampling node for LCM, x0 "
+        "or EDM. Connect an SD1.x, SD2.x or SDXL checkpoint, without a sampling patch."
+    )
+
+
+def insert_points(unet: UNetModel, where: InsertAt) -> dict[str, InsertPoint]:
+    """Return the blocks that inserts can hang on, by canonical name.
+
+    The insert sits at the end of the residual branch, before the skip is added (PAPER, sec. 3.3).
+    """
+    points = {}
+    for name, module in unet.named_modules():
+        if _BLOCK.fullmatch(name):
+            if where == "resblock" and isinstance(module, ResBlock):
+                points[name] = InsertPoint(module.out_layers, module.out_channels)
+            if where == "attention" and isinstance(module, SpatialTransformer):
+                points[name] = InsertPoint(module.proj_out, module.in_channels)
+    return points
+
+
+def insert_modules(unet: nn.Module, blocks: list[str], where: InsertAt) -> dict[str, nn.Module]:
+    """Return the modules whose outputs inserts change, for block names known to exist."""
+    return {block: unet.get_submodule(f"{block}.{_BRANCH_END[where]}") for block in blocks}
+
+
+def self_attentions(unet: UNetModel) -> list[nn.Module]:
+    """Return the self-attentions of the decoder, in order."""
+    modules = unet.output_blocks.modules()
+    return [module.attn1 for module in modules if isinstance(module, BasicTransformerBlock)]
+
+
+@contextmanager
+def checkpointed_blocks(
+    unet: UNetModel, guard: Callable[[], AbstractContextManager[Any]] = nullcontext
+) -> Iterator[None]:
+    """Recompute the U-Net's blocks in the backward pass for the length of a ``with`` block.
+
+    ``guard`` is active inside each block, in the forward pass and in the recomputation.
+    """
+    with ExitStack() as restore:
+        for block in (*unet.input_blocks, unet.middle_block, *unet.output_blocks):
+            for layer in block:  # The U-Net calls a block's layers, never the block.
+                for part in _parts(layer):
+                    _lend(part, partial(_checkpointed, part.forward, guard), restore)
+        yield
+
+
+@contextmanager
+def checkpointed_layers(encoders: nn.Module) -> Iterator[None]:
+    """Recompute the layers of CLIP text encoders in the backward pass likewise."""
+    with ExitStack() as restore:
+        for layer in encoders.modules():
+            if isinstance(layer, CLIPLayer):
+                _lend(layer, partial(_checkpointed_layer, layer.forward), restore)
+        yield
+
+
+def _lend(module: nn.Module, forward: Callable[..., Any], restore: ExitStack) -> None:
+    """Give a module another forward until ``restore`` closes."""
+    own = vars(module).get("forward")  # Other packs may have given it one.
+    module.forward = forward
+    if own is None:
+        restore.callback(delattr, module, "forward")
+    else:
+        restore.callback(setattr, module, "forward", own)
+
+
+def _parts(layer: nn.Module) -> Iterable[nn.Module]:
+    # One transformer block of a deep transformer needs less memory at a time than all ten.
+    if isinstance(layer, SpatialTransformer) and len(layer.transformer_blocks) > 1:
+        return layer.transformer_blocks
+    return [layer]
+
+
+def _checkpointed(
+    forward: Callable[..., Tensor],
+    guard: Callable[[], AbstractContextManager[Any]],
+    *args: Any,
+    **kwargs: Any,
+) -> Tensor:
+    def guarded(*args: Any, **kwargs: Any) -> Tensor:
+        with guard():
+            return forward(*args, **kwargs)
+
+    # The U-Net goes on writing into transformer_options; the recomputation must see them as now.
+    seen = [dict(arg) if isinstance(arg, dict) else arg for arg in args]
+    named = {n: dict(arg) if isinstance(arg, dict) else arg for n, arg in kwargs.items()}
+    return checkpoint(guarded, *seen, use_reentrant=False, preserve_rng_state=False, **named)
+
+
+def _checkpointed_layer(forward: Callable[..., Tensor], x: Tensor, *args: Any) -> Tensor:
+    def on_copy(x: Tensor) -> Tensor:
+        return forward(x.clone(), *args)  # A layer adds to its input in place.
+
+    return checkpoint(on_copy, x, use_reentrant=False, preserve_rng_state=False)

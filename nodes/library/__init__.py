@@ -1,0 +1,1 @@
+"""Styles and training runs on disk, in ComfyUI's folder ``models/acfun``."""

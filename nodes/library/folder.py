@@ -1,0 +1,201 @@
+"""``models/acfun``: where styles are saved, listed and looked up."""
+
+import json
+import re
+import time
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+import folder_paths
+
+from ...acfun_ops.errors import ACFunError
+from ...acfun_ops.file_io import check_can_be_written
+from .style_names import TRAINING, file_of, is_label, label_of
+
+FOLDER = "acfun"
+_FILE = "style.safetensors"
+_DATE = re.compile(r"%date:([^%]*)%")
+_UNITS = re.compile(r"dd?|MM?|hh?|mm?|ss?|yyy?y?")
+
+
+def register_folder() -> None:
+    """Register the folder with ComfyUI; a path from extra_model_paths.yaml keeps precedence."""
+    default = str(Path(folder_paths.models_dir) / FOLDER)
+    folder_paths.add_model_folder_path(FOLDER, default)
+    paths, _ = folder_paths.folder_names_and_paths[FOLDER]
+    folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors"})
+
+
+def style_folder(below: str = "") -> Path:
+    """Return the first folder of models/acfun that can be written, there or in a folder below.
+
+    Raises:
+        ACFunError: none can; the message gives each and the reason.
+    """
+    reasons = []
+    for folder in map(Path, folder_paths.get_folder_paths(FOLDER)):
+        try:
+            check_can_be_written(folder / below / _FILE)
+        except OSError as error:
+            reasons.append(f"{folder}: {error.strerror or error}")
+        else:
+            return folder
+    raise ACFunError(
+        f"No folder of models/{FOLDER} can be written ({'; '.join(reasons)}). Make one writable, "
+        f"or name another one under {FOLDER}: in extra_model_paths.yaml."
+    )
+
+
+def style_files() -> dict[str, Path]:
+    """Return all styles' files by their names below models/acfun."""
+    found = {}
+    for name in folder_paths.get_filename_list(FOLDER):
+        path = folder_paths.get_full_path(FOLDER, name)
+        if path is not None:
+            found[name] = Path(path)
+    return found
+
+
+def style_names() -> list[str]:
+    """Return what Load ACFun Style lists: files by name, then trainings' runs, newest first."""
+    files, runs = [], []
+    for name, path in style_files().items():
+        label = label_of(name, path)
+        if label == name:
+            files.append(name)
+        else:
+            runs.append((path.stat().st_mtime, label))
+    return files + [label for _, label in sorted(runs, reverse=True)]
+
+
+def name_of(path: Path) -> str:
+    """Return what Load ACFun Style lists a training's file as."""
+    return label_of(f"{TRAINING}/{path.name}", path)
+
+
+def style_path(name: object) -> Path:
+    """Return the path of a style by its listed name or its file's, as any system writes it.
+
+    Raises:
+        ACFunError: it is no name, leads out of the folder, or there is no such file.
+    """
+    if not isinstance(name, str):
+        raise ACFunError(
+            f"style_file is {json.dumps(name, default=str)}; expected the name of a file below "
+            f"models/{FOLDER}. Choose one from the list."
+        )
+    if is_label(name):  # Its prompt may hold anything, and is no path.
+        return _found(name, [file_of(name, folder_paths.get_filename_list(FOLDER))])
+    parts = PurePosixPath(name.replace("\\", "/"))
+    if ".." in parts.parts or parts.is_absolute() or ":" in name:
+        raise ACFunError(
+            f"'{name}' leads out of the folder of styles; expected a file below models/{FOLDER}. "
+            "Choose one from the list."
+        )
+    names = folder_paths.get_filename_list(FOLDER)
+    # Windows writes folders with a backslash, and macOS letters with their accents apart.
+    same = (other for other in names if _spelling(other) == _spelling(name))
+    return _found(name, (name, str(parts), *same))
+
+
+def _found(name: str, spellings: Iterable[str | None]) -> Path:
+    for spelling in spellings:
+        found = folder_paths.get_full_path(FOLDER, spelling) if spelling else None
+        if found is not None:
+            return Path(found)
+    raise ACFunError(
+        f"There is no style '{name}' in models/{FOLDER}. Put the file there, press R to "
+        "refresh and choose it again."
+    )
+
+
+def check_prefix(prefix: object) -> None:
+    """Refuse a prefix that no style could be saved under; nothing is made.
+
+    Raises:
+        ACFunError: it is empty, leads out of the folder, or cannot be a name there.
+    """
+    _free_path(prefix)
+
+
+def new_style_path(prefix: object) -> Path:
+    """Return a path for a new style, numbered like ComfyUI's pictures.
+
+    Raises:
+        ACFunError: see :func:`check_prefix`.
+    """
+    return _save_place(prefix)[0]
+
+
+def saved_paths(prefix: object) -> list[Path]:
+    """Return the files that were saved under a prefix before.
+
+    Raises:
+        ACFunError: see :func:`check_prefix`.
+    """
+    return _save_place(prefix)[1]
+
+
+def _save_place(prefix: object) -> tuple[Path, list[Path]]:
+    """Return a free path for a style, and the files that were saved under the prefix before."""
+    root, parts = _free_path(prefix)
+    try:
+        folder, name, counter, _, _ = folder_paths.get_save_image_path(str(parts), str(root))
+        while (path := Path(folder) / f"{name}_{counter:05}_.safetensors").exists():
+            counter += 1
+        ours = re.compile(rf"{re.escape(name)}_\d+_\.safetensors")
+        return path, sorted(file for file in path.parent.iterdir() if ours.fullmatch(file.name))
+    except OSError as error:
+        raise _cannot_be_made(prefix, root, error) from error
+
+
+def _free_path(prefix: object) -> tuple[Path, PurePosixPath]:
+    """Return the folder to save to, and a prefix below it that a style can be saved under."""
+    name = prefix if isinstance(prefix, str) else ""
+    parts = PurePosixPath(_dated(name).replace("\\", "/"))
+    leads_out = ".." in parts.parts or parts.is_absolute() or ":" in str(parts)
+    if leads_out or not parts.name.strip(" .") or "\0" in name:
+        colon = " and without a colon" if ":" in str(parts) else ""
+        raise ACFunError(
+            f"filename_prefix is '{prefix}'; expected a name, with folders below models/{FOLDER} "
+            f"if wanted{colon}, such as 'portraits/monet' or '%date:yyyy-MM-dd%/monet'."
+        )
+    root = style_folder()
+    try:
+        inside = root.resolve() in (root / parts).resolve().parents
+        check_can_be_written(root / parts.parent / f"{parts.name}_00001_.safetensors")
+    except (OSError, UnicodeError) as error:
+        raise _cannot_be_made(prefix, root, error) from error
+    if not inside:
+        raise ACFunError(
+            f"filename_prefix is '{prefix}', which leads out of {root} through a link; expected a "
+            "name in that folder. Choose another."
+        )
+    return root, parts
+
+
+def _dated(prefix: str) -> str:
+    """Put today's date in for ``%date:FORMAT%``, which the page does for stock nodes only."""
+    now = time.localtime()
+    numbers = {"d": now.tm_mday, "M": now.tm_mon, "h": now.tm_hour, "m": now.tm_min}
+    numbers["s"] = now.tm_sec
+    years = {"yy": f"{now.tm_year % 100:02}", "yyy": "yyy", "yyyy": f"{now.tm_year:04}"}
+
+    def unit(match: re.Match[str]) -> str:
+        text = match[0]
+        return years[text] if text in years else str(numbers[text[0]]).zfill(len(text))
+
+    return _DATE.sub(lambda match: _UNITS.sub(unit, match[1]), prefix)
+
+
+def _spelling(name: str) -> str:
+    return unicodedata.normalize("NFC", name.replace("\\", "/"))
+
+
+def _cannot_be_made(prefix: object, root: Path, error: Exception) -> ACFunError:
+    reason = getattr(error, "strerror", None) or error
+    return ACFunError(
+        f"A style '{prefix}' in {root} could not be made: {reason}. Choose another prefix or make "
+        "the folder writable."
+    )

@@ -1,0 +1,177 @@
+"""The evaluation on the small prior: its figures know the true answer, its rows can be run."""
+
+import argparse
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from evaluation import five_prompts, tuning
+from evaluation import toy_benchmark as nano
+from evaluation.benchmark import rows_of
+from evaluation.command import check_figures
+from evaluation.methods.acfun import Acfun
+from evaluation.pairs import Drawn, LearnsOnce, Sampling
+from evaluation.sections.papers_table import VOTES
+from evaluation.sections.references import KnownAnswer
+from evaluation.toy.captions import describe
+from evaluation.toy.evaluation_pairs import held_out_pair, tuning_pair
+from evaluation.toy.held_out_styles import HELD_OUT
+from evaluation.toy.labels import attributes_of
+from evaluation.toy.paintings import photograph
+from evaluation.toy.random_styles import alike
+from evaluation.toy.reader import load_reader
+
+NUMBERS = range(4)
+
+
+@pytest.fixture(scope="module")
+def reader():
+    return load_reader()
+
+
+def figures_of(reader, number, name):
+    one = held_out_pair(number)
+    pictures = torch.from_numpy(getattr(one, name))[None].expand(2, -1, -1, -1)
+    return nano.measure(reader, one, Drawn(samples=pictures, other=pictures, seconds=0.0))
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_true_answer_is_right_in_everything(reader, number):
+    figures = figures_of(reader, number, "truth")
+    assert figures["rank1"] == 1
+    assert figures["leak"] == figures["truth"] == figures["variety"] == 0
+    assert figures["landmarks"] == pytest.approx(0, abs=1e-3)
+    assert figures["structure"] == pytest.approx(1)
+    assert figures["face"] >= 5 / 7
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_sitter_is_told_from_the_face(reader, number):
+    figures = figures_of(reader, number, "sitter_truth")
+    assert figures["leak"] == 1
+    assert figures["rank1"] == 0
+    assert figures["truth"] > 0.02
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_style_picture_has_its_own_style_and_the_photo_has_not(reader, number):
+    style, face = (figures_of(reader, number, name) for name in ("style", "face"))
+    assert style["colour"] == style["texture"] == 0
+    assert style["layout"] == pytest.approx(1)
+    assert face["colour"] > 5
+    assert face["texture"] > 0.1
+
+
+def test_seam_shows_in_a_spliced_photo(reader):
+    spliced, whole = (
+        sum(figures_of(reader, number, name)["seam"] for number in NUMBERS)
+        for name in ("spliced", "face")
+    )
+    assert spliced > whole
+
+
+def test_bench_opens_and_all_its_rows_fit():
+    bench = nano.open_bench(2)
+    assert [pair.name for pair in bench.pairs] == ["00 gold tiles", "01 blue swirls"]
+    assert bench.backbone.native_side == 64
+    sections = nano.sections(argparse.Namespace(pairs=2))
+    check_figures(sections, [figure.name for figure in bench.figures])
+    assert len(rows_of(sections)) > 30
+
+
+def test_settings_are_chosen_on_other_people_and_styles():
+    bench = tuning.open_bench(tuning.PAIRS)
+    assert not {pair.digest for pair in nano.open_bench(40).pairs} & {p.digest for p in bench.pairs}
+    styles = [tuning_pair(number).named.style for number in range(tuning.PAIRS)]
+    assert not any(alike(style, held.style) for style in styles for held in HELD_OUT.values())
+    assert len({style.texture for style in styles}) >= 4
+    rows = rows_of(tuning.sections(argparse.Namespace(pairs=tuning.PAIRS)))
+    assert all(len(row.pair_indices(bench)) == tuning.PAIRS for row in rows)
+
+
+def test_bench_computes_where_it_is_told_to():
+    options = argparse.Namespace(pairs=1, device="meta")
+    assert nano.opener(options).args == (1, "meta")
+    parser = argparse.ArgumentParser()
+    nano.add_options(parser)
+    assert parser.parse_args([]).device == "cpu"
+
+
+def test_each_choice_of_what_the_model_draws_changes_one_thing():
+    parts = {one.title: one for one in nano.sections(argparse.Namespace(pairs=2))}
+    ours, staged = parts["Peers"].rows[:2]
+    assert ours.method.config.alignment == "drawn"
+    assert staged.method == replace(
+        ours.method, config=replace(ours.method.config, alignment="staged")
+    )
+    for title, changed in (("Drawn by the model", "variant"), ("Candidates", "change")):
+        rows = parts[title].rows
+        assert rows[0] == ours
+        assert len({getattr(row.method, changed, "") for row in rows}) == len(rows) == 6
+        assert all(row.method.config == ours.method.config for row in rows)
+
+
+def test_known_answer_is_the_pairs_own(backbone, tmp_path):
+    pair = nano.open_bench(1).pairs[0]
+    noise = torch.zeros(3, 4, 8, 8)
+    samples, other = KnownAnswer(which="truth").draw(backbone, pair, tmp_path, noise, Sampling())
+    assert torch.equal(samples, other)
+    assert torch.equal(samples[2], torch.from_numpy(held_out_pair(0).truth))
+
+
+def test_peers_that_serve_every_pair_have_their_own_steps_and_what_they_share_is_taught_once():
+    rows = {row.name: row for row in rows_of(nano.sections(argparse.Namespace(pairs=2)))}
+    once = {name: row for name, row in rows.items() if isinstance(row.method, LearnsOnce)}
+    kinds = {type(row.method) for row in once.values()}
+    assert kinds == set(nano.STEPS_ONCE)
+    for kind in kinds:
+        mine = [row for row in once.values() if type(row.method) is kind]
+        assert {row.steps for row in mine} == {nano.STEPS_ONCE[kind]}
+        assert len({row.method.learnt_as() for row in mine}) == 1
+    assert rows["InstantStyle from the photo, spliced face"].method.spliced
+
+
+def test_papers_comparison_has_every_system_that_the_digest_has_votes_for():
+    sections = nano.sections(argparse.Namespace(pairs=2))
+    section = next(one for one in sections if one.title == "The paper's comparison")
+    assert [row.name for row in section.rows] == list(VOTES)
+
+
+def test_five_prompts_each_change_one_thing_and_are_read_back():
+    person = held_out_pair(0).person
+    people = five_prompts.changed_people(person)
+    assert list(people) == list(five_prompts.CHANGED)
+    for group, changed in people.items():
+        ours, theirs = attributes_of(person), attributes_of(changed)
+        assert {name for name in ours if ours[name] != theirs[name]} == {group}
+    pictures = [photograph(one, held_out_pair(0).pose, 0).color for one in people.values()]
+    as_asked = torch.from_numpy(np.stack(pictures))
+    assert sum(five_prompts.followed(0, as_asked)) >= 4
+    unchanged = torch.from_numpy(held_out_pair(0).face).expand(5, -1, -1, -1)
+    assert sum(five_prompts.followed(0, unchanged)) <= 1
+
+
+def test_five_prompts_are_drawn_with_what_the_row_learnt(tmp_path, monkeypatch):
+    asked = []
+
+    def draw(self, backbone, pair, learnt, noise, sampling):
+        asked.append((pair.other_prompt, learnt.read_text()))
+        return noise, pair.face[None]
+
+    monkeypatch.setattr(Acfun, "learn", lambda self, b, pair, steps, path: _write(path, pair.name))
+    monkeypatch.setattr(Acfun, "draw", draw)
+    bench = nano.open_bench(1)
+    rows = rows_of(nano.sections(argparse.Namespace(pairs=1)))
+    assert five_prompts.draw_changed(bench, rows[0], 0, tmp_path).shape == (5, 64, 64, 3)
+    person = held_out_pair(0).person
+    assert asked == [
+        (f"a painting of {describe(one)} in S* style", bench.pairs[0].name)
+        for one in five_prompts.changed_people(person).values()
+    ]
+
+
+def _write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)

@@ -1,0 +1,211 @@
+"""Real pictures on any diffusers folder, by the command itself."""
+
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from tiny_pipeline import vision_config, write_pipeline
+from transformers import CLIPVisionModelWithProjection
+
+from acfun_ops.backbones.diffusers_backbone import load_pipeline
+from acfun_ops.errors import ACFunError
+from evaluation import __main__ as command
+from evaluation import real_benchmark as real
+from evaluation import toy_benchmark as nano
+from evaluation.methods.instantstyle import InstantStyle
+from evaluation.methods.instantstyle_published import read_adapter
+from evaluation.methods.ip_adapter import new_adapter
+from evaluation.pairs import LearnsOnce, Sampling
+
+
+def write_pictures(folder, names, seed):
+    folder.mkdir()
+    random = np.random.default_rng(seed)
+    for name in names:
+        levels = random.integers(0, 255, (9, 9, 3), dtype=np.uint8)
+        Image.fromarray(levels).resize((90, 80), Image.Resampling.BICUBIC).save(folder / name)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A pipeline at home at 64 pixels, the least that training takes."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    return write_pipeline(folder, "epsilon", sample_size=32)
+
+
+@pytest.fixture
+def arguments(model, tmp_path, monkeypatch):
+    """The command line of a small run; tests add to it."""
+    write_pictures(tmp_path / "faces", ["sally_ride_1.jpg", "someone.png"], 0)
+    write_pictures(tmp_path / "styles", ["portrait_vangogh_1889.jpg"], 1)
+    (tmp_path / "faces" / "notes.txt").write_text("no picture")
+    line = ["quality", "real", "--model", str(model)]
+    line += ["--faces", str(tmp_path / "faces"), "--styles", str(tmp_path / "styles")]
+    line += ["--work", str(tmp_path / "work"), "--results", str(tmp_path / "results")]
+    line += ["--steps", "2", "--sampling-steps", "2", "--guidance", "1"]
+    monkeypatch.setattr(sys, "argv", line)
+    return line
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Every row in two steps, the paper's too."""
+    pytest.importorskip("peft")
+    sections, two = real.sections, Sampling(steps=2)
+
+    def shortened(options):
+        section = sections(options)[0]
+        rows = [replace(row, steps=2, sampling=two, samples=2) for row in section.rows]
+        rows = [
+            replace(row, method=replace(row.method, steps=2)) if row.name == "StyleID" else row
+            for row in rows
+        ]
+        return [replace(section, rows=rows)]
+
+    monkeypatch.setattr(real, "sections", shortened)
+
+
+def test_command_writes_the_report_of_every_row(arguments, short, tmp_path):
+    arguments += ["--figures", "pictures"]
+    command.main()
+    figures = json.loads((tmp_path / "results" / "figures.json").read_text())
+    assert list(figures["rows"]) == [
+        "ACFun",
+        "ACFun, the paper's settings",
+        "textual inversion",
+        "DreamBooth LoRA",
+        "InST-like",
+        "DreamStyler",
+        "StyleID",
+        "Attention Distillation",
+        "AdaIN on latents",
+        "img2img, style in words",
+    ]
+    pairs = figures["rows"]["ACFun"]["pairs"]
+    assert list(pairs) == [
+        "sally_ride_1-portrait_vangogh_1889",
+        "someone-portrait_vangogh_1889",
+    ]
+    assert set(pairs["someone-portrait_vangogh_1889"]) >= {"layout", "colour", "texture", "leak"}
+    assert (tmp_path / "results" / "peers.jpg").exists()
+
+
+def test_the_papers_row_has_the_papers_settings(arguments):
+    sys.argv += ["--figures", "pictures"]
+    options = command.parser(sys.argv[1:]).parse_args(sys.argv[1:])
+    rows = {row.name: row for row in real.sections(options)[0].rows}
+    paper, ours = rows[real.PAPER], rows["ACFun"]
+    assert (paper.steps, paper.sampling.steps, paper.method.config.learning_rate) == (500, 40, 1e-4)
+    assert (ours.steps, ours.sampling.steps) == (2, 2)
+
+
+def parsed(*line):
+    return command.parser(list(line)).parse_args(list(line))
+
+
+def test_one_switch_gives_all_rows_the_papers_budget(arguments):
+    options = parsed(*arguments[1:], "--preset", "paper")
+    options.steps = options.sampling_steps = None
+    rows = {row.name: row for row in real.sections(options)[0].rows}
+    assert {row.steps for row in rows.values()} == {500}
+    assert {row.sampling.steps for row in rows.values()} == {40}
+    ours, paper = (rows[name].method.config for name in ("ACFun", real.PAPER))
+    assert (ours.learning_rate, paper.learning_rate) == (1e-4, 1e-4)
+    assert (ours.alignment, paper.alignment) == ("drawn", "imagery")
+
+
+def test_rows_are_those_of_the_drawn_portraits(arguments, tmp_path):
+    """Also the two transformers of SDXL's decoder, which SD1's first block has not."""
+    attention = ("CrossAttnUpBlock2D", "UpBlock2D")
+    down = ("DownBlock2D", "CrossAttnDownBlock2D")
+    sdxl = write_pipeline(tmp_path / "sdxl", up_block_types=attention, down_block_types=down)
+    line = [*arguments[1:], "--model", str(sdxl)]
+    names = [row.name for row in real.sections(parsed(*line))[0].rows]
+    # What is taught once is taught on the drawings.
+    peers = [name for name, method in nano.PEERS if not isinstance(method, LearnsOnce)]
+    assert names[2:] == peers
+
+
+def test_peer_that_the_model_cannot_carry_is_left_out_and_named(arguments, caplog):
+    names = [row.name for row in real.sections(parsed(*arguments[1:]))[0].rows]
+    assert "B-LoRA" not in names
+    assert "The row B-LoRA is left out" in caplog.text
+
+
+@pytest.fixture
+def adapter(model, tmp_path):
+    """A random IP-Adapter for the model, and the image encoder beside it."""
+    network = load_pipeline(model)
+    groups = new_adapter(network, 0)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        width = groups["image_proj"]["proj.weight"].shape[0]
+        groups["image_proj"]["proj.weight"] = torch.randn(width, vision_config().projection_dim)
+        CLIPVisionModelWithProjection(vision_config()).save_pretrained(tmp_path / "image_encoder")
+    file = tmp_path / "ip-adapter.safetensors"
+    save_file({f"{g}.{n}": t for g, tensors in groups.items() for n, t in tensors.items()}, file)
+    return file
+
+
+def test_ip_adapter_adds_instant_style(arguments, adapter, tmp_path, noise):
+    line = [*arguments[1:], "--figures", "pictures", "--ip-adapter", str(adapter)]
+    rows = real.sections(parsed(*line))[0].rows[-3:]
+    drawings = [name for name, peer in nano.PEERS if isinstance(peer, InstantStyle)]
+    assert [row.name for row in rows] == drawings
+    bench = real.opener(parsed(*line))()
+    backbone, pair, method = bench.backbone, bench.pairs[0], rows[0].method
+    before = {name: tensor.clone() for name, tensor in backbone.unet.state_dict().items()}
+    noise = torch.randn((1, 4, 32, 32), generator=torch.Generator().manual_seed(1))
+
+    def drawn(method, pair):
+        return method.draw(backbone, pair, tmp_path / "none", noise, Sampling(steps=2, guidance=2))
+
+    first, other = drawn(method, pair)
+    assert not torch.equal(first, drawn(replace(method, scale=0.0), pair)[0])
+    assert not torch.equal(first, drawn(method, replace(pair, style=pair.face))[0])
+    for row in rows[1:]:
+        assert not torch.equal(first, drawn(row.method, pair)[0])
+    assert not torch.equal(first, other)
+    after = backbone.unet.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_ip_adapter_that_will_not_do_is_refused_before_anything_is_run(arguments, adapter):
+    line = [*arguments[1:], "--ip-adapter", str(adapter)]
+    (adapter.parent / "image_encoder" / "config.json").unlink()
+    with pytest.raises(ACFunError, match="keep its folder image_encoder beside"):
+        real.sections(parsed(*line))
+    (adapter.parent / "image_encoder" / "config.json").write_text("{}")
+    save_file({"image_proj.latents": torch.zeros(1)}, adapter)
+    read_adapter.cache_clear()
+    with pytest.raises(ACFunError, match="no plain IP-Adapter"):
+        real.sections(parsed(*line))
+    adapter.write_text("no file of tensors")
+    read_adapter.cache_clear()
+    with pytest.raises(ACFunError, match="could not be read as an IP-Adapter"):
+        real.sections(parsed(*line))
+
+
+def test_pairs_are_limited_and_named(arguments):
+    line = [*arguments[1:], "--figures", "pictures", "--pairs", "1"]
+    options = command.parser(line).parse_args(line)
+    bench = real.opener(options)()
+    assert [pair.name for pair in bench.pairs] == ["sally_ride_1-portrait_vangogh_1889"]
+    pair = bench.pairs[0]
+    assert pair.prompt == "a painting of a woman in S* style"
+    assert pair.style_words == "an impressionist painting by van Gogh"
+    assert pair.style_prompt == "a painting of a man with a beard in S* style"
+    assert pair.face.shape == (64, 64, 3)
+
+
+def test_command_says_in_a_sentence_what_is_wrong(arguments, tmp_path, monkeypatch):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr(sys, "argv", [*arguments, "--faces", str(tmp_path / "empty")])
+    with pytest.raises(SystemExit, match=r"empty holds no \.jpg"):
+        command.main()

@@ -1,0 +1,71 @@
+"""Drawings made while a GPU learns are those of the kept set, and more of them with time."""
+
+import multiprocessing
+from concurrent.futures.process import BrokenProcessPool
+
+import numpy as np
+import pytest
+import torch
+
+from evaluation.toy.drawings import SEED, draw_set
+from evaluation.toy.training.autoencoder import Latents, latents_of, new_autoencoder
+from evaluation.toy.training.dataset import (
+    GrowingMaterial,
+    KeptMaterial,
+    drawn_meanwhile,
+    token_ids,
+)
+from evaluation.toy.training.denoiser import new_tokenizer
+
+
+class Drawn:
+    """Chunks that are drawn when the test says so."""
+
+    def __init__(self, *chunks):
+        self.chunks = list(chunks)
+
+    def drawn(self, wait):
+        while self.chunks:
+            yield self.chunks.pop(0)
+
+
+def test_growing_material_learns_from_what_is_drawn_so_far(tmp_path):
+    torch.manual_seed(0)
+    model, tokenizer = new_autoencoder(), new_tokenizer(tmp_path)
+    first, second = draw_set(6, seed=9, workers=1), draw_set(10, seed=10, workers=1)
+    chunks = Drawn(first)
+    growing = GrowingMaterial(model, tokenizer, chunks, count=16)
+    kept = KeptMaterial(Latents(model, first.pictures), token_ids(tokenizer, first.captions))
+    for seed in (1, 2):
+        ours = growing.batch(5, torch.Generator().manual_seed(seed))
+        theirs = kept.batch(5, torch.Generator().manual_seed(seed))
+        # Convolutions round by the size of their batch.
+        assert torch.allclose(ours[0], theirs[0], atol=2e-3)
+        assert torch.equal(ours[1], theirs[1])
+    chunks.chunks.append(second)
+    latents, ids = growing.batch(200, torch.Generator().manual_seed(3))
+    assert growing.known == 16
+    known = latents_of(model, np.concatenate([first.pictures, second.pictures])).half().float()
+    rows = [int((latent == known).flatten(1).all(dim=1).nonzero()) for latent in latents]
+    assert set(rows) == set(range(16))
+    words = token_ids(tokenizer, first.captions + second.captions)
+    assert torch.equal(ids, words[rows])
+
+
+def test_other_processes_draw_the_kept_set_in_its_order():
+    with drawn_meanwhile(3, workers=1) as chunks:
+        (drawn,) = chunks.drawn(wait=True)
+        assert not list(chunks.drawn(wait=False))
+    expected = draw_set(3, seed=SEED, workers=1)
+    assert np.array_equal(drawn.pictures, expected.pictures)
+    assert drawn.captions == expected.captions
+
+
+def test_a_process_that_dies_while_it_draws_is_an_error():
+    with (
+        pytest.raises(BrokenProcessPool),
+        drawn_meanwhile(3, workers=1) as chunks,
+    ):
+        for process in multiprocessing.active_children():
+            process.kill()
+        list(chunks.drawn(wait=True))

@@ -1,0 +1,53 @@
+"""The prior that ships: small enough, loads as any pipeline does, and draws what it is asked."""
+
+import json
+
+import pytest
+import torch
+
+from acfun_ops.backbones.diffusers_backbone import load_pipeline
+from evaluation.toy.gate.samples import draw
+from evaluation.toy.reader import load_reader
+from evaluation.toy_benchmark import PRIOR
+
+MEGABYTES = 12
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return load_pipeline(PRIOR)
+
+
+def test_prior_is_small_and_in_half_precision():
+    files = [path for path in PRIOR.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= MEGABYTES * 1_000_000
+    weights = {path.suffix for path in files} & {".safetensors", ".bin", ".ckpt", ".pt"}
+    assert weights == {".safetensors"}
+    log = (PRIOR / "log.txt").read_text(encoding="utf-8")
+    assert "threads" in log
+    assert "samples" in log
+
+
+def test_prior_draws_hair_of_the_colour_it_is_asked_for(backbone):
+    reader = load_reader()
+    for number, color in enumerate(("black", "blond", "red")):
+        generator = torch.Generator().manual_seed(number)
+        prompt = f"a photo of a woman with long {color} hair"
+        pictures = draw(backbone, prompt, 4, 2.0, generator, steps=10)
+        read = reader.read(pictures).attributes["hair_color"].mean(dim=0).argmax()
+        assert ("black", "brown", "blond", "red", "gray")[int(read)] == color
+
+
+def test_prior_draws_the_same_from_the_same_noise(backbone):
+    pictures = [
+        draw(backbone, "a photo of a man", 1, 1.0, torch.Generator().manual_seed(seed), 3)
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(pictures[0], pictures[1])
+    assert not torch.equal(pictures[0], pictures[2])
+
+
+def test_prior_passes_every_row_of_its_gate():
+    figures = json.loads((PRIOR.parent / "gate.json").read_text(encoding="utf-8"))
+    assert figures["passed"]
+    assert all(row["passed"] for row in figures["rows"].values())

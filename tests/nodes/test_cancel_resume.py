@@ -1,0 +1,240 @@
+"""Cancel keeps what was learnt, and a resumed training ends as one that was never cancelled."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from comfy.model_management import InterruptProcessingException, interrupt_current_processing
+from comfy_graphs import node
+from comfy_server import failure_text
+from faulty_models import cancel, faulty
+from pack_nodes import picture
+from server import PromptServer
+from style_graphs import kept_training, saved_style, training_graph
+
+MANY_STEPS = 100_000
+
+
+def test_cancelled_and_resumed_equals_never_cancelled(models_dir, acfun, either_server):
+    graph = training_graph(either_server, models_dir, steps=MANY_STEPS, seed=20)
+    prompt_id = either_server.queue(graph)
+    either_server.wait_for_message(prompt_id, "progress")
+    either_server.interrupt()
+    history = either_server.wait(prompt_id)
+    assert failure_text(history) == "Interrupted in node train (ACFunTrainStyle)."
+    assert "execution_error" not in dict(history["status"]["messages"])  # What opens a dialog.
+    text = either_server.messages(history).texts("train")[-1]
+    path = kept_training(either_server.styles_dir, text)
+    steps, cancelled = acfun.style_file.load_style(path).facts.steps, path.read_bytes()
+    assert 1 <= steps < MANY_STEPS
+    assert f"after step {steps} of {MANY_STEPS}" in text
+    assert text in either_server.log()
+
+    graph["train"]["inputs"]["steps"] = steps + 2
+    graph["load"] = node("ACFunLoadStyle", style_file=f"training/{path.name}")
+    graph["train"]["inputs"]["resume_from"] = ["load", 0]
+    resumed = either_server.run(graph)
+    assert (
+        either_server.messages(resumed).texts("train")[-1].startswith(f"Trained {steps + 2} steps.")
+    )
+    del graph["load"], graph["train"]["inputs"]["resume_from"]
+    whole = either_server.run(graph)
+    assert "train" in either_server.executed_nodes(whole)
+    assert saved_style(resumed).read_bytes() == saved_style(whole).read_bytes()
+    assert saved_style(whole).read_bytes() != cancelled
+
+
+@pytest.fixture
+def cancelled(acfun, comfy):
+    """Return a function that cancels a training in its second step and gives what is kept."""
+
+    def run(call=2, **inputs):
+        acfun.texts.clear()
+        fault = faulty(comfy.checkpoint("sd1")[0], cancel, calls=(call,))
+        with pytest.raises(InterruptProcessingException), fault:
+            acfun.train(**{"steps": 4} | inputs)
+        assert acfun.texts[0].startswith("Stopped after step ")
+        assert "load the kept style and connect it to resume_from" in acfun.texts[0]
+        return acfun.kept_style()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("options", "call"),
+    [
+        ({}, 2),
+        ({"gradient_checkpointing": "on"}, 2),
+        ({"alignment": "imagery"}, 10 + 2),  # The first ten calls draw I_i.
+        ({"alignment": "drawn"}, 20 + 2),  # The first twenty calls redraw the face.
+        ({"preview_every": 2, "steps": 3}, 2 + 5),
+    ],
+    ids=["defaults", "checkpointing", "imagery", "drawn", "within a preview"],
+)
+def test_resumed_training_ends_with_the_same_bytes(acfun, cancelled, options, call):
+    options = {"steps": 4, "seed": 21} | options
+    style, _ = cancelled(call, **options)
+    assert 1 <= style.facts.steps < options["steps"]
+    resumed, losses, _ = acfun.train(**options, resume_from=style)
+    whole, all_losses, _ = acfun.train(**options | {"preview_every": 0})
+    assert acfun.bytes_of(resumed) == acfun.bytes_of(whole)
+    assert losses == all_losses
+    assert acfun.bytes_of(resumed) != acfun.bytes_of(style)
+
+
+@pytest.mark.parametrize(("alignment", "call"), [("imagery", 1), ("drawn", 20)])
+def test_cancel_before_the_first_step_keeps_nothing(acfun, comfy, alignment, call):
+    acfun.texts.clear()
+    fault = faulty(comfy.checkpoint("sd1")[0], cancel, calls=(call,))
+    with pytest.raises(InterruptProcessingException), fault:
+        acfun.train(alignment=alignment, seed=22)
+    assert acfun.texts == []
+
+
+def test_a_cancel_that_a_notice_takes_ends_the_training(acfun, monkeypatch):
+    style, _, _ = acfun.train(seed=47, steps=2)
+
+    def hear(text, node_id):
+        acfun.texts.append(text)
+        if text.endswith("steps count from 2."):
+            interrupt_current_processing()
+
+    acfun.texts.clear()
+    monkeypatch.setattr(PromptServer.instance, "send_progress_text", hear)
+    with pytest.raises(InterruptProcessingException):
+        acfun.train(seed=47, steps=6, resume_from=style)
+    assert "Stopped after step 3 of 6;" in acfun.texts[-1]
+
+
+def test_without_its_training_state_it_says_so_and_goes_on(acfun, cancelled):
+    style, path = cancelled(seed=22)
+    path.with_suffix(".resume").unlink()
+    acfun.texts.clear()
+    resumed, _, _ = acfun.train(seed=22, steps=4, resume_from=style)
+    assert "its training state is missing" in acfun.texts[0]
+    assert f"steps count from {style.facts.steps}" in acfun.texts[0]
+    assert resumed.facts.steps == 4
+    whole, _, _ = acfun.train(seed=22, steps=4)
+    assert acfun.bytes_of(resumed) != acfun.bytes_of(whole)
+    weight = "layers.0.out.weight"
+    assert not torch.equal(resumed.abstract[weight], style.abstract[weight])
+
+
+def test_the_state_of_another_step_is_not_used(acfun, cancelled):
+    style, path = cancelled(seed=23)
+    early = path.read_bytes()
+    acfun.train(seed=23, steps=4, resume_from=style)
+    path.write_bytes(early)  # The state beside it is now that of step 4.
+    acfun.texts.clear()
+    acfun.train(seed=23, steps=4, resume_from=acfun.style_file.load_style(path))
+    assert "its training state is missing" in acfun.texts[0]
+
+
+def test_a_damaged_training_state_is_named_and_done_without(acfun, cancelled, caplog):
+    style, path = cancelled(seed=24)
+    state = path.with_suffix(".resume")
+    state.write_bytes(state.read_bytes()[:-100])
+    acfun.texts.clear()
+    acfun.train(seed=24, steps=4, resume_from=style)
+    assert f"{state.name} is no usable ACFun training state" in caplog.text
+    assert "its training state is missing" in acfun.texts[0]
+
+
+def test_starting_anew_beside_a_kept_part_names_it(acfun, cancelled):
+    for inputs, is_named in (
+        ({"seed": 68, "steps": 1}, False),
+        ({"seed": 67, "steps": 4}, False),
+        ({"seed": 68, "steps": 5, "retrain": True}, False),
+        ({"seed": 68, "steps": 4}, True),
+    ):
+        _, path = cancelled(seed=68)
+        acfun.texts.clear()
+        acfun.train(**{"retrain": False} | inputs)
+        named = [text for text in acfun.texts if "is an unfinished part of this training" in text]
+        assert len(named) == is_named
+        assert all(path.stem[:8] in text for text in named)
+
+
+def test_a_finished_style_takes_more_steps_from_its_weights_and_says_so(acfun):
+    style, _, _ = acfun.train(seed=25, steps=2)
+    assert not acfun.kept_style()[1].with_suffix(".resume").exists()
+    acfun.texts.clear()
+    more, losses, _ = acfun.train(seed=25, steps=3, resume_from=style)
+    assert (more.facts.steps, len(losses)) == (3, 1)
+    assert "so the optimiser starts anew and steps count from 2" in acfun.texts[0]
+
+
+def test_a_style_with_all_its_steps_comes_back_as_it_was(acfun):
+    style, _, _ = acfun.train(seed=28, steps=2)
+    acfun.texts.clear()
+    inputs = acfun.train_inputs() | {"seed": 28, "resume_from": style}
+    same, losses, _ = acfun.run("ACFunTrainStyle", **inputs)
+    assert "resume_from already has 2 steps: raise steps above that to go on." in acfun.texts
+    assert acfun.bytes_of(same) == acfun.bytes_of(style)
+    assert not isinstance(losses, dict)  # Nothing to plot.
+
+
+def test_too_few_steps_leave_what_is_needed_to_go_on(acfun, cancelled):
+    style, path = cancelled(seed=47)
+    state = path.with_suffix(".resume").read_bytes()
+    acfun.texts.clear()
+    acfun.train(seed=47, steps=style.facts.steps, resume_from=style)
+    assert any("raise steps above that to go on" in text for text in acfun.texts)
+    assert path.with_suffix(".resume").read_bytes() == state
+    acfun.texts.clear()
+    whole, _, _ = acfun.train(seed=47, steps=4, resume_from=style)
+    assert not any("training state is missing" in text for text in acfun.texts)
+    assert acfun.bytes_of(whole) == acfun.bytes_of(acfun.train(seed=47, steps=4)[0])
+
+
+def test_old_training_states_are_pruned_and_the_node_says_so(acfun, cancelled, monkeypatch):
+    from acfun_pack.nodes.library import kept_training
+
+    prune = kept_training.prune_states
+    monkeypatch.setattr(kept_training, "prune_states", lambda *a, **k: prune(*a, **k, limit=1))
+    _, path = cancelled(seed=45)
+    states = list(path.parent.glob("*.resume"))
+    assert states == [path.with_suffix(".resume")]
+    _, other = cancelled(seed=46)
+    assert list(path.parent.glob("*.resume")) == [other.with_suffix(".resume")]
+    assert acfun.texts[0].endswith("1 old .resume files were deleted to save space.")
+    assert path.exists()
+
+
+def test_a_shorter_training_does_not_overwrite_a_longer_one(acfun):
+    longer, _, _ = acfun.train(seed=29, steps=3)
+    _, path = acfun.kept_style()
+    shorter, _, _ = acfun.train(seed=29, steps=2)
+    kept, other_path = acfun.kept_style()
+    assert path != other_path
+    assert path.read_bytes() == acfun.bytes_of(longer)
+    assert other_path.read_bytes() == acfun.bytes_of(shorter)
+    assert acfun.train(seed=29, steps=3, resume_from=kept)[0].facts.steps == 3
+
+
+def test_a_training_anew_leaves_nothing_of_what_it_kept_on_the_way(acfun, cancelled, monkeypatch):
+    from acfun_pack.acfun_ops.training import reporting
+
+    whole, _, _ = acfun.train(seed=48, steps=3)
+    _, path = acfun.kept_style()
+    monkeypatch.setattr(reporting, "KEEP_EVERY", 1)
+    acfun.train(seed=48, steps=3)
+    assert acfun.kept_style()[1] == path
+    assert list(path.parent.glob(f"{whole.facts.run}*")) == [path]
+    cut, beside = cancelled(seed=48, steps=3)
+    assert beside != path and cut.facts.steps < 3
+    names = {path.name, beside.name, beside.with_suffix(".resume").name}
+    assert {file.name for file in path.parent.glob(f"{whole.facts.run}*")} == names
+
+
+@pytest.mark.parametrize("change", [{"seed": 27}, {"face_image": picture(9)}, {"face_weight": 0.5}])
+def test_another_training_starts_from_the_styles_weights_and_says_so(acfun, change):
+    style, _, _ = acfun.train(seed=26, steps=2)
+    fresh, fresh_losses, _ = acfun.train(**{"seed": 26, "steps": 2} | change)
+    acfun.texts.clear()
+    other, losses, _ = acfun.train(**{"seed": 26, "steps": 2, "resume_from": style} | change)
+    assert "pictures, settings or checkpoint differ" in acfun.texts[0]
+    assert "steps count from 0" in acfun.texts[0]
+    assert other.facts.steps == 2
+    assert losses != fresh_losses
+    assert other.facts.run not in (style.facts.run, fresh.facts.run)

@@ -1,0 +1,170 @@
+"""Training on a simulated card: what it holds, what it leaves, where ComfyUI keeps weights."""
+
+from __future__ import annotations
+
+import gc
+import re
+import weakref
+from dataclasses import replace
+
+import pytest
+import torch
+from simulated_card import simulated_card
+from simulated_training import GIB, Settings, simulation, train
+from torch import nn
+
+
+@pytest.fixture(autouse=True)
+def pack_is_imported(acfun):
+    """Import the pack before the card is there."""
+
+
+def figures_of(settings, asking=False):
+    """Train; with `asking`, on weights that ask for gradients, as before August 2026."""
+    with simulation(settings) as (card, sockets):
+        if asking:
+            with torch.inference_mode():
+                sockets["model"].model.diffusion_model.requires_grad_(True)
+        return train(settings, card, sockets)
+
+
+def test_checkpointed_sd1_fits_a_card_of_four_gigabytes():
+    figures = figures_of(Settings(checkpointing="auto", total=3.4 * GIB))
+    assert figures.outcome == "finished"
+    assert figures.peak < 3.4 * GIB
+    assert "checkpointing on" in figures.texts[0]
+    # What is drawn before the first step needs no more than the steps that the plan is made for.
+    assert figures.weights < figures.redrawing < figures.steps[-1].peak
+
+
+def test_a_large_card_trains_without_checkpointing_as_planned():
+    figures = figures_of(Settings(checkpointing="auto"))
+    assert figures.texts == ["SD1.x at 512: about 3.9 GB, checkpointing off"]
+    assert figures.peak / GIB == pytest.approx(3.9, abs=0.3)
+    assert figures.steps[-1].syncs == 1
+
+
+def test_weights_that_ask_for_gradients_collect_none_and_ask_again_afterwards():
+    figures = figures_of(Settings(checkpointing="on", side=64, steps=1), asking=True)
+    assert figures.gradients == []
+    assert figures.asking > 600
+
+
+@pytest.mark.parametrize("state", ["NO_VRAM", "LOW_VRAM"])
+def test_weights_in_main_memory_train(state):
+    settings = Settings(checkpointing="auto", state=state, side=64, total=1.5 * GIB)
+    figures = figures_of(settings)
+    assert figures.outcome == "finished"
+    assert figures.weights < 0.8 * GIB
+    assert figures.peak < 1.5 * GIB
+    assert "in main memory" in figures.texts[0]
+    assert figures.gradients == []
+
+
+def test_fp8_weights_checkpoint_by_default():
+    settings = Settings(checkpointing="auto", weights="fp8", text_weights="fp8", side=64)
+    figures = figures_of(settings)
+    assert figures.outcome == "finished"
+    assert "checkpointing on" in figures.texts[0]
+    off = figures_of(replace(settings, checkpointing="off"))
+    assert figures.saved < off.saved / 2
+    planned = float(re.search(r"about ([\d.]+) GB", off.texts[0])[1])
+    assert off.peak / GIB == pytest.approx(planned, rel=0.15)  # Each cast weight is counted.
+
+
+class Inference(nn.Module):
+    """A layer as a patch loads it: weights of inference mode, out of every module's sight."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.inference_mode():
+            self.weights = {width: torch.eye(width) * 1.1 for width in (320, 768)}
+
+    def __call__(self, q, k, v, extra_options):
+        return q, k @ self.weights[k.shape[-1]], v @ self.weights[v.shape[-1]]
+
+
+@pytest.mark.parametrize("kind", ["attn1_patch", "attn2_patch", "output", "wrapper"])
+@pytest.mark.parametrize("checkpointing", ["on", "off"])
+def test_a_patch_with_weights_of_its_own_is_trained_through(acfun, comfy, kind, checkpointing):
+    model = comfy.checkpoint("sd1")[0].clone()
+    patch = Inference()
+    if kind == "output":
+        model.set_model_attn2_output_patch(lambda x, options: x @ patch.weights[x.shape[-1]])
+    elif kind == "wrapper":
+        with torch.inference_mode():
+            gain = torch.full((1,), 1.1)
+        model.set_model_unet_function_wrapper(
+            lambda apply, call: gain * apply(call["input"], call["timestep"], **call["c"])
+        )
+    else:
+        getattr(model, f"set_model_{kind}")(patch)
+    losses = acfun.train(model=model, gradient_checkpointing=checkpointing)[1]
+    assert torch.isfinite(torch.tensor(losses)).all()
+    assert losses != acfun.train(gradient_checkpointing=checkpointing)[1]
+
+
+def test_an_fp8_text_encoder_trains(acfun, comfy):
+    clip = comfy.checkpoint("sd1")[1]
+    half = clip.clone()
+    before = clip.cond_stage_model
+    with torch.inference_mode():
+        import copy
+
+        half.cond_stage_model = copy.deepcopy(before).to(torch.float8_e4m3fn)
+        half.patcher = type(clip.patcher)(
+            half.cond_stage_model, clip.patcher.load_device, clip.patcher.offload_device
+        )
+    losses = acfun.train(clip=half)[1]
+    assert torch.isfinite(torch.tensor(losses)).all()
+
+
+def test_the_plan_says_no_more_than_the_card_has(acfun):
+    from acfun_pack.acfun_ops.training.config import TrainConfig
+    from acfun_pack.nodes.comfyui.backbone import training_backbone
+    from acfun_pack.nodes.comfyui.memory import plan_memory
+
+    settings = Settings(family="sdxl", total=7.2 * GIB)
+    with simulation(settings) as (_, sockets), training_backbone(**sockets, dtype=None) as backbone:
+        config, sentence = plan_memory(backbone, TrainConfig())
+    assert config.gradient_checkpointing == "on"
+    assert sentence.startswith("SDXL at 1024: about 6.8 GB, checkpointing on, ")
+    assert sentence.endswith("GB of weights in main memory (slower)")
+
+
+def test_the_plan_passes_over_a_loaded_model_that_died(acfun):
+    import comfy.model_management as mm
+    from acfun_pack.acfun_ops.training.config import TrainConfig
+    from acfun_pack.nodes.comfyui.backbone import training_backbone
+    from acfun_pack.nodes.comfyui.memory import plan_memory
+
+    settings = Settings(total=3.4 * GIB)
+    with simulation(settings) as (_, sockets), training_backbone(**sockets, dtype=None) as backbone:
+        plan = plan_memory(backbone, TrainConfig())
+        patcher = backbone.patcher
+        devices = patcher.load_device, patcher.offload_device
+        other = type(patcher)(torch.nn.Linear(1, 1), *devices)
+        dead = mm.LoadedModel(other)
+        dead.real_model = weakref.ref(other.model)
+        del other
+        gc.collect()
+        assert dead.model is None
+        mm.current_loaded_models.append(dead)  # The simulated card's own list.
+        assert plan_memory(backbone, TrainConfig()) == plan
+
+
+def test_a_model_that_dies_beside_the_simulated_card_leaves_nothing_in_comfyuis_list():
+    import comfy.model_management as mm
+    from comfy.model_patcher import ModelPatcher
+
+    device = torch.device("cpu")
+    patcher = ModelPatcher(nn.Linear(1, 1), device, device)
+    mm.load_models_gpu([patcher])
+    loaded = mm.current_loaded_models
+    (entry,) = (each for each in loaded if each.model is patcher)
+    with simulated_card():
+        del patcher
+        gc.collect()
+        assert entry.model is None and any(each is entry for each in loaded)
+    assert mm.current_loaded_models is loaded
+    assert not any(each is entry for each in loaded)
