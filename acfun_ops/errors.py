@@ -2,6 +2,8 @@
 
 import torch
 
+from .messages import Message
+
 # CUDA's libraries, MPS and the CPU each have their own words for it.
 _MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
 
@@ -10,7 +12,20 @@ class ACFunError(ValueError):
     """A mistake a user can correct.
 
     The message says what happened, what was expected, what was found and what to do.
+
+    Args:
+        template: the text, with a hole for each value, see :class:`Message`.
+        values: what stands in the holes.
     """
+
+    def __init__(self, template: str, /, **values: object) -> None:
+        super().__init__(Message(template, **values))
+
+    @property
+    def message(self) -> Message:
+        """The text with its template and values."""
+        message: Message = self.args[0]
+        return message
 
 
 def first_line(error: BaseException) -> str:
