@@ -3,10 +3,9 @@
     python -m evaluation.performance.speed [--full]
 
 It needs ComfyUI at ``$COMFYUI_PATH`` or ``~/comfy/ComfyUI`` and a machine with nothing else to do.
-Each figure is the median ratio of pairs of measurements in one run, of which now the one and now
-the other goes first, on the small SD1-layout model of the tests at 256 px; ``--full`` adds a
-full-size SD1.5 with random weights (8 GB of memory). The table goes to
-``evaluation/results/speed.json`` together with the machine it was measured on.
+Each ratio is the median over pairs of measurements in one run, in alternating order, on the small
+SD1-layout model of the tests at 256 px; ``--full`` adds a full-size SD1.5 with random weights (8 GB
+of memory). The table goes to ``evaluation/results/speed.json`` with the machine's name.
 """
 
 import argparse
@@ -24,11 +23,13 @@ from typing import Any
 
 import torch
 
-from evaluation import comfyui_host
+from .. import comfyui_host
+from .loaded import Loaded, finish
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "speed.json"
 ROUNDS = 5
 SAMPLING_ROUNDS = 16
+# A negative limit is a lower bound.
 LIMITS = {
     "training step / forward pass of the pair": 2.15,
     "core Train LoRA step / our step": -2.5,
@@ -36,8 +37,6 @@ LIMITS = {
     "applying a loaded style, ms": 20,
     "previews / the rest of a training, default settings": 0.1,
     "memory that training adds, checkpointing on / off": 0.6,
-    "style file of SD1.5, MB": 8,
-    "style file of SDXL, MB": 20,
 }
 log = logging.getLogger("benchmark")
 
@@ -50,25 +49,42 @@ def main() -> None:
     parser.add_argument("--checkpoint", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    comfyui_host.start(cpu=not torch.cuda.is_available())
     if options.memory:
-        sys.stdout.write(f"{added_memory(options.checkpoint, options.memory)}\n")
+        peak = load_checkpoint(options.checkpoint).training_bytes(options.memory)
+        sys.stdout.write(f"{peak / 2**20}\n")
         return
     with tempfile.TemporaryDirectory() as folder:
-        results = {"small": measure(comfyui_host.write_small(Path(folder)))}
+        results = {"small": measure(write_checkpoint(Path(folder)))}
         if options.full:
-            results["full-size SD1.5"] = measure(comfyui_host.write_full(Path(folder)))
-    results["files"] = {
-        "style file of SD1.5, MB": comfyui_host.style_megabytes("sd1"),
-        "style file of SDXL, MB": comfyui_host.style_megabytes("sdxl"),
-    }
+            results["full-size SD1.5"] = measure(write_checkpoint(Path(folder), is_full=True))
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps({"machine": machine, **results}, indent=2) + "\n")
-    log.info("%s\n%s", machine, table(results))
+    log.info("%s\n%s", machine, format_table(results))
 
 
-def table(results: dict[str, dict[str, float]]) -> str:
-    """Return the results with their limits, one a line; a negative limit is a lower bound."""
+def write_checkpoint(folder: Path, is_full: bool = False) -> Path:
+    """Write an SD1 checkpoint with random weights, small or full-size, and a CLIP vision model."""
+    models, path = comfyui_host.load("tiny_models"), folder / f"full_{is_full}.safetensors"
+    options = {}
+    if is_full:
+        options["unet"] = comfyui_host.load("simulated_training").FULL_UNETS["sd1"]
+    models.write_sd1_checkpoint(path, **options)
+    models.write_clip_vision(folder / "clip_vision.safetensors")
+    return path
+
+
+def load_checkpoint(checkpoint: Path) -> Loaded:
+    """Load a checkpoint, and the CLIP vision model next to it, as ComfyUI's loaders do."""
+    vision = comfyui_host.load("comfy.clip_vision")
+    with torch.inference_mode():
+        loaded = comfyui_host.load("comfy.sd").load_checkpoint_guess_config(str(checkpoint))[:3]
+        vision = vision.load(str(checkpoint.parent / "clip_vision.safetensors"))
+    return Loaded(*loaded, vision)
+
+
+def format_table(results: dict[str, dict[str, float]]) -> str:
+    """Return the results with their limits, one per line."""
     lines = []
     for model, figures in results.items():
         for name, value in figures.items():
@@ -79,45 +95,45 @@ def table(results: dict[str, dict[str, float]]) -> str:
 
 
 def measure(checkpoint: Path) -> dict[str, float]:
-    """Measure one model."""
-    loaded = comfyui_host.load(checkpoint)
+    """Return all figures of one model."""
+    loaded = load_checkpoint(checkpoint)
     log.info("%s is loaded", checkpoint.name)
     figures = training_figures(loaded)
     log.info("training is measured")
     figures |= sampling_figures(loaded, checkpoint.parent)
     log.info("sampling is measured")
-    memory = {setting: memory_in_own_process(checkpoint, setting) for setting in ("on", "off")}
+    memory = {setting: run_memory(checkpoint, setting) for setting in ("on", "off")}
     figures["memory that training adds, checkpointing on / off"] = memory["on"] / memory["off"]
     figures["memory that training adds, checkpointing off, MB"] = memory["off"]
     return figures
 
 
-def training_figures(loaded: comfyui_host.Loaded) -> dict[str, float]:
-    """Return our step against two plain forward passes and against core's LoRA step."""
-    ratio, step = against(
+def training_figures(loaded: Loaded) -> dict[str, float]:
+    """Return our step over two plain forward passes, and Train LoRA's step over ours."""
+    ratio, step = time_ratio(
         lambda: loaded.step_seconds(steps=8),
         lambda: seconds(loaded.forward_pair, warm_up=1, calls=4),
         ROUNDS,
     )
-    core = (loaded.core_seconds(5) - loaded.core_seconds(2)) / 3
+    lora = (loaded.lora_seconds(5) - loaded.lora_seconds(2)) / 3
+    previews = loaded.preview_ratio(loaded.preview_seconds(), step)
     return {
         "training step / forward pass of the pair": ratio,
-        "core Train LoRA step / our step": core / step,
+        "core Train LoRA step / our step": lora / step,
         "training step, s": step,
-        "previews / the rest of a training, default settings": comfyui_host.previews_share(
-            loaded.preview_seconds(), step
-        ),
+        "previews / the rest of a training, default settings": previews,
     }
 
 
-def sampling_figures(loaded: comfyui_host.Loaded, folder: Path) -> dict[str, float]:
-    """Return sampling with both Apply nodes against plain, and what applying itself costs."""
-    style_file = loaded.write_style(folder / "style.safetensors")
-    apply = [seconds(lambda: loaded.apply_adapters(style_file)) for _ in range(ROUNDS)]
+def sampling_figures(loaded: Loaded, folder: Path) -> dict[str, float]:
+    """Return sampling with both Apply nodes over plain sampling, and what applying itself costs."""
+    path = folder / "style.safetensors"
+    loaded.ops.style_file.save_style(loaded.style, path)
+    apply = [seconds(lambda: loaded.apply_adapters(path)) for _ in range(ROUNDS)]
     embed = [seconds(loaded.embed_styled) - seconds(loaded.embed_plain) for _ in range(ROUNDS)]
-    for warm_up in (loaded.sample_styled, loaded.sample_plain):
-        warm_up()
-    ratio, _ = against(
+    loaded.sample_styled()
+    loaded.sample_plain()
+    ratio, _ = time_ratio(
         lambda: seconds(loaded.sample_styled),
         lambda: seconds(loaded.sample_plain),
         SAMPLING_ROUNDS,
@@ -129,13 +145,13 @@ def sampling_figures(loaded: comfyui_host.Loaded, folder: Path) -> dict[str, flo
     }
 
 
-def against(
+def time_ratio(
     ours: Callable[[], float], known: Callable[[], float], rounds: int
 ) -> tuple[float, float]:
     """Return the median ratio of two times measured in pairs, and the median of the first."""
     pairs = []
     for turn in range(rounds):
-        # What the machine's speed drifts by within a pair cancels when the order changes.
+        # The order changes, so that a drift of the machine's speed within a pair cancels.
         if turn % 2:
             reference, own = known(), ours()
         else:
@@ -149,33 +165,20 @@ def seconds(call: Callable[[], Any], warm_up: int = 0, calls: int = 1) -> float:
     """Return the mean time of a call."""
     for _ in range(warm_up):
         call()
-    comfyui_host.finish()
+    finish()
     start = time.perf_counter()
     for _ in range(calls):
         call()
-    comfyui_host.finish()
+    finish()
     return (time.perf_counter() - start) / calls
 
 
-def memory_in_own_process(checkpoint: Path, checkpointing: str) -> float:
-    """Return :func:`added_memory` of a fresh process."""
-    command = [
-        sys.executable,
-        "-m",
-        "evaluation.performance.speed",
-        "--memory",
-        checkpointing,
-        "--checkpoint",
-        str(checkpoint),
-    ]
+def run_memory(checkpoint: Path, checkpointing: str) -> float:
+    """Return by how many MB training raises the peak memory of a fresh process."""
+    command = [sys.executable, "-m", "evaluation.performance.speed", "--memory", checkpointing]
+    command += ["--checkpoint", str(checkpoint)]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     return float(output.splitlines()[-1])
-
-
-def added_memory(checkpoint: Path, checkpointing: str) -> float:
-    """Return the peak resident memory of a training step above the rest before it, in MB."""
-    loaded = comfyui_host.load(checkpoint)
-    return loaded.peak_of_steps(checkpointing) / 2**20
 
 
 if __name__ == "__main__":

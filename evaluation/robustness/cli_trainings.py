@@ -13,9 +13,9 @@ from unittest import mock
 
 import torch
 
-from .faults import STEPS
+from ..comfyui_host import ROOT, load
+from .fault import STEPS
 
-ROOT = Path(__file__).resolve().parents[2]
 QUICK = ["--learning-rate=0.02", "--resolution=64", "--rank=4", "--layers=1"]
 START_SECONDS = 180.0
 
@@ -26,15 +26,12 @@ class LinePlace:
     name = "command line"
 
     def __init__(self) -> None:
-        sys.path.append(str(ROOT / "tests" / "ops"))
-        from headless_files import write_random_picture
-        from tiny_pipeline import write_pipeline
-
+        write_random_picture = load("headless_files").write_random_picture
         self.folder = tempfile.TemporaryDirectory(prefix="faults-")
         base = Path(self.folder.name)
         self.out = base / "out" / "my.safetensors"
         files = {
-            "model": write_pipeline(base / "tiny"),
+            "model": load("tiny_pipeline").write_pipeline(base / "tiny"),
             "style": write_random_picture(base / "style.png", 1),
             "face": write_random_picture(base / "face.png", 2),
             "out": self.out,

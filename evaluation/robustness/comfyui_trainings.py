@@ -1,8 +1,5 @@
 """Trainings in ComfyUI's nodes, in this process, on the tiny models of the tests."""
 
-import importlib.util
-import os
-import sys
 import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -12,10 +9,8 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from .faults import STEPS
-
-ROOT = Path(__file__).resolve().parents[2]
-COMFYUI = Path(os.environ.get("COMFYUI_PATH", "~/comfy/ComfyUI")).expanduser()
+from ..comfyui_host import import_pack, load, start
+from .fault import STEPS
 
 
 class ComfyPlace:
@@ -25,25 +20,11 @@ class ComfyPlace:
 
     def __init__(self) -> None:
         self.folder = tempfile.TemporaryDirectory(prefix="faults-")
-        sys.path[:0] = [str(COMFYUI), str(ROOT / "tests" / "nodes" / "support")]
-        import comfy.cli_args
-
-        comfy.cli_args.args.cpu = True
-        comfy.cli_args.args.base_directory = self.folder.name
-        import faulty_models
-        from comfy_library import ComfyLibrary
-        from models_dir import ModelsDir
-        from pack_nodes import PackNodes
-
-        spec = importlib.util.spec_from_file_location("acfun_pack", ROOT / "__init__.py")
-        if spec is None or spec.loader is None:
-            raise ImportError("the pack is not where it should be")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["acfun_pack"] = module
-        spec.loader.exec_module(module)
-        library = ComfyLibrary(ModelsDir(Path(self.folder.name) / "models"))
-        self.effects = faulty_models
-        self.nodes = PackNodes(module, library)
+        start(cpu=True, base_directory=self.folder.name)
+        models = load("models_dir").ModelsDir(Path(self.folder.name) / "models")
+        library = load("comfy_library").ComfyLibrary(models)
+        self.effects = load("faulty_models")
+        self.nodes = load("pack_nodes").PackNodes(import_pack(), library)
         self.model = library.checkpoint("sd1")[0]
 
     def __enter__(self) -> "ComfyPlace":
@@ -54,9 +35,8 @@ class ComfyPlace:
 
     def train(self, effect: str | None, calls: tuple[int, ...], previews: bool) -> None:
         """Train, see Place; Cancel, our own errors and injected ones end here."""
-        import comfy.model_management as mm
-        from acfun_pack.acfun_ops.training import reporting
-
+        mm = load("comfy.model_management")
+        reporting = load("acfun_pack.acfun_ops.training.reporting")
         fault: AbstractContextManager[None] = nullcontext()
         if effect is not None:
             change = self._effect(effect)

@@ -2,7 +2,6 @@
 
 import random
 import resource
-import sys
 import tempfile
 import time
 import warnings
@@ -19,13 +18,8 @@ from acfun_ops.style.style import METADATA_KEY, style_bytes
 from acfun_ops.style.style_file import load_style
 from acfun_ops.training.checkpoint import STATE_FILE, load_state, save_state
 
+from ..comfyui_host import load
 from .damage import DAMAGES
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "tests" / "ops"))
-
-from tiny_styles import sample_style  # noqa: E402
-from tiny_training import cancelled, small_config  # noqa: E402
 
 MAX_GROWTH_MB = 200
 MAX_FAILURES = 20
@@ -118,7 +112,8 @@ def _loads_as_written(kind: Kind, loaded: Any, path: Path) -> bool:
 
 def _kinds(folder: Path) -> tuple[Kind, Kind]:
     torch.set_num_threads(1)
-    state = cancelled(small_config(rank=1), 2).state
+    style, training = load("tiny_styles").sample_style(), load("tiny_training")
+    state = training.cancelled(training.small_config(rank=1), 2).state
 
     def written_style(style: Any, path: Path) -> bytes:
         return style_bytes(style)
@@ -130,7 +125,7 @@ def _kinds(folder: Path) -> tuple[Kind, Kind]:
     whole = written_state(state, folder / "whole")
     (folder / "whole").unlink()
     return (
-        Kind("style", METADATA_KEY, style_bytes(sample_style()), load_style, written_style),
+        Kind("style", METADATA_KEY, style_bytes(style), load_style, written_style),
         Kind("resume", STATE_FILE.key, whole, load_state, written_state),
     )
 

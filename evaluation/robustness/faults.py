@@ -6,48 +6,14 @@ Every training keeps its style after each of its four steps, so that each write 
 import errno
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from acfun_ops.training.previews import PREVIEW_STEPS
 
+from .cli_trainings import LinePlace, kill_training
+from .comfyui_trainings import ComfyPlace
 from .failing_disk import DiskFault
-
-STEPS = 4
-OPERATIONS = ("open", "write", "fsync", "replace")
-
-
-class Place(Protocol):
-    """Where trainings run: ComfyUI's nodes or the command line."""
-
-    name: str
-
-    def train(self, effect: str | None, calls: tuple[int, ...], previews: bool) -> None:
-        """Train ``STEPS`` steps; an effect befalls those calls of the U-Net, counted from 1.
-
-        The errors that the place raises by design end here; any other comes out.
-        """
-        ...
-
-    def kept_steps(self) -> int:
-        """Load the style that is on disk; return its steps. Raises what loading raises."""
-        ...
-
-    def clear(self) -> None:
-        """Remove what trainings have left."""
-        ...
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One fault: a disk's or an effect on the U-Net, and how many steps the style must have."""
-
-    text: str
-    least: int
-    disk: DiskFault | None = None
-    effect: str | None = None
-    calls: tuple[int, ...] = ()
-    previews: bool = False
+from .fault import OPERATIONS, STEPS, Fault, Place
 
 
 def faults() -> Iterator[Fault]:
@@ -83,9 +49,6 @@ def faults() -> Iterator[Fault]:
 
 def run_all(seed: int) -> list[dict[str, Any]]:
     """Inject all faults; return a row for each: where, fault, steps, least, good, said."""
-    from .cli_trainings import LinePlace, kill_training
-    from .comfyui_trainings import ComfyPlace
-
     rows = []
     with ComfyPlace() as nodes, LinePlace() as line:
         for place in (nodes, line):

@@ -1,9 +1,7 @@
 """Long use of one ComfyUI server: plain pictures stay the same, memory and hooks do not grow."""
 
 import json
-import os
 import random
-import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -12,18 +10,7 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-COMFYUI = Path(os.environ.get("COMFYUI_PATH", "~/comfy/ComfyUI")).expanduser()
-sys.path[:0] = [str(COMFYUI), str(ROOT / "tests" / "nodes" / "support")]
-
-import comfy.cli_args  # noqa: E402
-
-comfy.cli_args.args.cpu = True  # The tiny models are written with ComfyUI's own layers.
-
-from comfy_graphs import PromptGraph, node, text_to_image  # noqa: E402
-from comfy_server import ComfyServer, History  # noqa: E402
-from models_dir import ModelsDir  # noqa: E402
-from style_graphs import saved_style, styled_graph, training_graph  # noqa: E402
+from ..comfyui_host import load, new_server, start
 
 PLAIN_EVERY = 10
 WARM_UP = 0.2  # Share of the run in which caches may still fill.
@@ -54,8 +41,9 @@ def soak(trainings: int, samplings: int, seed: int = 0) -> tuple[dict[str, Any],
     """
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
-        models = ModelsDir(Path(name))
-        server = ComfyServer(COMFYUI, models.root, pack=ROOT)
+        start(cpu=True)  # The tiny models are written with ComfyUI's own layers.
+        models = load("models_dir").ModelsDir(Path(name))
+        server = new_server(models.root)
         (server.base / "custom_nodes" / "soak_probe.py").write_text(PROBE)
         with server, suppress(KeyboardInterrupt):
             use = _Use(server, models, random.Random(seed))
@@ -84,8 +72,9 @@ def soak(trainings: int, samplings: int, seed: int = 0) -> tuple[dict[str, Any],
 class _Use:
     """One server in use: what was done, and what was seen."""
 
-    def __init__(self, server: ComfyServer, models: ModelsDir, rng: random.Random) -> None:
+    def __init__(self, server: Any, models: Any, rng: random.Random) -> None:
         self.server, self.models, self.rng = server, models, rng
+        self.graphs = load("style_graphs")
         self.trained = self.sampled = self.plain_pictures = 0
         self.styles: list[str] = []
         self.memory: list[float] = []
@@ -99,12 +88,14 @@ class _Use:
         options = {"alignment": rng.choice(["staged", "paired", "blend"])}
         options["gradient_checkpointing"] = rng.choice(["auto", "on"])
         options["preview_every"] = rng.choice([0, 0, 2])
-        graph = training_graph(self.server, self.models, seed=self.trained, **options)
+        graph = self.graphs.training_graph(self.server, self.models, seed=self.trained, **options)
         if self.styles and rng.random() < 0.3:
-            graph["load"] = node("ACFunLoadStyle", style_file=rng.choice(self.styles))
+            graph["load"] = load("comfy_graphs").node(
+                "ACFunLoadStyle", style_file=rng.choice(self.styles)
+            )
             graph["train"]["inputs"]["resume_from"] = ["load", 0]
         history = self._run(graph)
-        self.styles.append(saved_style(history).name)
+        self.styles.append(self.graphs.saved_style(history).name)
         self.trained += 1
 
     def sample(self) -> None:
@@ -118,10 +109,10 @@ class _Use:
             return
         rng = self.rng
         strengths = {"strength": rng.choice([0.0, 0.5, 1.0]), "end_percent": rng.choice([0.6, 1.0])}
-        graph = styled_graph(self.models, rng.choice(self.styles), **strengths)
+        graph = self.graphs.styled_graph(self.models, rng.choice(self.styles), **strengths)
         graph["sampler"]["inputs"]["seed"] = rng.getrandbits(32)
         if rng.random() < 0.3:
-            graph["lora"] = node(
+            graph["lora"] = load("comfy_graphs").node(
                 "LoraLoaderModelOnly",
                 model=["checkpoint", 0],
                 lora_name=self.models.name("lora"),
@@ -131,13 +122,13 @@ class _Use:
         self._run(graph)
 
     def _plain(self) -> np.ndarray:
-        graph = text_to_image(self.models.name("sd1"), seed=4)
+        graph = load("comfy_graphs").text_to_image(self.models.name("sd1"), seed=4)
         history = self._run(graph)
         return self.server.images(history, "save")[0]
 
-    def _run(self, graph: PromptGraph) -> History:
-        graph["probe"] = node("SoakProbe", model=["checkpoint", 0])
-        history = self.server.run(graph, timeout=3600)
+    def _run(self, graph: dict[str, Any]) -> dict[str, Any]:
+        graph["probe"] = load("comfy_graphs").node("SoakProbe", model=["checkpoint", 0])
+        history: dict[str, Any] = self.server.run(graph, timeout=3600)
         hooks, grads = json.loads(history["outputs"]["probe"]["text"][0])
         self.left.append(hooks + grads)
         if hooks or grads:

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from evaluation.comfyui_host import COMFYUI, is_installed, new_server
+
 if TYPE_CHECKING:
     from comfy_page import ComfyPage
     from comfy_server import ComfyServer
     from playwright.sync_api import Browser
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-COMFYUI = Path(os.environ.get("COMFYUI_PATH", "~/comfy/ComfyUI")).expanduser()
 FRONTEND = os.environ.get("COMFYUI_FRONTEND")
 PACK_NAME = "acfun"
 VIEWPORT = {"width": 1920, "height": 1080}
@@ -44,7 +44,7 @@ sys.path += [str(HERE), str(HERE.parent / "ops")]
 
 def missing() -> str | None:
     """Return what is missing for these tests and how to get it, None if nothing is."""
-    if not (COMFYUI / "main.py").is_file():
+    if not is_installed():
         return f"there is no ComfyUI in {COMFYUI}; put one there or set COMFYUI_PATH"
     if importlib.util.find_spec("playwright") is None:
         return "Playwright is not installed: pip install playwright"
@@ -66,14 +66,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="module")
 def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
     """Yield a running server with the pack and with empty files of the names workflows use."""
-    from comfy_server import ComfyServer
-
     models = tmp_path_factory.mktemp("page_models")
     for folder, name in MODEL_FILES.items():
         (models / folder).mkdir()
         (models / folder / name).touch()
     arguments = ["--front-end-root", FRONTEND] if FRONTEND else []
-    server = ComfyServer(COMFYUI, models, pack=ROOT, pack_name=PACK_NAME, arguments=arguments)
+    server = new_server(models, pack_name=PACK_NAME, arguments=arguments)
     (server.styles_dir / STYLE_FILE).touch()
     with server as running:
         running.request("/settings", SETTINGS)
@@ -107,12 +105,11 @@ def comfy_page(page_server: ComfyServer, chromium: Browser) -> Iterator[ComfyPag
 @pytest.fixture(scope="module")
 def prior_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
     """Yield a running server with the pack, Load Small Prior and previews."""
-    from comfy_server import ComfyServer
     from small_prior_graphs import link_small_prior
 
     models = tmp_path_factory.mktemp("no_models")
     arguments = ["--preview-method", "auto"]
-    server = ComfyServer(COMFYUI, models, pack=ROOT, pack_name=PACK_NAME, arguments=arguments)
+    server = new_server(models, pack_name=PACK_NAME, arguments=arguments)
     link_small_prior(server)
     with server as running:
         running.request("/settings", SETTINGS)

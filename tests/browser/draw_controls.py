@@ -26,13 +26,14 @@ import numpy as np  # noqa: E402
 from comfy_graphs import PromptGraph, node  # noqa: E402
 from comfy_page import SETTLE, ComfyPage  # noqa: E402
 from comfy_server import ComfyServer, History  # noqa: E402
-from conftest import BROWSERS, COMFYUI, SETTINGS, VIEWPORT  # noqa: E402
+from conftest import BROWSERS, SETTINGS, VIEWPORT  # noqa: E402
 from PIL import Image  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
 from small_prior_graphs import SIDE, link_small_prior, with_small_prior  # noqa: E402
 
 from acfun_ops.contact_sheet import SheetRow, contact_sheet  # noqa: E402
 from acfun_ops.training.config import TrainConfig  # noqa: E402
+from evaluation.comfyui_host import new_server  # noqa: E402
 from evaluation.toy.draw_examples import SITTER, SITTER_POSE  # noqa: E402
 from evaluation.toy.held_out_styles import HELD_OUT  # noqa: E402
 from evaluation.toy.paintings import paint  # noqa: E402
@@ -92,7 +93,7 @@ STRIPS = {
 def main(names: list[str]) -> None:
     """Train the styles and draw."""
     with tempfile.TemporaryDirectory() as folder:
-        server = ComfyServer(COMFYUI, Path(folder), pack=ROOT)
+        server = new_server(Path(folder))
         link_small_prior(server)
         with server:
             place_pictures(server)

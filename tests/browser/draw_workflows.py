@@ -23,7 +23,7 @@ log = logging.getLogger("draw-workflows")
 from comfy_graphs import node  # noqa: E402
 from comfy_page import ComfyPage  # noqa: E402
 from comfy_server import ComfyServer, failure_text  # noqa: E402
-from conftest import BROWSERS, COMFYUI, MODEL_FILES, SETTINGS, STYLE_FILE  # noqa: E402
+from conftest import BROWSERS, MODEL_FILES, SETTINGS, STYLE_FILE  # noqa: E402
 from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
 from small_prior_graphs import (  # noqa: E402
@@ -43,6 +43,8 @@ from workflow_prompts import (  # noqa: E402
     to_prompt,
     workflow_names,
 )
+
+from evaluation.comfyui_host import new_server  # noqa: E402
 
 PICTURES_DIR = ROOT / "web" / "pictures"
 WIDTH, MARGIN, FOOT_HEIGHT = 1600, 20, 20
@@ -90,7 +92,7 @@ def main(names: list[str]) -> None:
             (models / kind).mkdir()
             (models / kind / name).touch()
         write_small_prior_lora(models / "loras" / MODEL_FILES["loras"], PRIOR)
-        server = ComfyServer(COMFYUI, models, pack=ROOT)
+        server = new_server(models)
         link_small_prior(server)
         (server.styles_dir / STYLE_FILE).touch()
         for name in ("style", "face"):

@@ -14,12 +14,13 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(ROOT / "tests" / "nodes" / "support"), str(ROOT / "tests" / "browser"), str(ROOT)]
 
-from comfy_server import ComfyServer  # noqa: E402
-from conftest import COMFYUI, MODEL_FILES  # noqa: E402
+from conftest import MODEL_FILES  # noqa: E402
 from masked_workflows import background_and_face, eyes, two_people  # noqa: E402
 from workflow_files import WorkflowFile  # noqa: E402
 from workflow_graph import CHECKPOINT, EXAMPLES, TEXT, WOMAN, Graph  # noqa: E402
 from workflow_prompts import WORKFLOWS_DIR  # noqa: E402
+
+from evaluation.comfyui_host import new_server  # noqa: E402
 
 
 def freeu(info: Mapping[str, Any]) -> WorkflowFile:
@@ -248,10 +249,8 @@ MADE = (
 
 def main() -> None:
     """Write all of them with a running ComfyUI's description of its nodes."""
-    with tempfile.TemporaryDirectory() as folder:
-        server = ComfyServer(COMFYUI, Path(folder), pack=ROOT)
-        with server:
-            info = server.object_info()
+    with tempfile.TemporaryDirectory() as folder, new_server(Path(folder)) as server:
+        info = server.object_info()
     for make in MADE:
         make(info).write(WORKFLOWS_DIR)
 

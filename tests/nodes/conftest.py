@@ -1,17 +1,13 @@
 """Fixtures on a real ComfyUI, from COMFYUI_PATH or ~/comfy/ComfyUI; skips all tests without it.
 
-ComfyUI stands first on sys.path, so that `import nodes` is its module and not the pack's folder.
-Its options are its defaults, with a temporary base directory and, unless ACFUN_TESTS_ON_GPU is
-set, the CPU forced; pytest's arguments are not read, because ComfyUI reads sys.argv only in its
-own main.py.
+ComfyUI's options are its defaults, with a temporary base directory and, unless ACFUN_TESTS_ON_GPU
+is set, the CPU forced.
 """
 
 from __future__ import annotations
 
 import ast
-import importlib.util
 import os
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from evaluation import comfyui_host
+from evaluation.comfyui_host import COMFYUI, OLD_COMFYUI
+
 if TYPE_CHECKING:
     from comfy_library import ComfyLibrary
     from comfy_server import ComfyServer
     from models_dir import ModelsDir
     from pack_nodes import PackNodes
 
-ROOT = Path(__file__).resolve().parents[2]
-COMFYUI = Path(os.environ.get("COMFYUI_PATH", "~/comfy/ComfyUI")).expanduser()
-OLD_COMFYUI = Path(os.environ.get("COMFYUI_OLD_PATH", "~/comfy/ComfyUI-0.3.64")).expanduser()
-HAS_COMFYUI = (COMFYUI / "main.py").is_file()
+HAS_COMFYUI = comfyui_host.is_installed()
 REASON = (
     f"there is no ComfyUI in {COMFYUI}. Put one there, or set COMFYUI_PATH to its folder, "
     "and install its requirements.txt"
@@ -39,12 +35,8 @@ PREVIEWS = ("--preview-method", "latent2rgb")
 base_folder = tempfile.TemporaryDirectory(prefix="comfyui-test-models-")
 
 if HAS_COMFYUI:
-    sys.path.insert(0, str(COMFYUI))
-    import comfy.cli_args
-    import utils  # noqa: F401  (before the old nodes.py puts the folder of comfy/utils.py in front)
-
-    comfy.cli_args.args.cpu = "ACFUN_TESTS_ON_GPU" not in os.environ
-    comfy.cli_args.args.base_directory = base_folder.name
+    on_gpu = "ACFUN_TESTS_ON_GPU" in os.environ
+    comfyui_host.start(cpu=not on_gpu, base_directory=base_folder.name)
 
 
 class SkippedModule(pytest.File):
@@ -97,20 +89,16 @@ def models_dir() -> ModelsDir:
 @pytest.fixture(scope="session")
 def server(models_dir: ModelsDir) -> Iterator[ComfyServer]:
     """Yield a running server of the ComfyUI under test, with the pack and with previews."""
-    from comfy_server import ComfyServer
-
-    with ComfyServer(COMFYUI, models_dir.root, pack=ROOT, arguments=PREVIEWS) as running:
+    with comfyui_host.new_server(models_dir.root, arguments=PREVIEWS) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def old_server(models_dir: ModelsDir) -> Iterator[ComfyServer]:
     """Yield a running server of the oldest supported ComfyUI, with the pack and previews."""
-    if not (OLD_COMFYUI / "main.py").is_file():
+    if not comfyui_host.is_installed(OLD_COMFYUI):
         pytest.skip(f"There is no ComfyUI in {OLD_COMFYUI}; COMFYUI_OLD_PATH sets the folder.")
-    from comfy_server import ComfyServer
-
-    with ComfyServer(OLD_COMFYUI, models_dir.root, pack=ROOT, arguments=PREVIEWS) as running:
+    with comfyui_host.new_server(models_dir.root, OLD_COMFYUI, arguments=PREVIEWS) as running:
         yield running
 
 
@@ -145,17 +133,8 @@ def prompts(comfy: ComfyLibrary) -> tuple[Any, Any]:
 
 @pytest.fixture(scope="session")
 def pack(comfy: ComfyLibrary) -> ModuleType:
-    """Return the pack, imported as `acfun_pack` the way ComfyUI imports a folder of custom nodes.
-
-    Its modules are then `acfun_pack.nodes.train` and so on. They use `acfun_pack.acfun_ops`, whose
-    classes are not those of a plain `import acfun_ops`.
-    """
-    spec = importlib.util.spec_from_file_location("acfun_pack", ROOT / "__init__.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["acfun_pack"] = module
-    spec.loader.exec_module(module)
-    return module
+    """Return the pack, imported as `acfun_pack`; see comfyui_host.import_pack."""
+    return comfyui_host.import_pack()
 
 
 @pytest.fixture(scope="session")

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from comfy_server import ComfyServer
 from style_graphs import saved_style
 
-ROOT = Path(__file__).resolve().parents[2]
+from evaluation.comfyui_host import new_server
+
 PROMPTS = Path(__file__).parent / "failed_prompts"
 WIDTH = 768  # Of the prompt embeddings, whose keys and values a hypernetwork changes.
 
@@ -35,12 +35,11 @@ def write_hypernetwork(path):
 
 
 @pytest.fixture(scope="module")
-def place(acfun, models_dir, comfyui_path):
+def place(acfun, models_dir):
     """A server with all that the prompts name."""
     for key in ("sd1", "clip_vision"):
         models_dir.path(key)
-    options = {"pack": ROOT, "arguments": ["--fp8_e4m3fn-text-enc"]}
-    with ComfyServer(comfyui_path, models_dir.root, **options) as server:
+    with new_server(models_dir.root, arguments=["--fp8_e4m3fn-text-enc"]) as server:
         for seed, name in enumerate(("style_image", "face_image", "ds/1", "ds/2", "ds/3")):
             pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
             server.add_input(f"{name}.png", pixels.repeat(8, axis=0).repeat(8, axis=1))

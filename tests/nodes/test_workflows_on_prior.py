@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from comfy_graphs import node
-from comfy_server import ComfyServer
 from PIL import Image, ImageFilter
 from small_prior_graphs import link_small_prior, with_small_prior, write_small_prior_lora
 from small_prior_node import PRIOR
@@ -20,6 +19,8 @@ from workflow_prompts import (
     with_mode,
     workflow_names,
 )
+
+from evaluation.comfyui_host import new_server
 
 SIDE = 64
 EXAMPLES = ROOT / "web" / "examples"
@@ -80,10 +81,10 @@ class Prior:
 
 
 @pytest.fixture(scope="module")
-def prior(comfyui_path, tmp_path_factory):
+def prior(tmp_path_factory):
     models = tmp_path_factory.mktemp("models")
     write_small_prior_lora(models / "loras" / LORA, PRIOR)
-    server = ComfyServer(comfyui_path, models, pack=ROOT)
+    server = new_server(models)
     link_small_prior(server)
     for path in EXAMPLES.iterdir():
         (server.input_dir / path.name).write_bytes(path.read_bytes())

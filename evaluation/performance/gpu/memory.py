@@ -1,47 +1,37 @@
-"""What trainings take of a real card, beside what was counted on a simulated one."""
+"""GPU memory of training runs, next to what was counted on a simulated GPU."""
 
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from .card import GIB
-from .models import Place
-from .rows import Result, Row
+from ...comfyui_host import load
+from .device import GIB
+from .models import Models
+from .rows import Result, row
 
 COUNTED = Path(__file__).resolve().parents[2] / "results" / "memory.json"
 STEPS = 3
+ON, OFF = ({"weights": "fp16", "checkpointing": value} for value in ("on", "off"))
+# As in evaluation/performance/memory.py, the most important first.
+CASES: dict[str, list[dict[str, Any]]] = {
+    "sd1": [OFF, ON, ON | {"total": 3.4 * GIB}, ON | {"state": "NO_VRAM"}],
+    "sdxl": [ON, OFF, ON | {"total": 7.2 * GIB}],
+}
+SECONDS = {"sd1": 25, "sdxl": 40}
 
 
-def rows(place: Place, cases: list[dict[str, Any]], seconds: int) -> list[Row]:
-    """Return a row for each case: weights and checkpointing and, if not a whole card, total, state.
-
-    Args:
-        place: the models.
-        cases: as in ``evaluation/performance/memory.py``.
-        seconds: that each may take.
-    """
-    return [
-        Row(
-            _name(place.family, case),
-            seconds,
-            lambda case=case: training_memory(place, case),
-            ("finished", "losses finite", *(["within the card"] if "total" in case else [])),
-        )
-        for case in cases
-    ]
-
-
-def training_memory(place: Place, case: dict[str, Any]) -> Result:
-    """Train a few steps as the node does; return GiB on the card, and the simulated card's."""
-    with place.as_card(case.get("total"), case.get("state")):
-        before = place.card.allocated()
-        sockets = place.load(case["weights"])
-        figures = _train(place, sockets, case["checkpointing"], before)
-        figures["beside torch, GiB"] = _gib(place.card.beside_torch())
-    counted = _counted(place.family, case)
+def measure_memory(case: dict[str, Any], models: Models) -> Result:
+    """Train a few steps as the node does; return GiB on the GPU, and on the simulated one."""
+    with models.simulate_gpu(case.get("total"), case.get("state")):
+        before = models.gpu.count("memory_allocated")
+        sockets = models.load(case["weights"])
+        figures = _train(models, sockets, case["checkpointing"], before)
+        figures["beside torch, GiB"] = _gib(models.gpu.other_bytes())
+    counted = find_count(models.family, case)
     result = figures | {"counted, GiB": counted, "checkpointing": case["checkpointing"]}
     if counted:
         result["measured / counted"] = round(figures["peak, GiB"] / counted, 2)
@@ -50,69 +40,69 @@ def training_memory(place: Place, case: dict[str, Any]) -> Result:
     return result
 
 
-def _train(place: Place, sockets: Any, checkpointing: str, before: int) -> Result:
-    import comfy.model_management as mm
-    from acfun_pack.acfun_ops.training.config import TrainConfig
-    from acfun_pack.acfun_ops.training.events import StepEvent, TrainPictures
-    from acfun_pack.acfun_ops.training.fit import fit
-    from acfun_pack.nodes.comfyui.backbone import training_backbone
-    from acfun_pack.nodes.comfyui.memory import plan_memory
-
-    card = place.card
-    peaks, losses, others, texts = [], [], [], []
+def _train(models: Models, sockets: Any, checkpointing: str, before: int) -> Result:
+    mm, backbones = load("comfy.model_management"), load("acfun_pack.nodes.comfyui.backbone")
+    events = load("acfun_pack.acfun_ops.training.events")
+    gpu = models.gpu
+    peaks: list[int] = []
+    losses: list[float] = []
+    others: list[int] = []
+    texts: list[str] = []
     trained = (sockets[0].model, sockets[1].cond_stage_model)
 
-    def note(event: Any) -> bool:
-        if isinstance(event, StepEvent):
+    def on_event(event: Any) -> bool:
+        if isinstance(event, events.StepEvent):
             losses.append(event.loss)
-            peaks.append(card.peak())
+            peaks.append(gpu.count("max_memory_allocated"))
             loaded = [m for m in mm.current_loaded_models if m.device.type == "cuda"]
             idle = [m for m in loaded if m.model is not None and m.model.model not in trained]
             others.append(sum(m.model_loaded_memory() for m in idle))
-            card.restart()
+            gpu.reset_peak()
         elif hasattr(event, "text"):
             texts.append(event.text)
         return False
 
-    style, face = place.pictures()
-    config = TrainConfig(
+    style, face = models.images()
+    config = load("acfun_pack.acfun_ops.training.config").TrainConfig(
         steps=STEPS,
         preview_every=0,
-        resolution=place.side,
+        resolution=models.side,
         gradient_checkpointing=checkpointing,
     )
-    with torch.inference_mode(), training_backbone(*sockets, None) as backbone:
-        config, plan = plan_memory(backbone, config)
+    with torch.inference_mode(), backbones.training_backbone(*sockets, None) as backbone:
+        config, plan = load("acfun_pack.nodes.comfyui.memory").plan_memory(backbone, config)
         backbone.load()
-        weights = card.allocated() - before
-        card.restart()
-        pictures = TrainPictures(style=style, face=face)
-        result = fit(backbone, pictures, config, note)
+        weights = gpu.count("memory_allocated") - before
+        gpu.reset_peak()
+        images = events.TrainPictures(style=style, face=face)
+        fit = load("acfun_pack.acfun_ops.training.fit").fit
+        result = fit(backbone, images, config, on_event)
         dtype = str(backbone.compute_dtype)
     if not peaks:  # It ended before the first step did.
-        peaks, others = [card.peak()], [0]
+        peaks, others = [gpu.count("max_memory_allocated")], [0]
     own = [peak - other - before for peak, other in zip(peaks, others, strict=True)]
     return {
         "finished": result.outcome == "finished",
         "losses finite": bool(losses) and all(map(math.isfinite, losses)),
         "computed in": dtype.removeprefix("torch."),
         "weights on the card, GiB": _gib(weights),
-        "peak, GiB": _gib(max(own, default=0)),
-        "plain step, peak, GiB": _gib(own[-1] if own else 0),
-        "with idle models, GiB": _gib(max(peaks, default=0)),
-        "torch held at most, GiB": _gib(card.peak_reserved()),
+        "peak, GiB": _gib(max(own)),
+        "plain step, peak, GiB": _gib(own[-1]),
+        "with idle models, GiB": _gib(max(peaks)),
+        "torch held at most, GiB": _gib(gpu.count("max_memory_reserved")),
+        "loss scale at the end": result.state.scaler.get("scale") if result.state else None,
         "the node said": [plan, *texts],
         "message": result.message,
     }
 
 
-def _counted(family: str, case: dict[str, Any]) -> float | None:
-    table = json.loads(COUNTED.read_text(encoding="utf-8"))
+def find_count(family: str, case: dict[str, Any]) -> float | None:
+    """Return the peak that was counted for a case on the simulated GPU, in GiB."""
     wanted = {"comfyui": "0.33.0", "family": family, **case}
-    for row in table:
-        same = all(row.get(key) == value for key, value in wanted.items())
-        if same and row.keys() & {"total", "state"} == wanted.keys() & {"total", "state"}:
-            return float(row["peak"])
+    for entry in json.loads(COUNTED.read_text(encoding="utf-8")):
+        same = all(entry.get(key) == value for key, value in wanted.items())
+        if same and entry.keys() & {"total", "state"} == wanted.keys() & {"total", "state"}:
+            return float(entry["peak"])
     return None
 
 
@@ -127,3 +117,11 @@ def _name(family: str, case: dict[str, Any]) -> str:
 
 def _gib(size: float) -> float:
     return round(size / GIB, 2)
+
+
+for _family, _cases in CASES.items():
+    for _case in [*_cases, *(ON | {"weights": weights} for weights in ("fp8", "bf16"))]:
+        _goals = ("finished", "losses finite", *(["within the card"] if "total" in _case else []))
+        row(_family, _name(_family, _case), SECONDS[_family], *_goals)(
+            partial(measure_memory, _case)
+        )

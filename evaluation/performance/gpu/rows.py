@@ -1,4 +1,4 @@
-"""Rows of a table, each with a budget of its own: one that fails costs no other."""
+"""Rows of the table, each with a time limit of its own: one that fails costs no other."""
 
 import gc
 import json
@@ -6,66 +6,89 @@ import logging
 import signal
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from .card import Card
+from ...comfyui_host import load
+from .device import Gpu
 
 log = logging.getLogger("benchmark")
 Result = dict[str, Any]
+Measure = Callable[[Any], Result]
+ROWS: dict[str, list["Row"]] = defaultdict(list)
 
 
 class OutOfTimeError(BaseException):
-    """A row's budget is used up; no ``except`` of what is measured shall catch it."""
+    """A row's time is used up; no ``except Exception`` of what is measured may catch it."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What is measured, in how many seconds at most, and what its result must hold.
+    """What is measured on a group's models, and for how long at most.
 
     goals: entries of the result that must be true.
     """
 
     name: str
     seconds: int
-    measure: Callable[[], Result]
-    goals: Sequence[str] = ()
+    measure: Measure
+    goals: tuple[str, ...] = ()
 
 
-def run(group: str, rows: Sequence[Row], card: Card, results: Path, until: float) -> None:
-    """Measure each row; append its result, or its error, to a file of one JSON object a line.
+def row(group: str, name: str, seconds: int, *goals: str) -> Callable[[Measure], Measure]:
+    """Return a decorator that adds a function to a group's rows."""
+
+    def add(measure: Measure) -> Measure:
+        ROWS[group].append(Row(name, seconds, measure, goals))
+        return measure
+
+    return add
+
+
+def run(group: str, make_models: Callable[[], Any], results: Path, until: float) -> None:
+    """Measure a group; append each row's result, or its error, to a file of JSON lines.
 
     Args:
-        group: that the rows belong to.
-        rows: in order; the most important first.
-        card: put right after each row.
+        group: its name.
+        make_models: makes what the rows measure; the time of the row "machine".
         results: the file.
         until: time, in seconds of ``time.time``, after which no row is begun.
     """
-    for row in rows:
+    gpu, models = Gpu(), cache(make_models)
+    for each in [Row("machine", 120, lambda models: models.machine()), *ROWS[group]]:
         left = int(until - time.time())
+        entry: Result = {"group": group, "row": each.name}
         if left < 3:
-            _write(results, {"group": group, "row": row.name, "error": "no time was left"})
-            continue
-        seconds = row.seconds if card.is_there else 10 * row.seconds
-        _write(results, {"group": group, "row": row.name, **measured(row, min(seconds, left))})
-        _tidy(card)
+            entry["error"] = "no time was left"
+        else:
+            seconds = each.seconds if gpu.is_there else 10 * each.seconds
+            entry |= measure_row(each, models, min(seconds, left))
+        log.info("%s", {name: value for name, value in entry.items() if name != "traceback"})
+        with results.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry, default=str) + "\n")
+        # The next row finds no limit, no pressed Cancel and no memory of this one.
+        gpu.remove_limit()
+        load("comfy.model_management").interrupt_current_processing(False)
+        gc.collect()
+        gpu.clear()
 
 
-def measured(row: Row, seconds: int) -> Result:
-    """Return a row's seconds and result, or its error."""
+def measure_row(row: Row, models: Callable[[], Any], seconds: int) -> Result:
+    """Return a row's result or error, and its seconds."""
     began = time.time()
     entry: Result = {}
     try:
-        with _at_most(seconds):
-            entry["result"] = row.measure()
+        with _time_limit(seconds):
+            entry["result"] = row.measure(models())
         entry["good"] = all(entry["result"].get(goal) is True for goal in row.goals)
     except KeyboardInterrupt:
         raise
-    # Any error is the finding; ComfyUI's Cancel is none of Exception.
+    # Any error is the finding; ComfyUI's Cancel is not an Exception.
     except BaseException as error:  # noqa: BLE001
         entry["good"] = False
         entry["error"] = f"{type(error).__name__}: {error}"[:600]
@@ -74,15 +97,8 @@ def measured(row: Row, seconds: int) -> Result:
     return entry
 
 
-def failed(group: str, name: str, error: BaseException, results: Path) -> None:
-    """Write down that a group could not even begin."""
-    text = "".join(traceback.format_exception(error))[-4000:]
-    entry = {"error": f"{type(error).__name__}: {error}"[:600], "traceback": text}
-    _write(results, {"group": group, "row": name, "good": False, **entry})
-
-
 @contextmanager
-def _at_most(seconds: int) -> Iterator[None]:
+def _time_limit(seconds: int) -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         raise OutOfTimeError(f"it took more than {seconds} s")
 
@@ -95,17 +111,50 @@ def _at_most(seconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def _tidy(card: Card) -> None:
-    """Leave nothing of a row to the next one: a limit, a pressed Cancel, memory."""
-    import comfy.model_management as mm
+def write_table(results: Path, out: Path) -> str:
+    """Write the results so far as JSON, and next to it as Markdown; return the Markdown."""
+    lines = results.read_text(encoding="utf-8").split("\n")
+    entries = [json.loads(line) for line in lines[:-1]]  # The last may be half-written.
+    machines = [e["result"] for e in entries if e["row"] == "machine" and "result" in e]
+    machine: Result = machines[0] if machines else {}
+    entries = [entry for entry in entries if entry["row"] != "machine" or "error" in entry]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    table = {"machine": machine, "rows": entries}
+    out.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    text = format_table(machine, entries)
+    out.with_suffix(".md").write_text(text, encoding="utf-8")
+    return text
 
-    card.unlimit()
-    mm.interrupt_current_processing(False)
-    gc.collect()
-    card.clear()
+
+def format_table(machine: Result, entries: list[Result]) -> str:
+    """Return the results as Markdown."""
+    lines = [
+        "# On a GPU",
+        "",
+        "Written by `python -m evaluation.performance.gpu`; see there.",
+        "",
+        ", ".join(f"{name} {value}" for name, value in machine.items()),
+        "",
+        "| what | good | seconds | figures |",
+        "| --- " * 4 + "|",
+    ]
+    for entry in entries:
+        good = {True: "yes", False: "**no**"}.get(entry.get("good"), "not run")
+        parts = [f"{name}: {_format(value)}" for name, value in entry.get("result", {}).items()]
+        parts += [f"**{entry['error']}**"] if "error" in entry else []
+        figures = "; ".join(parts).replace("|", "/").replace("\n", " ")
+        name = f"{entry['group']}: {entry['row']}"
+        lines.append(f"| {name} | {good} | {entry.get('seconds', '')} | {figures} |")
+    return "\n".join(lines) + "\n"
 
 
-def _write(results: Path, entry: Result) -> None:
-    log.info("%s", {name: value for name, value in entry.items() if name != "traceback"})
-    with results.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry, default=str) + "\n")
+def _format(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_format(part)}" for name, part in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(_format, value))
+    return str(value)

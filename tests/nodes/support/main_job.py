@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import shutil
 import sys
 import tempfile
@@ -18,21 +17,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from comfy_graphs import PromptGraph, node, text_to_image
-from PIL import Image
-from small_prior_graphs import link_small_prior, with_small_prior
+ROOT = Path(__file__).resolve().parents[3]
+sys.path.append(str(ROOT))
 
-from acfun_ops.training.config import TrainConfig
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from comfy_graphs import PromptGraph, node, text_to_image  # noqa: E402
+from PIL import Image  # noqa: E402
+from small_prior_graphs import link_small_prior, with_small_prior  # noqa: E402
+
+from acfun_ops.training.config import TrainConfig  # noqa: E402
+from evaluation import comfyui_host  # noqa: E402
 
 if TYPE_CHECKING:
     from comfy_server import ComfyServer
 
-ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = ROOT / "web" / "examples"
 PROMPT = "A painting of a woman with long red hair and glasses in S* style"
-COMFYUI = Path(os.environ.get("COMFYUI_PATH", "~/comfy/ComfyUI")).expanduser()
 TILE = 256
 DEFAULTS = TrainConfig()
 log = logging.getLogger("main-job")
@@ -43,17 +44,12 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     log.setLevel(logging.INFO)
     options = parse_arguments()
-    sys.path.insert(0, str(COMFYUI))
-    import comfy.cli_args
-
-    comfy.cli_args.args.cpu = True  # This process only writes models; the server has the GPU.
-    from comfy_server import ComfyServer
-
+    comfyui_host.start(cpu=True)  # This process only writes models; the server has the GPU.
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         models = Path(folder)
         names = place_models(models, options)
-        server = ComfyServer(COMFYUI, models, pack=ROOT, cpu=not torch.cuda.is_available())
+        server = comfyui_host.new_server(models, cpu=not torch.cuda.is_available())
         if options.checkpoint is None:
             link_small_prior(server)
         with server:

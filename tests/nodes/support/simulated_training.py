@@ -5,11 +5,8 @@ VAE and CLIP vision are stand-ins: they are displaced by the U-Net before the fi
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -109,15 +106,6 @@ def models(settings: Settings) -> dict[str, Any]:
         model = comfy.model_patcher.ModelPatcher(network, load_device=CARD, offload_device=CPU)
         clip = comfy.sd.CLIP(config.clip_target({}), model_options=options)
     return {"model": model, "clip": clip, "vae": _vae(), "clip_vision": _clip_vision()}
-
-
-def import_pack() -> None:
-    """Import the pack as ``acfun_pack``, for where no fixture does."""
-    path = Path(__file__).resolve().parents[3] / "__init__.py"
-    spec = importlib.util.spec_from_file_location("acfun_pack", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["acfun_pack"] = module
-    spec.loader.exec_module(module)
 
 
 @contextmanager

@@ -1,0 +1,74 @@
+"""The GPU's memory: how much is used, and a smaller GPU simulated on a large one."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+import torch
+
+GIB = 2**30
+
+
+class Gpu:
+    """Counts memory in bytes; on a machine without CUDA all counts are 0 and limits do nothing."""
+
+    def __init__(self) -> None:
+        self.is_there = torch.cuda.is_available()
+        self._driver_info = torch.cuda.mem_get_info  # Not its replacement in `simulate`.
+        self.total = self._driver_info()[1] if self.is_there else 0
+
+    @property
+    def name(self) -> str:
+        """Return the name that the driver gives."""
+        return torch.cuda.get_device_name() if self.is_there else "no GPU"
+
+    def count(self, name: str) -> int:
+        """Return one of torch's counters, as "max_memory_allocated"."""
+        return int(getattr(torch.cuda, name)()) if self.is_there else 0
+
+    def other_bytes(self) -> int:
+        """Return what is used next to torch's memory: by the driver and by other programs."""
+        if not self.is_there:
+            return 0
+        free, total = self._driver_info()
+        return total - free - self.count("memory_reserved")
+
+    def reset_peak(self) -> None:
+        """Count peaks from here on."""
+        if self.is_there:
+            torch.cuda.reset_peak_memory_stats()
+
+    def clear(self) -> None:
+        """Free what torch has reserved and does not use."""
+        if self.is_there:
+            torch.cuda.synchronize()
+            torch.cuda.empty_cache()
+
+    def limit_to(self, size: float) -> None:
+        """Let torch reserve at most so many bytes; beyond that it raises its own out of memory."""
+        if self.is_there:
+            torch.cuda.empty_cache()
+            torch.cuda.set_per_process_memory_fraction(min(1.0, size / self.total))
+
+    def remove_limit(self) -> None:
+        """Let torch use the full GPU again."""
+        if self.is_there:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+
+    @contextmanager
+    def simulate(self, size: float | None) -> Iterator[None]:
+        """Simulate a GPU with ``size`` bytes free, for torch and ComfyUI; None is the full GPU."""
+        if size is None or not self.is_there:
+            yield
+            return
+
+        def info(device: object = None) -> tuple[int, int]:
+            return max(0, int(size) - self.count("memory_reserved")), int(size)
+
+        self.limit_to(size)
+        try:
+            # The driver does not know of the limit, and ComfyUI asks the driver.
+            with mock.patch.object(torch.cuda, "mem_get_info", info):
+                yield
+        finally:
+            self.remove_limit()

@@ -1,0 +1,197 @@
+"""A checkpoint loaded in ComfyUI, and what is timed on it: steps, previews, sampling, memory."""
+
+import re
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from ..comfyui_host import import_pack, load
+
+SAMPLING_STEPS = 3
+SIDE = 256
+PROMPT = "A painting of a woman in S* style"
+
+
+def finish() -> None:
+    """Wait until a GPU has done what it was told."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+class Loaded:
+    """A checkpoint and a CLIP vision model in ComfyUI, with a trained style.
+
+    Args:
+        model: the MODEL.
+        clip: the CLIP.
+        vae: the VAE.
+        vision: the CLIP_VISION.
+        side: width and height of all images, in pixels.
+        sampling_steps: of KSampler.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        clip: Any,
+        vae: Any,
+        vision: Any,
+        side: int = SIDE,
+        sampling_steps: int = SAMPLING_STEPS,
+    ) -> None:
+        self.sockets = (model, clip, vae, vision)
+        self.model, self.clip = model, clip
+        self.side, self.sampling_steps = side, sampling_steps
+        self.ops = SimpleNamespace(
+            config=load("acfun_pack.acfun_ops.training.config"),
+            events=load("acfun_pack.acfun_ops.training.events"),
+            style_file=load("acfun_pack.acfun_ops.style.style_file"),
+        )
+        self.nodes = load("pack_nodes").PackNodes(import_pack(), None)
+        generator = torch.Generator().manual_seed(0)
+        pair = [torch.rand(1, side, side, 3, generator=generator) for _ in range(2)]
+        self.images = self.ops.events.TrainPictures(style=pair[0], face=pair[1])
+        small = side // 8
+        self.latent = {"samples": torch.randn(1, 4, small, small, generator=generator)}
+        self.plain, self.negative = self.embed_plain(), self.embed_plain("")
+        self.style = self.train(2)
+        self.conditioning = self.embed_styled()
+        self.styled_model = self.nodes.adapt(self.model, self.style)
+
+    def train(self, steps: int, listen: Callable[[Any], None] | None = None, **options: Any) -> Any:
+        """Return the style of a run with the defaults of ``TrainConfig`` except for ``options``."""
+
+        def on_event(event: Any) -> bool:
+            if listen is not None:
+                listen(event)
+            return False
+
+        given = {"preview_every": 0, "prompt": PROMPT, "resolution": self.side} | options
+        config = self.ops.config.TrainConfig(steps=steps, **given)
+        borrow = load("acfun_pack.nodes.comfyui.backbone").training_backbone
+        fit = load("acfun_pack.acfun_ops.training.fit").fit
+        with torch.inference_mode(), borrow(*self.sockets, None) as backbone:
+            return fit(backbone, self.images, config, on_event).style
+
+    def step_seconds(self, steps: int) -> float:
+        """Return the mean time of a training step, without the first two."""
+        times: list[float] = []
+
+        def listen(event: Any) -> None:
+            if isinstance(event, self.ops.events.StepEvent):
+                times.append(time.perf_counter())
+
+        self.train(steps + 2, listen)
+        return (times[-1] - times[1]) / steps
+
+    def preview_seconds(self) -> float:
+        """Return the median time of a preview."""
+        times: list[float] = []
+
+        def listen(event: Any) -> None:
+            if isinstance(event, self.ops.events.StepEvent):
+                times.append(-time.perf_counter())
+            elif isinstance(event, self.ops.events.PreviewEvent):
+                times[-1] += time.perf_counter()
+
+        self.train(4, listen, preview_every=1)
+        return statistics.median(times)
+
+    def preview_ratio(self, preview: float, step: float) -> float:
+        """Return the previews' time in a default run over that of its steps."""
+        config = self.ops.config.TrainConfig()
+        due_steps = load("acfun_pack.acfun_ops.training.previews").due_steps
+        count = len(due_steps(config.preview_every, config.steps))
+        return count * preview / (config.steps * step)
+
+    @torch.inference_mode()
+    def forward_pair(self) -> None:
+        """Run the U-Net once on a batch of two, without a style, as KSampler does."""
+        device = self.model.load_device
+        if next(self.model.model.parameters()).device != device:
+            load("comfy.model_management").load_models_gpu([self.model])
+        noisy = torch.cat([self.latent["samples"]] * 2).to(device)
+        context = self.plain[0][0].to(device).expand(2, -1, -1)
+        sigmas = torch.full((2,), 1.5, device=device)
+        self.model.model.apply_model(noisy, sigmas, c_crossattn=context)
+
+    @torch.inference_mode()
+    def lora_seconds(self, steps: int) -> float:
+        """Return the time of ComfyUI's Train LoRA on the pair, rank 8, fp32 (bf16 on a GPU)."""
+        dtype = "bf16" if torch.cuda.is_available() else "fp32"
+        settings = {
+            "batch_size": 2,
+            "steps": steps,
+            "grad_accumulation_steps": 1,
+            "learning_rate": 1e-4,
+            "rank": 8,
+            "optimizer": "AdamW",
+            "loss_function": "MSE",
+            "seed": 0,
+            "training_dtype": dtype,
+            "lora_dtype": dtype,
+            "quantized_backward": False,
+            "algorithm": "LoRA",
+            "gradient_checkpointing": False,
+            "checkpoint_depth": 1,
+            "offloading": False,
+            "existing_lora": "[None]",
+            "bucket_mode": False,
+            "bypass_mode": False,
+        }
+        latents = {"samples": torch.cat([self.latent["samples"]] * 2)}
+        inputs = {name: [value] for name, value in settings.items()}
+        node = load("comfy_extras.nodes_train").TrainLoraNode
+        start = time.perf_counter()
+        node.execute([self.model], [latents], [self.plain], **inputs)
+        finish()
+        return time.perf_counter() - start
+
+    @torch.inference_mode()
+    def embed_plain(self, text: str = PROMPT) -> Any:
+        """Return the CONDITIONING of a text by CLIP Text Encode."""
+        return load("nodes").CLIPTextEncode().encode(self.clip, text)[0]
+
+    def embed_styled(self) -> Any:
+        """Return the CONDITIONING of the prompt by Apply AFun Embedding."""
+        return self.nodes.embed(self.style, self.clip, PROMPT)
+
+    def apply_adapters(self, path: Path) -> None:
+        """Load a style from a file and apply it to the model."""
+        self.nodes.adapt(self.model, self.ops.style_file.load_style(path))
+
+    def sample_plain(self) -> None:
+        """Sample an image without the style."""
+        self._sample(self.model, self.plain)
+
+    def sample_styled(self) -> None:
+        """Sample an image with both Apply nodes."""
+        self._sample(self.styled_model, self.conditioning)
+
+    @torch.inference_mode()
+    def _sample(self, model: Any, positive: Any) -> None:
+        options = (0, self.sampling_steps, 7.0, "euler", "normal")
+        sampler = load("nodes").KSampler()
+        sampler.sample(model, *options, positive, self.negative, self.latent, 1.0)
+
+    def training_bytes(self, checkpointing: str) -> int:
+        """Return by how many bytes a run raises the peak memory, of a GPU or of this process."""
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+            self.train(3, gradient_checkpointing=checkpointing)
+            return torch.cuda.max_memory_allocated() - before
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _resident_bytes("VmRSS")
+        self.train(3, gradient_checkpointing=checkpointing)
+        return _resident_bytes("VmHWM") - before
+
+
+def _resident_bytes(field: str) -> int:
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return 1024 * int(found.group(1)) if found else 0
