@@ -1,6 +1,7 @@
 """What training needs of a diffusion model; each framework brings its own Backbone."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -119,3 +120,17 @@ class Backbone(Protocol):
 
         Where the framework reports such errors late, what is still pending is discarded.
         """
+
+
+def fingerprint_of(weights: Iterable[tuple[str, Tensor]], settings: str = "") -> str:
+    """Return the fingerprint of a model: a SHA-256 of the first 64 values of each weight, in hex.
+
+    Args:
+        weights: by name, in an order that is part of the hash, as the names are.
+        settings: what else tells one model from another.
+    """
+    digest = hashlib.sha256(settings.encode())
+    for name, weight in weights:
+        sample = weight.detach().flatten()[:64].float().cpu()
+        digest.update(name.encode() + sample.numpy().tobytes())
+    return digest.hexdigest()

@@ -1,7 +1,7 @@
 """The Backbone on a local diffusers pipeline of the SD1.x, SD2.x or SDXL family."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from itertools import chain
@@ -26,7 +26,7 @@ from ..method.concrete_fusion import InsertAt
 from ..method.diffusion import Prediction
 from ..model_families import family_of, name_by_encoders
 from ..pseudo_word import has_pseudo_word
-from .backbone import Context, InsertPoint
+from .backbone import Context, InsertPoint, fingerprint_of
 from .diffusers_unet import (
     check_unet,
     check_widths,
@@ -35,9 +35,8 @@ from .diffusers_unet import (
     prediction_of,
     self_attentions,
 )
-from .fingerprint import fingerprint_of
 from .image_encoder import VisionEncoder, load_vision_encoder
-from .pipeline_files import PipelineParts, check_folder, read_json, weights_variant
+from .pipeline_files import PipelineParts, check_folder, load_part, read_json
 from .text_encoder import text_encoders
 
 VAES = {kind.__name__: kind for kind in (AutoencoderKL, AutoencoderTiny, AutoencoderDC)}
@@ -77,8 +76,7 @@ class DiffusersBackbone:
     @cached_property
     def fingerprint(self) -> str:
         """A hash of a sample of all weights; ComfyUI's names of them give another hash."""
-        networks = self._networks()
-        return fingerprint_of(chain.from_iterable(n.named_parameters() for n in networks))
+        return fingerprint_of(chain.from_iterable(map(_named_weights, self._networks())))
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -233,6 +231,8 @@ def load_pipeline(
     vision = load_vision_encoder(folder, image_encoder)
     try:
         parts = _load_parts(folder, dtype)
+    except ACFunError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ACFunError(
             f"{folder} could not be read as a pipeline: {first_line(error)}. "
@@ -252,18 +252,30 @@ def _load_parts(folder: Path, dtype: torch.dtype) -> PipelineParts:
     overflows = vae.get("force_upcast", True)
     vae_kind = VAES.get(vae.get("_class_name"), AutoencoderKL)
     vae_dtype = torch.float32 if overflows and dtype == torch.float16 else dtype
-    has_second = (folder / "text_encoder_2").is_dir()
+    second = folder / "text_encoder_2"
+    has_second = second.is_dir()
     return PipelineParts(
         unet=_diffusers_part(UNet2DConditionModel, folder / "unet", dtype),
         vae=_diffusers_part(vae_kind, folder / "vae", vae_dtype),
         scheduler=DDPMScheduler.from_config(scheduler),
         tokenizer=_tokenizer(folder / "tokenizer"),
-        text_encoder=_loaded(CLIPTextModel, folder / "text_encoder"),
+        text_encoder=load_part(CLIPTextModel, folder / "text_encoder"),
         tokenizer_2=_tokenizer(folder / "tokenizer_2") if has_second else None,
         text_encoder_2=(
-            _loaded(CLIPTextModelWithProjection, folder / "text_encoder_2") if has_second else None
+            load_part(CLIPTextModelWithProjection, folder / "text_encoder_2")
+            if has_second
+            else None
         ),
     )
+
+
+def _named_weights(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Yield weights under the names of transformers 5, which has one level less than 4."""
+    named = list(network.named_parameters())
+    for level in ("text_model.", "vision_model."):
+        if all(name.startswith(level) for name, _ in named):
+            named = [(name.removeprefix(level), weight) for name, weight in named]
+    yield from named
 
 
 def _latents_of(encoded: Any) -> Tensor:
@@ -278,17 +290,7 @@ def _latents_of(encoded: Any) -> Tensor:
 
 
 def _diffusers_part(kind: Any, part: Path, dtype: torch.dtype) -> Any:
-    return _loaded(kind, part, torch_dtype=dtype, low_cpu_mem_usage=False)
-
-
-def _loaded(kind: Any, part: Path, **options: Any) -> Any:
-    return kind.from_pretrained(
-        part,
-        local_files_only=True,
-        use_safetensors=True,
-        variant=weights_variant(part),
-        **options,
-    )
+    return load_part(kind, part, torch_dtype=dtype, low_cpu_mem_usage=False)
 
 
 def _tokenizer(part: Path) -> Any:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
 from ..errors import ACFunError, first_line
-from .pipeline_files import weights_variant
+from .pipeline_files import check_weights, load_part
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -73,8 +73,10 @@ def load_vision_encoder(pipeline: Path, image_encoder: Path | None) -> VisionEnc
             "folder of one, such as CLIP ViT-L/14."
         )
     try:
-        model = _from_checker(folder) if folder == checker else _from_folder(folder)
+        model = _load_checker(folder) if folder == checker else load_part(CLIPVisionModel, folder)
         mean, std = _colours([folder, pipeline / "feature_extractor"])
+    except ACFunError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ACFunError(
             f"{folder} could not be read as a CLIP vision model: {first_line(error)}. Give "
@@ -83,23 +85,20 @@ def load_vision_encoder(pipeline: Path, image_encoder: Path | None) -> VisionEnc
     return VisionEncoder(model, mean, std)
 
 
-def _from_folder(folder: Path) -> Any:
-    return CLIPVisionModel.from_pretrained(
-        folder, local_files_only=True, use_safetensors=True, variant=weights_variant(folder)
-    )
-
-
-def _from_checker(folder: Path) -> Any:
+def _load_checker(folder: Path) -> Any:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     model = CLIPVisionModel(CLIPVisionConfig(**config["vision_config"]))
     inside = "vision_model."
     # Some versions of transformers hold the network one level deeper than others.
-    outer = inside if all(name.startswith(inside) for name in model.state_dict()) else ""
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    outer = inside if all(name.startswith(inside) for name in shapes) else ""
     state = {}
     for path in sorted(folder.glob("*.safetensors"))[:1]:
         for name, tensor in load_file(path).items():
             if name.startswith(inside * 2) and not name.endswith("position_ids"):
                 state[outer + name.removeprefix(inside * 2)] = tensor
+    other = [n for n in shapes.keys() & state.keys() if shapes[n] != state[n].shape]
+    check_weights(folder, shapes.keys() - state.keys(), other)
     model.load_state_dict(state)
     return model
 

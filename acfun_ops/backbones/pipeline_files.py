@@ -1,7 +1,8 @@
-"""The files of a diffusers pipeline on disk: what must be there before anything is loaded."""
+"""The files of a diffusers pipeline on disk: what must be there, and whole weights."""
 
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ _NAMES = {
     "StableDiffusion": "Stable Diffusion",
     "Flux": "Flux",
 }
+# Buffers that some versions of transformers save and others compute.
+_COMPUTED = ("position_ids",)
 _SETTINGS = ("tokenizer", "scheduler")
 # What says how DDPM's noise grows; schedulers of other kinds of noise have neither.
 _SCHEDULES = {"beta_start", "trained_betas"}
@@ -101,6 +104,53 @@ def _check_schedule(folder: Path) -> None:
 def _name_of(pipeline: str) -> str:
     """Return what users call a pipeline by diffusers' class of it."""
     return next((name for start, name in _NAMES.items() if pipeline.startswith(start)), OTHER)
+
+
+def load_part(kind: Any, part: Path, **options: Any) -> Any:
+    """Load a network of diffusers or transformers from its folder, with all of its weights.
+
+    Args:
+        kind: the class, with a ``from_pretrained`` that would fill missing weights at random.
+        part: the folder; only its safetensors files are read.
+        options: further arguments of ``from_pretrained``.
+
+    Raises:
+        ACFunError: a weight is missing or has another shape.
+    """
+    network, found = kind.from_pretrained(
+        part,
+        local_files_only=True,
+        use_safetensors=True,
+        variant=weights_variant(part),
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        **options,
+    )
+    check_weights(part, found["missing_keys"], [entry[0] for entry in found["mismatched_keys"]])
+    return network
+
+
+def check_weights(part: Path, missing: Collection[str], mismatched: Collection[str]) -> None:
+    """Refuse a part whose files lack weights, or hold some of another shape.
+
+    Args:
+        part: the folder, named as diffusers names the part.
+        missing: names of weights that no file has.
+        mismatched: names of weights that do not have the shape of the configuration.
+
+    Raises:
+        ACFunError: there are any.
+    """
+    missing = sorted(name for name in missing if not name.endswith(_COMPUTED))
+    if not missing and not mismatched:
+        return
+    name = missing[0] if missing else min(mismatched)
+    fault = "are missing" if missing else "have another shape than its config.json says"
+    raise ACFunError(
+        f"{len(missing or mismatched)} weights of the {part.name} in {part} {fault}, such as "
+        f"{name}. Download or save that folder again; if a newer diffusers or transformers saved "
+        "it, update yours."
+    )
 
 
 def weights_variant(part: Path) -> str | None:

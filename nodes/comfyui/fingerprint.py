@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...acfun_ops.backbones.fingerprint import fingerprint_of
+from ...acfun_ops.backbones.backbone import fingerprint_of
 
 
 def model_fingerprint(

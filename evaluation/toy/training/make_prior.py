@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPVisionModel
 
+from ..captions import write_tokenizer
 from ..drawings import SEED, training_drawings, untaught_drawings
 from .autoencoder import Latents, new_autoencoder, set_scale, train_autoencoder
 from .dataset import GrowingMaterial, KeptMaterial, drawn_meanwhile, token_ids
@@ -39,6 +41,8 @@ FACE, MOUTH = np.s_[5:14, 4:12], np.s_[10:14, 6:10]
 FACE_WEIGHT, MOUTH_WEIGHT = 2.0, 4.0
 IMAGE_ENCODER_STEPS = 600
 SCALE_DRAWINGS = 4000
+# Before the names of all weights, as transformers 4 writes them; 5 reads both forms, 4 this alone.
+CLIP_PREFIXES = {"text_encoder": "text_model.", "image_encoder": "vision_model."}
 INDEX = {
     "_class_name": "StableDiffusionPipeline",
     "feature_extractor": ["transformers", "CLIPImageProcessor"],
@@ -200,8 +204,11 @@ class Making:
             network: nn.Module | None = self._last(kind, name)
             if network is not None:
                 network.half().save_pretrained(self.out / name)
+                if name in CLIP_PREFIXES:
+                    write_prefix(self.out / name / "model.safetensors", CLIP_PREFIXES[name])
         new_scheduler().save_pretrained(self.out / "scheduler")
         self.tokenizer.save_pretrained(self.out / "tokenizer")
+        write_tokenizer(self.out / "tokenizer")  # transformers 4 reads these files alone
         CLIPImageProcessor(
             size={"shortest_edge": 64}, crop_size={"height": 64, "width": 64}
         ).save_pretrained(self.out / "feature_extractor")
@@ -226,6 +233,12 @@ class Making:
         """Return a part as the last lesson left it, in single precision; None before the first."""
         folder = self._folder(name)
         return None if folder is None else kind.from_pretrained(folder).float()
+
+
+def write_prefix(path: Path, prefix: str) -> None:
+    """Write a prefix before the name of each tensor in a safetensors file that lacks it."""
+    named = {prefix + name.removeprefix(prefix): tensor for name, tensor in load_file(path).items()}
+    save_file(named, path, metadata={"format": "pt"})
 
 
 def loss_weights() -> Tensor:

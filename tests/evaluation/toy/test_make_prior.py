@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 from diffusers import AutoencoderTiny, UNet2DConditionModel
+from safetensors.torch import load_file
 
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from evaluation.toy.drawings import draw_set
@@ -54,6 +55,9 @@ def test_lessons_elsewhere_go_on_from_what_was_written(give, one_step, tmp_path)
         here = give(stage, "here")
     out = tmp_path / "out"
     backbone = load_pipeline(out)
+    for part, prefix in make_prior.CLIP_PREFIXES.items():
+        assert all(n.startswith(prefix) for n in load_file(out / part / "model.safetensors"))
+    assert (out / "tokenizer" / "vocab.json").is_file()
     pictures = backbone.decode_latents(torch.zeros(1, 8, 16, 16))
     assert pictures.shape == (1, 64, 64, 3)
     written = weights(UNet2DConditionModel, out / "unet")

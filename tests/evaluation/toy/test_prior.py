@@ -4,10 +4,12 @@ import json
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from evaluation.toy.gate.samples import draw
 from evaluation.toy.reader import load_reader
+from evaluation.toy.training.make_prior import CLIP_PREFIXES
 from evaluation.toy_benchmark import PRIOR
 
 MEGABYTES = 12
@@ -26,6 +28,21 @@ def test_prior_is_small_and_in_half_precision():
     log = (PRIOR / "log.txt").read_text(encoding="utf-8")
     assert "threads" in log
     assert "samples" in log
+
+
+def test_figures_in_results_are_of_these_weights(backbone):
+    assert backbone.fingerprint.startswith("b9de5e781c57d4352fa3d25211397f26")
+
+
+@pytest.mark.parametrize(("part", "prefix"), CLIP_PREFIXES.items())
+def test_prior_has_the_layout_that_transformers_4_reads(part, prefix):
+    with safe_open(PRIOR / part / "model.safetensors", "pt") as file:
+        assert all(name.startswith(prefix) for name in file.keys())  # noqa: SIM118
+    fast = json.loads((PRIOR / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))
+    slow = json.loads((PRIOR / "tokenizer" / "vocab.json").read_text(encoding="utf-8"))
+    assert fast["model"]["vocab"] == slow
+    merges = (PRIOR / "tokenizer" / "merges.txt").read_text(encoding="utf-8").splitlines()[1:]
+    assert [" ".join(pair) for pair in fast["model"]["merges"]] == merges
 
 
 def test_prior_draws_hair_of_the_colour_it_is_asked_for(backbone):

@@ -14,7 +14,7 @@ from tiny_pipeline import (
     write_sdxl_pipeline,
 )
 
-from acfun_ops.backbones.diffusers_backbone import load_pipeline
+from acfun_ops.backbones.diffusers_backbone import _named_weights, load_pipeline
 from acfun_ops.errors import ACFunError
 from acfun_ops.method.concrete_fusion import ConcreteFusion, attached
 
@@ -287,6 +287,14 @@ def test_equal_weights_have_one_fingerprint_and_others_another(tiny_model, tmp_p
     assert load_pipeline(tiny_model).fingerprint == backbone.fingerprint
     other = load_pipeline(write_pipeline(tmp_path / "other", seed=1))
     assert other.fingerprint != backbone.fingerprint
+
+
+def test_the_fingerprint_is_that_of_other_versions_of_transformers():
+    """Some hold the network one level deeper than others."""
+    network = torch.nn.Linear(2, 3)
+    for level in ("text_model", "vision_model"):
+        deeper = torch.nn.ModuleDict({level: network})
+        assert dict(_named_weights(deeper)) == dict(network.named_parameters())
 
 
 def test_a_word_without_tokens_is_refused(backbone):

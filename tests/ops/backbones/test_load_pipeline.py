@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 import torch
-from tiny_pipeline import write_pipeline
+from safetensors.torch import load_file, save_file
+from tiny_pipeline import write_pipeline, write_sdxl_pipeline
 
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.errors import ACFunError
@@ -203,3 +204,67 @@ def test_an_image_encoder_with_only_a_variant_file_loads(copied, backbone, tmp_p
     (elsewhere / "model.safetensors").rename(elsewhere / f"model.{variant}.safetensors")
     found = load_pipeline(copied, elsewhere).style_tokens(torch.full((1, 32, 32, 3), 0.3))
     assert torch.equal(found, backbone.style_tokens(torch.full((1, 32, 32, 3), 0.3)))
+
+
+def move_to_checker(folder):
+    """Put the image encoder where SD1.x pipelines have it, one level deeper."""
+    encoder, checker = folder / "image_encoder", folder / "safety_checker"
+    checker.mkdir()
+    state = load_file(encoder / "model.safetensors")
+    deeper = {f"vision_model.{n}": t for n, t in state.items() if n.startswith("vision_model.")}
+    save_file(deeper, checker / "model.safetensors")
+    config = json.loads((encoder / "config.json").read_text())
+    (checker / "config.json").write_text(json.dumps({"vision_config": config}))
+    shutil.rmtree(encoder)
+
+
+def change_weight(part, change):
+    """Change one weight of a part's file, its last matrix, and return its name."""
+    path = next(part.glob("*.safetensors"))
+    state = load_file(path)
+    matrices = [name for name, tensor in sorted(state.items()) if tensor.ndim == 2]
+    name = [name for name in matrices if name != "visual_projection.weight"][-1]
+    change(state, name)
+    save_file(state, path, metadata={"format": "pt"})
+    return name
+
+
+def drop(state, name):
+    del state[name]
+
+
+def widen(state, name):
+    state[name] = torch.cat([state[name], state[name]])
+
+
+CHANGES = [(drop, "are missing"), (widen, "have another shape than its config.json says")]
+PARTS = ["unet", "vae", "text_encoder", "text_encoder_2", "image_encoder", "safety_checker"]
+
+
+@pytest.fixture(scope="module")
+def sdxl_folder(tmp_path_factory):
+    return write_sdxl_pipeline(tmp_path_factory.mktemp("pipelines") / "xl")
+
+
+@pytest.mark.parametrize(("change", "fault"), CHANGES)
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_without_all_of_its_weights_is_refused(
+    tiny_model, sdxl_folder, tmp_path, part, change, fault
+):
+    model = sdxl_folder if part == "text_encoder_2" else tiny_model
+    folder = shutil.copytree(model, tmp_path / "pipeline")
+    if part == "safety_checker":
+        move_to_checker(folder)
+    load_pipeline(folder)
+    name = change_weight(folder / part, change)
+    with pytest.raises(ACFunError, match=rf"1 weights of the {part} in .* {fault}, such as ") as e:
+        load_pipeline(folder)
+    assert name.split("_model.")[-1] in str(e.value)
+    assert "Download or save that folder again" in str(e.value)
+
+
+def test_computed_buffers_need_not_be_in_a_file(copied, backbone):
+    path = copied / "text_encoder" / "model.safetensors"
+    state = load_file(path) | {"text_model.embeddings.position_ids": torch.arange(32)[None]}
+    save_file(state, path, metadata={"format": "pt"})
+    assert load_pipeline(copied).fingerprint == backbone.fingerprint
