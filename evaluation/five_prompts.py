@@ -1,11 +1,14 @@
-"""Five prompts in each style, ours beside InstantStyle's: how many are followed, and a picture.
+"""Images that the report lacks: five prompts in each style, and the README's first image.
 
-python -m evaluation.five_prompts
+    python -m evaluation.five_prompts [--readme]
 
-What a run of ``python -m evaluation nano`` learnt is used again.
+Our images stand next to InstantStyle's, with the ratio of prompts that are followed. What a run of
+``python -m evaluation nano`` learnt is used again. ``--readme`` trains anew and writes the README's
+first image: what the small prior generates for a few pairs.
 """
 
 import argparse
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,16 +26,20 @@ from evaluation.toy.labels import GROUPS, attributes_of
 from evaluation.toy.people import Person
 from evaluation.toy.reader import load_reader
 
-from .benchmark import Bench, Row, rows_of
-from .command import RESULTS, WORK
+from .benchmark import Bench, Row, Sampling, rows_of
+from .methods.acfun import Acfun
 from .report.intervals import bootstrap_mean
-from .runs import learn_row, pair_noise
+from .runs import RESULTS, WORK, learn_row, pair_noise
 from .sections.ablations import OURS
-from .toy_benchmark import add_options, open_bench, sections
+from .toy_benchmark import CONFIG, add_options, open_bench, sections
 
 ROWS = (OURS, "InstantStyle")
 CHANGED = ("hat", "glasses", "smile", "hair_length", "hair_color")
 PAIRS, SHOWN, SIDE = 10, 4, 96
+README_IMAGE = Path(__file__).resolve().parents[1] / "web" / "pictures" / "pairs.jpg"
+README_PAIRS = (0, 1, 3, 8)
+README_SAMPLES, README_SIDE = 2, 144
+README_COLUMNS = ("style", "face", "true answer", "drawn from noise", "", "with another prompt")
 
 
 def main() -> None:
@@ -42,7 +49,11 @@ def main() -> None:
     parser.set_defaults(pairs=PAIRS)
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--results", type=Path)
+    parser.add_argument("--readme", action="store_true", help="the README's first image instead")
     options = parser.parse_args()
+    if options.readme:
+        readme_sheet(open_bench(max(README_PAIRS) + 1)).save(README_IMAGE, quality=80)
+        return
     bench = open_bench(options.pairs, options.device)
     rows = {row.name: row for row in rows_of(sections(options)) if row.name in ROWS}
     work, folder = options.work / bench.name, options.results or RESULTS / bench.name
@@ -76,7 +87,7 @@ def draw_changed(bench: Bench, row: Row, index: int, work: Path) -> Tensor:
     for changed in changed_people(person).values():
         prompt = pair.other_prompt.replace(_said(pair.other_prompt), describe(changed))
         asked = replace(pair, other_prompt=prompt)
-        pictures.append(row.method.draw(bench.backbone, asked, learnt, noise, row.sampling)[1])
+        pictures.append(row.method.generate(bench.backbone, asked, learnt, noise, row.sampling)[1])
     return torch.cat(pictures)
 
 
@@ -115,6 +126,23 @@ def sheet(bench: Bench, drawn: dict[tuple[str, int], Tensor]) -> Image.Image:
             images = [to_image(picture[None]) for picture in pictures]
             lines.append(SheetRow(f"{name} on {pair.name}", images))
     return contact_sheet(["style", "face", *_headers()], lines, SIDE)
+
+
+def readme_sheet(bench: Bench) -> Image.Image:
+    """Return the README's first image: train on a few pairs and show what is generated."""
+    method, sampling = Acfun(config=CONFIG), Sampling(steps=20, guidance=2.0)
+    shape = pair_noise(bench, 0, README_SAMPLES).shape
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for index in README_PAIRS:
+            pair, learnt = bench.pairs[index], Path(folder) / f"{index}.safetensors"
+            method.learn(bench.backbone, pair, CONFIG.steps, learnt)
+            drawn, other = method.generate(bench.backbone, pair, learnt, noise, sampling)
+            truths = bench.truths or []
+            pictures = [pair.style, pair.face, truths[index], *drawn, other[0]]
+            rows.append(SheetRow(pair.other_prompt, [to_image(one[None]) for one in pictures]))
+    return contact_sheet(README_COLUMNS, rows, README_SIDE)
 
 
 def _headers() -> list[str]:

@@ -21,7 +21,7 @@ from acfun_ops.images import prepare_pictures
 from acfun_ops.training.config import TrainConfig
 from acfun_ops.training.presets import PRESET_WORDS, with_preset
 
-from .benchmark import Bench, Figure, Row, Section
+from .benchmark import Bench, Figure, Method, MethodResult, Pair, Row, Sampling, Section
 from .methods.acfun import Acfun
 from .methods.instantstyle_published import instant_styles
 from .metrics.identity_and_style import IDENTITY_FIGURES, STYLE_FIGURES, Identity, StyleFeatures
@@ -31,7 +31,6 @@ from .metrics.image_statistics import (
     texture_distance,
     variety,
 )
-from .pairs import Drawn, Method, Pair, Sampling
 from .runner import OpenBench
 from .sections.ablations import B_LORA, OURS, PAPER, PAPER_STEPS, PEERS, papers_config
 
@@ -98,7 +97,7 @@ class RealBench:
 
     def _measure(
         self, faces: dict[str, Tensor], styles: dict[str, Tensor], pairs: list[tuple[str, str]]
-    ) -> Callable[[int, Drawn], dict[str, float]]:
+    ) -> Callable[[int, MethodResult], dict[str, float]]:
         face_names, style_names = list(faces), list(styles)
         identity = features = None
         if self.figures == "all":
@@ -106,7 +105,7 @@ class RealBench:
             identity = Identity(list(faces.values()), people, face_names)
             features = StyleFeatures(list(styles.values()))
 
-        def measure(index: int, drawn: Drawn) -> dict[str, float]:
+        def measure(index: int, drawn: MethodResult) -> dict[str, float]:
             face, style = pairs[index]
             measured = picture_figures(faces[face], styles[style], drawn.samples)
             if identity is not None and features is not None:

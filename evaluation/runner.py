@@ -19,18 +19,17 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from .benchmark import Bench, Row
-from .pairs import LearnsOnce
+from .benchmark import Bench, LearnsOnce, Row
 from .runs import (
     LEARNT,
     Run,
     is_done,
     learn_row,
-    learnt_name,
     measure_one,
     read_run,
     run_folder,
     run_one,
+    training_name,
 )
 
 # How long what is running at the end of the time may go on for.
@@ -118,13 +117,13 @@ def jobs_of(bench: Bench, rows: Sequence[Row], work: Path) -> list[Job]:
             if path in seen or is_done(bench, row, index, work):
                 continue
             seen.add(path)
-            learnt = learnt_name(bench, row, index)
+            learnt = training_name(bench, row, index)
             if isinstance(row.method, LearnsOnce):
                 taught.setdefault(learnt, Job(learnt, teaches=(row, index)))
                 shared[path.name] = [(row, index)]
             else:
                 shared.setdefault(learnt, []).append((row, index))
-    rest = [Job(learnt_name(bench, *runs[0]), tuple(runs)) for runs in shared.values()]
+    rest = [Job(training_name(bench, *runs[0]), tuple(runs)) for runs in shared.values()]
     return [*taught.values(), *rest]
 
 

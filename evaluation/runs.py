@@ -9,7 +9,7 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from torch import Tensor
 from acfun_ops.file_io import write_whole
 from acfun_ops.image_files import read_picture, write_picture
 
-from .benchmark import Bench, Row, description
+from .benchmark import Bench, LearnsOnce, MethodResult, Row, description
 from .methods.sampling import encode_square
-from .pairs import Drawn, LearnsOnce
 
+WORK = Path("out/quality")
+RESULTS = Path(__file__).parent / "results"
 # Raise it when a method's code changes what it draws: stored runs are then run again.
 METHODS_VERSION = 3
 DONE = "run.json"
@@ -50,7 +51,7 @@ def run_one(bench: Bench, row: Row, index: int, work: Path) -> None:
     learnt, learning = learn_row(bench, row, index, work)
     start = time.perf_counter()
     noise = pair_noise(bench, index, row.samples)
-    samples, other = method.draw(bench.backbone, pair, learnt, noise, row.sampling)
+    samples, other = method.generate(bench.backbone, pair, learnt, noise, row.sampling)
     seconds = learning + time.perf_counter() - start
     path = run_folder(bench, row, index, work)
     path.mkdir(parents=True, exist_ok=True)
@@ -65,7 +66,7 @@ def run_one(bench: Bench, row: Row, index: int, work: Path) -> None:
 def measure_one(bench: Bench, row: Row, index: int, work: Path) -> None:
     """Compute the figures of a stored run anew, from its pictures; forget a run without any."""
     run = read_run(bench, row, index, work)
-    if not has_pictures(run.folder):
+    if not has_images(run.folder):
         (run.folder / DONE).unlink()
         return
     figures = _measured(bench, index, run.folder, run.seconds)
@@ -85,8 +86,8 @@ def learn_row(bench: Bench, row: Row, index: int, work: Path) -> tuple[Path, flo
 
     What a method learns once for all pairs is no pair's time.
     """
-    learnt = work / LEARNT / f"{learnt_name(bench, row, index)}.safetensors"
-    method = row.method.learnt_as()
+    learnt = work / LEARNT / f"{training_name(bench, row, index)}.safetensors"
+    method = row.method.training_key()
     if not method.learns:
         return learnt, 0.0
     timing = learnt.with_suffix(".json")
@@ -97,6 +98,37 @@ def learn_row(bench: Bench, row: Row, index: int, work: Path) -> tuple[Path, flo
         write_whole(json.dumps({"seconds": seconds}).encode(), timing, "timing")
     stored: float = json.loads(timing.read_text())["seconds"]
     return learnt, 0.0 if isinstance(method, LearnsOnce) else stored
+
+
+def take_published(bench: Bench, rows: Sequence[Row], figures: Path, work: Path) -> None:
+    """Store the runs of a report that are not stored yet, with their figures and no pictures.
+
+    Args:
+        bench: what is run on.
+        rows: whose runs are wanted.
+        figures: the report's ``figures.json``; nothing is taken where it is missing.
+        work: the work folder of the bench.
+
+    A published run is told by the name of its folder, so that none is taken which anything that
+    defines it has changed since.
+    """
+    published = _published_runs(figures)
+    for row in rows:
+        for index in row.pair_indices(bench):
+            folder = run_folder(bench, row, index, work)
+            facts = published.get(folder.name)
+            if facts is not None and not (folder / DONE).exists():
+                measured = {figure.name: facts[figure.name] for figure in bench.figures}
+                run = Run(row.name, index, folder, measured, facts["seconds"], facts["machine"])
+                store_run(bench, row, run)
+
+
+def _published_runs(figures: Path) -> dict[str, dict[str, Any]]:
+    if not figures.exists():
+        return {}
+    rows = json.loads(figures.read_text(encoding="utf-8"))["rows"]
+    pairs = [facts for row in rows.values() for facts in row["pairs"].values()]
+    return {facts["run"]: facts for facts in pairs if "run" in facts}  # Old reports name no run.
 
 
 def read_run(bench: Bench, row: Row, index: int, work: Path) -> Run:
@@ -112,18 +144,18 @@ def is_done(bench: Bench, row: Row, index: int, work: Path) -> bool:
     return (run_folder(bench, row, index, work) / DONE).exists()
 
 
-def has_pictures(path: Path) -> bool:
+def has_images(path: Path) -> bool:
     """Tell whether a run's pictures are stored; a published run has only its figures."""
     return any(_numbered(path, "sample"))
 
 
-def read_drawn(path: Path, seconds: float = 0.0) -> Drawn:
+def read_result(path: Path, seconds: float = 0.0) -> MethodResult:
     """Return the pictures of a stored run."""
     samples, other = (
         torch.cat([read_picture(file) for file in _numbered(path, name)])
         for name in ("sample", "other")
     )
-    return Drawn(samples=samples, other=other, seconds=seconds)
+    return MethodResult(samples=samples, other=other, seconds=seconds)
 
 
 def machine_of(device: torch.device) -> str:
@@ -152,10 +184,10 @@ def _definition(row: Row) -> dict[str, Any]:
     return {"steps": steps, "sampling": asdict(row.sampling), **description(method)}
 
 
-def learnt_name(bench: Bench, row: Row, index: int) -> str:
+def training_name(bench: Bench, row: Row, index: int) -> str:
     """Return what names the file of what a row learns from a pair."""
     pair = [] if isinstance(row.method, LearnsOnce) else [bench.pairs[index].digest, index]
-    return _digest(bench, *pair, row.steps, description(row.method.learnt_as()))
+    return _digest(bench, *pair, row.steps, description(row.method.training_key()))
 
 
 def _digest(bench: Bench, *parts: Any) -> str:
@@ -165,7 +197,7 @@ def _digest(bench: Bench, *parts: Any) -> str:
 
 def _measured(bench: Bench, index: int, path: Path, seconds: float) -> dict[str, float]:
     """Measure stored pictures, so that figures never depend on when they are computed."""
-    figures = bench.measure(index, read_drawn(path, seconds))
+    figures = bench.measure(index, read_result(path, seconds))
     for figure in bench.figures:
         if not np.isfinite(figures.get(figure.name, np.nan)):
             raise ValueError(f"{path.name}: the figure '{figure.name}' is missing or not finite")

@@ -12,12 +12,12 @@ from torch import Tensor
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.training.config import TrainConfig
 from evaluation.toy.captions import describe
-from evaluation.toy.evaluation_pairs import HeldOutPair, held_out_pairs
+from evaluation.toy.evaluation_pairs import HeldOutPair, held_out_pairs, tuning_pair
 from evaluation.toy.labels import attributes_of
 from evaluation.toy.reader import Reader, identity, load_reader
 from evaluation.toy.training.make_prior import PRIOR
 
-from .benchmark import Bench, Figure, Section
+from .benchmark import Bench, Figure, Method, MethodResult, Pair, Sampling, Section
 from .methods.attention import AttentionDistillation, StyleId
 from .methods.dreamstyler import DreamStyler
 from .methods.feed_forward import PatchTransferPeer
@@ -31,7 +31,6 @@ from .metrics.image_statistics import (
     texture_distance,
     variety,
 )
-from .pairs import Drawn, Method, Pair, Sampling
 from .runner import OpenBench
 from .sections.ablations import Setting, all_sections
 from .sections.design_choices import candidates, design_choices, drawn_choices, learning_rates
@@ -39,6 +38,7 @@ from .sections.papers_table import papers_table
 from .sections.references import known_answers, spliced_faces
 
 ABLATION_PAIRS = 12
+TUNING_PAIRS = 14
 # Adam moves a layer's output by its width: the default is for layers five to eleven times as wide.
 CONFIG = TrainConfig(learning_rate=3e-3)
 PEERS: tuple[tuple[str, Method], ...] = (
@@ -134,6 +134,31 @@ def bench_of(name: str, drawn_pairs: Sequence[HeldOutPair], device: str) -> Benc
     )
 
 
+class Tuning:
+    """The benchmark with other people and styles than those of the table, to choose settings on."""
+
+    @staticmethod
+    def add_options(parser: argparse.ArgumentParser) -> None:
+        """Add the options of this benchmark."""
+        add_options(parser)
+        parser.set_defaults(pairs=TUNING_PAIRS)
+
+    @staticmethod
+    def opener(options: argparse.Namespace) -> OpenBench:
+        """Return what opens the bench in any process."""
+        return partial(Tuning.open_bench, options.pairs, options.device)
+
+    @staticmethod
+    def sections(options: argparse.Namespace) -> list[Section]:
+        """Return the rows to choose from."""
+        return [learning_rates(replace(prior_setting(), ablation_pairs=None))]
+
+    @staticmethod
+    def open_bench(pairs: int, device: str = "cpu") -> Bench:
+        """Return the bench of the pairs to choose settings on."""
+        return bench_of("tuning", [tuning_pair(number) for number in range(pairs)], device)
+
+
 def _pair(one: HeldOutPair) -> Pair:
     words, other_words = map(describe, (one.person, replace(one.person, **{one.extra: True})))
     return Pair(
@@ -149,7 +174,7 @@ def _pair(one: HeldOutPair) -> Pair:
     )
 
 
-def measure(reader: Reader, one: HeldOutPair, drawn: Drawn) -> dict[str, float]:
+def measure(reader: Reader, one: HeldOutPair, drawn: MethodResult) -> dict[str, float]:
     """Return every figure of what was drawn of a pair."""
     samples = drawn.samples
     reading = reader.read(samples)

@@ -31,7 +31,7 @@ from acfun_ops.training.events import TrainPictures
 from acfun_ops.training.fit import fit
 from acfun_ops.training.styled_model import REDRAWING
 
-from ..pairs import STYLE_WORD, Pair, Sampling
+from ..benchmark import STYLE_WORD, Pair, Sampling
 from .sampling import draw_from_noise
 
 TrainedPart = Literal["abstract", "encoder", "middle", "decoder"]
@@ -76,7 +76,7 @@ class Acfun:
     strengths: PartStrengths = FULL_STRENGTH
     learns: ClassVar[bool] = True
 
-    def learnt_as(self) -> "Acfun":
+    def training_key(self) -> "Acfun":
         """See Method."""
         return replace(self, abstract_strength=1.0, strengths=FULL_STRENGTH)
 
@@ -98,7 +98,7 @@ class Acfun:
         save_style(result.style, path)
 
     @torch.no_grad()
-    def draw(
+    def generate(
         self,
         backbone: DiffusersBackbone,
         pair: Pair,

@@ -10,7 +10,7 @@ from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.method.diffusion import noise_at, sampling_sigmas
 from acfun_ops.sampling.sampler import Guidance, draw_latents
 
-from ..pairs import STYLE_WORD, Pair, Sampling
+from ..benchmark import STYLE_WORD, Pair, Sampling
 from .ip_adapter import Adapter, adapted
 from .sampling import encode_square, made_noisy
 
@@ -55,7 +55,7 @@ class DrawsByAdapter:
         empty = backbone.encode_prompt("", STYLE_WORD, {}) if is_guided else None
 
         def pictures(prompt: str) -> Tensor:
-            words = pair.named(prompt) if self.named else pair.unstyled(prompt)
+            words = pair.name_style(prompt) if self.named else pair.remove_style(prompt)
             context = backbone.encode_prompt(words, STYLE_WORD, {})
             guidance = Guidance(context, empty, sampling.guidance)
             return backbone.decode_latents(draw_latents(backbone, start, sigmas, guidance))

@@ -12,7 +12,7 @@ from acfun_ops.method.diffusion import sampling_sigmas
 from acfun_ops.method.style_attention import late
 from acfun_ops.sampling.style_injection import Redrawing, redrawn
 
-from ..pairs import STYLE_WORD, LearnsNothing, Pair, Sampling
+from ..benchmark import STYLE_WORD, LearnsNothing, Pair, Sampling
 from .sampling import encode_square
 from .self_attention import Attended, read
 from .training import read_tensors, write_tensors
@@ -35,7 +35,7 @@ class StyleId(LearnsNothing):
     steps: int = 20
 
     @torch.no_grad()
-    def draw(
+    def generate(
         self,
         backbone: DiffusersBackbone,
         pair: Pair,
@@ -72,7 +72,7 @@ class AttentionDistillation:
     query_weight: float = 0.25
     learns: ClassVar[bool] = True
 
-    def learnt_as(self) -> "AttentionDistillation":
+    def training_key(self) -> "AttentionDistillation":
         """See Method."""
         return self
 
@@ -113,7 +113,7 @@ class AttentionDistillation:
         return torch.stack(terms).sum()
 
     @torch.no_grad()
-    def draw(
+    def generate(
         self,
         backbone: DiffusersBackbone,
         pair: Pair,

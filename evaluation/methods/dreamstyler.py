@@ -11,7 +11,7 @@ from acfun_ops.backbones.backbone import Context
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.method.diffusion import sample_euler
 
-from ..pairs import STYLE_WORD, Pair, Sampling
+from ..benchmark import STYLE_WORD, Pair, Sampling
 from .sampling import encode_square, made_noisy
 from .training import Lesson, learn_by_noise_loss, read_tensors, write_tensors
 
@@ -20,7 +20,7 @@ from .training import Lesson, learn_by_noise_loss, read_tensors, write_tensors
 class DreamStyler:
     """DreamStyler (Ahn et al., 2024): a vector of S* per band of noise levels, guided two ways.
 
-    The words learn the painting under a prompt that says what else it shows. Drawn is from the
+    The words learn the painting under a prompt that says what else it shows. Drawing starts at the
     photo made noisy, where the paper holds the content by a depth ControlNet, which this prior has
     none of. Guidance goes from the empty prompt by way of the content's words and of the style's
     word alone, half each.
@@ -38,7 +38,7 @@ class DreamStyler:
     seed: int = 0
     learns: ClassVar[bool] = True
 
-    def learnt_as(self) -> "DreamStyler":
+    def training_key(self) -> "DreamStyler":
         """See Method."""
         usual = {"strength": 1.0, "style_guidance": 1.0, "content_guidance": 1.0}
         return replace(self, **usual)  # type: ignore[arg-type]
@@ -68,7 +68,7 @@ class DreamStyler:
         return time * self.bands // len(backbone.sigmas)
 
     @torch.no_grad()
-    def draw(
+    def generate(
         self,
         backbone: DiffusersBackbone,
         pair: Pair,
@@ -82,7 +82,7 @@ class DreamStyler:
         start, sigmas = made_noisy(backbone, face, noise, self.strength, sampling)
 
         def pictures(prompt: str) -> Tensor:
-            texts = ("", pair.unstyled(prompt), STYLE_WORD, prompt)
+            texts = ("", pair.remove_style(prompt), STYLE_WORD, prompt)
 
             def denoise(noisy: Tensor, sigma: float) -> Tensor:
                 word = words[str(self.band(backbone, sigma))]

@@ -11,7 +11,7 @@ from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.images import prepare_pictures
 from evaluation.toy.labels import GROUPS
 
-from ..pairs import LearnsOnce, Pair, Sampling
+from ..benchmark import LearnsOnce, Pair, Sampling
 from .pretraining import Teaching, first_drawings, teach
 from .sampling import encode_square
 from .training import read_tensors, write_tensors
@@ -32,7 +32,7 @@ class PatchTransferPeer(LearnsOnce):
     learning_rate: float = 1e-3
     seed: int = 0
 
-    def learnt_as(self) -> "PatchTransferPeer":
+    def training_key(self) -> "PatchTransferPeer":
         """See Method."""
         return self
 
@@ -58,7 +58,7 @@ class PatchTransferPeer(LearnsOnce):
         write_tensors(path, network=network.state_dict())
 
     @torch.no_grad()
-    def draw(
+    def generate(
         self,
         backbone: DiffusersBackbone,
         pair: Pair,

@@ -12,7 +12,7 @@ from torch import Tensor
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.images import prepare_pictures
 
-from ..pairs import PAINTING, STYLE_WORD, LearnsOnce, Pair, Sampling
+from ..benchmark import PAINTING, STYLE_WORD, LearnsOnce, Pair, Sampling
 from .adapter_drawing import DrawsByAdapter, SeenStyle
 from .ip_adapter import (
     adapted,
@@ -56,7 +56,7 @@ class InstantStyle(DrawsByAdapter, LearnsOnce):
     learning_rate: float = 1e-3
     seed: int = 0
 
-    def learnt_as(self) -> "InstantStyle":
+    def training_key(self) -> "InstantStyle":
         """See Method."""
         return InstantStyle(learning_rate=self.learning_rate, seed=self.seed)
 
@@ -84,7 +84,7 @@ class InstantStyle(DrawsByAdapter, LearnsOnce):
         write_tensors(path, **taught, content=content, block={"number": torch.tensor(block)})
 
     @torch.no_grad()
-    def draw(
+    def generate(
         self,
         backbone: DiffusersBackbone,
         pair: Pair,
@@ -95,7 +95,7 @@ class InstantStyle(DrawsByAdapter, LearnsOnce):
         """See Method."""
         groups = read_tensors(learnt, backbone.device)
         square = prepare_pictures(pair.style[None], backbone.native_side, "style")
-        content = said_features(backbone, [content_words(pair.unstyled(pair.style_prompt))])
+        content = said_features(backbone, [content_words(pair.remove_style(pair.style_prompt))])
         deviation = content @ groups["content"]["foretold"] - groups["content"]["mean"]
         embedding = image_embedding(backbone, square) - self.subtracted * deviation
         block = self.block or blocks(backbone)[int(groups["block"]["number"])]

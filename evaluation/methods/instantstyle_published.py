@@ -14,7 +14,7 @@ from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.errors import ACFunError, first_line
 
-from ..pairs import LearnsNothing, Pair, Sampling
+from ..benchmark import LearnsNothing, Pair, Sampling
 from .adapter_drawing import DrawsByAdapter, SeenStyle
 from .ip_adapter import Adapter
 
@@ -39,7 +39,7 @@ class PublishedInstantStyle(DrawsByAdapter, LearnsNothing):
     image_encoder: str
 
     @torch.no_grad()
-    def draw(
+    def generate(
         self,
         backbone: DiffusersBackbone,
         pair: Pair,

@@ -12,7 +12,7 @@ from torch import Tensor
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.errors import ACFunError
 
-from ..pairs import STYLE_WORD, Pair, Sampling
+from ..benchmark import STYLE_WORD, Pair, Sampling
 from .sampling import draw_from_noise, encode_square
 from .training import (
     FACE_WORD,
@@ -43,7 +43,7 @@ class DreamBoothLora:
     seed: int = 0
     learns: ClassVar[bool] = True
 
-    def learnt_as(self) -> "DreamBoothLora":
+    def training_key(self) -> "DreamBoothLora":
         """See Method."""
         return self
 
@@ -63,7 +63,7 @@ class DreamBoothLora:
             write_tensors(path, **words, unet=updates)
 
     @torch.no_grad()
-    def draw(
+    def generate(
         self,
         backbone: DiffusersBackbone,
         pair: Pair,
@@ -97,7 +97,7 @@ class BLora:
     seed: int = 0
     learns: ClassVar[bool] = True
 
-    def learnt_as(self) -> "BLora":
+    def training_key(self) -> "BLora":
         """See Method."""
         return self
 
@@ -119,7 +119,7 @@ class BLora:
         write_tensors(path, **words, content=learnt[0], painting=learnt[1])
 
     @torch.no_grad()
-    def draw(
+    def generate(
         self,
         backbone: DiffusersBackbone,
         pair: Pair,

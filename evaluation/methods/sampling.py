@@ -8,7 +8,7 @@ from acfun_ops.images import prepare_pictures
 from acfun_ops.method.diffusion import add_noise, noise_at, sampling_sigmas
 from acfun_ops.sampling.sampler import Guidance, draw_latents
 
-from ..pairs import STYLE_WORD, Sampling
+from ..benchmark import STYLE_WORD, Sampling
 
 
 def encode_square(backbone: Backbone, picture: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from acfun_ops.images import prepare_pictures
 from acfun_ops.method.abstract_fusion import AbstractFusion
 from acfun_ops.method.alignment_loss import restyle
 
-from ..pairs import STYLE_WORD, LearnsNothing, Pair, Sampling
+from ..benchmark import STYLE_WORD, LearnsNothing, Pair, Sampling
 from .sampling import draw_from_noise, encode_square, redraw
 from .training import (
     FACE_WORD,
@@ -39,7 +39,7 @@ class TextualInversion:
     seed: int = 0
     learns: ClassVar[bool] = True
 
-    def learnt_as(self) -> "TextualInversion":
+    def training_key(self) -> "TextualInversion":
         """See Method."""
         return self
 
@@ -65,7 +65,7 @@ class TextualInversion:
         write_tensors(path, face=face, style=style)
 
     @torch.no_grad()
-    def draw(
+    def generate(
         self,
         backbone: DiffusersBackbone,
         pair: Pair,
@@ -100,7 +100,7 @@ class Inst:
     seed: int = 0
     learns: ClassVar[bool] = True
 
-    def learnt_as(self) -> "Inst":
+    def training_key(self) -> "Inst":
         """See Method."""
         return replace(self, strength=1.0)
 
@@ -128,7 +128,7 @@ class Inst:
         write_tensors(path, style=words, fusion=fusion.state_dict())
 
     @torch.no_grad()
-    def draw(
+    def generate(
         self,
         backbone: DiffusersBackbone,
         pair: Pair,
@@ -162,7 +162,7 @@ class LatentAdain(LearnsNothing):
     strength: float = 0.3
 
     @torch.no_grad()
-    def draw(
+    def generate(
         self,
         backbone: DiffusersBackbone,
         pair: Pair,
@@ -175,7 +175,7 @@ class LatentAdain(LearnsNothing):
         return _redraw_both(
             backbone,
             restyle(face, style),
-            (pair.unstyled(pair.prompt), pair.unstyled(pair.other_prompt)),
+            (pair.remove_style(pair.prompt), pair.remove_style(pair.other_prompt)),
             noise,
             self.strength,
             sampling,
@@ -189,7 +189,7 @@ class NamedImg2Img(LearnsNothing):
     strength: float = 0.6
 
     @torch.no_grad()
-    def draw(
+    def generate(
         self,
         backbone: DiffusersBackbone,
         pair: Pair,
@@ -201,7 +201,7 @@ class NamedImg2Img(LearnsNothing):
         return _redraw_both(
             backbone,
             encode_square(backbone, pair.face),
-            (pair.named(pair.prompt), pair.named(pair.other_prompt)),
+            (pair.name_style(pair.prompt), pair.name_style(pair.other_prompt)),
             noise,
             self.strength,
             sampling,

@@ -17,7 +17,7 @@ from acfun_ops.errors import ACFunError
 from acfun_ops.file_io import write_whole
 from acfun_ops.method.diffusion import add_noise, prediction_weight, sample_sigma
 
-from ..pairs import STYLE_WORD
+from ..benchmark import STYLE_WORD
 
 FACE_WORD = "F*"
 MAX_GRAD_NORM = 1.0

@@ -13,7 +13,7 @@ from acfun_ops.contact_sheet import SheetRow, contact_sheet
 from acfun_ops.image_files import to_image, write_image
 
 from ..benchmark import Bench, Expectation, Row, Section, description, rows_of
-from ..runs import Run, has_pictures, read_drawn
+from ..runs import Run, has_images, read_result
 from .intervals import Interval, verdict
 from .results import Results
 
@@ -50,7 +50,7 @@ def write_report(
     (folder / FIGURES).write_text(figures + "\n", encoding="utf-8")
     without = []
     for section in sections:
-        if all(has_pictures(run.folder) for run in shown_runs(section, results)):
+        if all(has_images(run.folder) for run in shown_runs(section, results)):
             write_image(sheet(section, results), folder / f"{slug(section.title)}.jpg")
         else:
             without.append(section.title)
@@ -100,7 +100,7 @@ def sheet(section: Section, results: Results) -> Image.Image:
         pictures = [pair.style, pair.face]
         if bench.truths is not None:
             pictures.append(bench.truths[run.pair])
-        samples = read_drawn(run.folder).samples[:count]
+        samples = read_result(run.folder).samples[:count]
         images = [to_image(picture[None]) for picture in [*pictures, *samples]]
         lines.append(SheetRow(f"{run.row} on {pair.name}", images))
     return contact_sheet([*given, *(f"{i + 1}" for i in range(count))], lines, SHEET_SIDE)

@@ -4,20 +4,19 @@ The figures that expectations name are the contract with the bench: ``face`` (hi
 ``colour``, ``truth`` and ``leak`` (all lower), ``variety`` and ``prompt`` (higher).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from acfun_ops.method.concrete_fusion import PartStrengths
 from acfun_ops.training.config import TrainConfig
 
-from ..benchmark import Expectation, Row, Section
+from ..benchmark import Expectation, Method, Row, Sampling, Section
 from ..methods.acfun import Acfun
 from ..methods.attention import AttentionDistillation, StyleId
 from ..methods.dreamstyler import DreamStyler
 from ..methods.lora import BLora, DreamBoothLora
 from ..methods.textual_inversion import Inst, LatentAdain, NamedImg2Img, TextualInversion
-from ..pairs import Method, Sampling
 
 OURS = "ACFun"
 STAGED = "ACFun, staged"
@@ -254,19 +253,6 @@ def training_lengths(setting: Setting) -> Section:
 def papers_config(config: TrainConfig) -> TrainConfig:
     """Return a training with what the paper states; eq. 4 taken literally is ``imagery``."""
     return replace(config, learning_rate=1e-4, alignment="imagery")
-
-
-def chosen(sections: Sequence[Section], titles: Sequence[str]) -> list[Section]:
-    """Return the sections with these titles, or all if none is named.
-
-    Raises:
-        ValueError: there is no such section.
-    """
-    known = {section.title.lower(): section for section in sections}
-    missing = [title for title in titles if title.lower() not in known]
-    if missing:
-        raise ValueError(f"no section '{missing[0]}'; there are {', '.join(known)}")
-    return [known[title.lower()] for title in titles] if titles else list(sections)
 
 
 def our_row(setting: Setting) -> Row:

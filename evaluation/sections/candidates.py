@@ -23,9 +23,9 @@ from acfun_ops.method.diffusion import noise_level
 from acfun_ops.method.style_attention import late
 from acfun_ops.training import fit as training
 
+from ..benchmark import Pair, Sampling
 from ..methods.acfun import Acfun
 from ..methods.self_attention import Attended, read
-from ..pairs import Pair, Sampling
 
 Change = Literal[
     "style's attention", "crops", "log deviations", "normalised deviations", "parts by noise"
@@ -54,7 +54,7 @@ class Candidate(Acfun):
         with changed(self.change, backbone, pair) as changed_backbone:
             super().learn(changed_backbone, pair, steps, path)
 
-    def draw(
+    def generate(
         self,
         backbone: DiffusersBackbone,
         pair: Pair,
@@ -64,9 +64,9 @@ class Candidate(Acfun):
     ) -> tuple[Tensor, Tensor]:
         """See Method."""
         if self.change in ("style's attention", "crops"):
-            return super().draw(backbone, pair, learnt, noise, sampling)
+            return super().generate(backbone, pair, learnt, noise, sampling)
         with changed(self.change, backbone, pair) as changed_backbone:
-            return super().draw(changed_backbone, pair, learnt, noise, sampling)
+            return super().generate(changed_backbone, pair, learnt, noise, sampling)
 
 
 @contextmanager

@@ -10,9 +10,8 @@ from torch import Tensor
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from evaluation.toy.evaluation_pairs import held_out_pair
 
-from ..benchmark import Expectation, Row, Section
+from ..benchmark import Expectation, LearnsNothing, Pair, Row, Sampling, Section
 from ..methods.instantstyle import InstantStyle
-from ..pairs import LearnsNothing, Pair, Sampling
 from .ablations import OURS, Setting, ablation_row, our_row, peer_row
 
 Which = Literal["truth", "face", "style", "spliced"]
@@ -24,7 +23,7 @@ class KnownAnswer(LearnsNothing):
 
     which: Which
 
-    def draw(
+    def generate(
         self,
         backbone: DiffusersBackbone,
         pair: Pair,

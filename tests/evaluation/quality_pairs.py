@@ -12,8 +12,7 @@ from tiny_backbone import TinyBackbone
 from torch import Tensor
 
 from acfun_ops.file_io import write_whole
-from evaluation.benchmark import Bench, Figure
-from evaluation.pairs import Drawn, LearnsOnce, Pair, Sampling
+from evaluation.benchmark import Bench, Figure, LearnsOnce, MethodResult, Pair, Sampling
 
 FIGURES = (
     Figure("face", "face", "higher", "face"),
@@ -37,7 +36,7 @@ def drawn_pair(number: int, prompt: str = "a painting of a woman in S* style") -
 def open_tiny_bench(pairs: int = 2) -> Bench:
     """Return a bench whose figures are plain means, so that they can be foretold."""
 
-    def measure(index: int, drawn: Drawn) -> dict[str, float]:
+    def measure(index: int, drawn: MethodResult) -> dict[str, float]:
         return {"face": float(drawn.samples.mean()), "texture": float(drawn.other.mean())}
 
     return Bench(
@@ -57,14 +56,14 @@ class Shift:
     amount: float = 0.0
     learns: ClassVar[bool] = True
 
-    def learnt_as(self) -> "Shift":
+    def training_key(self) -> "Shift":
         return Shift(log=self.log)
 
     def learn(self, backbone: TinyBackbone, pair: Pair, steps: int, path: Path) -> None:
         self._note(f"learn {pair.name} {steps}")
         write_whole(str(float(pair.style.mean())).encode(), path, "mean")
 
-    def draw(
+    def generate(
         self, backbone: TinyBackbone, pair: Pair, learnt: Path, noise: Tensor, sampling: Sampling
     ) -> tuple[Tensor, Tensor]:
         self._note(f"draw {pair.name} {self.amount}")
@@ -80,7 +79,7 @@ class Shift:
 class Stuck(Shift):
     """Learns for ever."""
 
-    def learnt_as(self):
+    def training_key(self):
         return self
 
     def learn(self, backbone, pair, steps, path):
@@ -92,7 +91,7 @@ class Stuck(Shift):
 class Broken(Shift):
     """Cannot learn from the first pair."""
 
-    def learnt_as(self):
+    def training_key(self):
         return self
 
     def learn(self, backbone, pair, steps, path):
@@ -105,7 +104,7 @@ class Broken(Shift):
 class Dying(Shift):
     """Ends the process that learns."""
 
-    def learnt_as(self):
+    def training_key(self):
         return self
 
     def learn(self, backbone, pair, steps, path):
@@ -119,14 +118,14 @@ class ShiftForAll(LearnsOnce):
     log: str
     amount: float = 0.0
 
-    def learnt_as(self) -> "ShiftForAll":
+    def training_key(self) -> "ShiftForAll":
         return ShiftForAll(log=self.log)
 
     def learn(self, backbone: TinyBackbone, pair: Pair, steps: int, path: Path) -> None:
         self._note(f"learn {steps}")
         write_whole(b"0.5", path, "number")
 
-    def draw(
+    def generate(
         self, backbone: TinyBackbone, pair: Pair, learnt: Path, noise: Tensor, sampling: Sampling
     ) -> tuple[Tensor, Tensor]:
         self._note(f"draw {pair.name} {self.amount}")

@@ -3,8 +3,8 @@
 import pytest
 
 from acfun_ops.training.config import TrainConfig
-from evaluation.benchmark import rows_of
-from evaluation.command import check_figures
+from evaluation.__main__ import check_figures
+from evaluation.benchmark import rows_of, select_sections
 from evaluation.methods.acfun import Acfun
 from evaluation.sections.ablations import (
     LENGTHS,
@@ -12,7 +12,6 @@ from evaluation.sections.ablations import (
     PAPER,
     Setting,
     all_sections,
-    chosen,
     drawing_strengths,
 )
 
@@ -37,7 +36,7 @@ def test_rows_share_the_setting_and_each_changes_one_thing():
             assert row.steps == int(row.name.split()[0])
         else:
             assert row.steps == (500 if row.name == PAPER else 200)
-    lengths = chosen(all_sections(SETTING), ["Training length"])[0].rows
+    lengths = select_sections(all_sections(SETTING), ["Training length"])[0].rows
     assert [row.steps for row in lengths] == [200, *LENGTHS, 500]
 
 
@@ -51,15 +50,15 @@ def test_ablations_run_on_fewer_pairs_than_rivals():
 def test_strengths_share_one_training():
     methods = [row.method for row in drawing_strengths(SETTING).rows]
     assert len(set(methods)) == len(methods)
-    assert len({method.learnt_as() for method in methods}) == 1
+    assert len({method.training_key() for method in methods}) == 1
 
 
 def test_sections_are_chosen_by_title():
     sections = all_sections(SETTING)
-    assert chosen(sections, []) == sections
-    assert [section.title for section in chosen(sections, ["prompt", "Peers"])] == [
+    assert select_sections(sections, []) == sections
+    assert [section.title for section in select_sections(sections, ["prompt", "Peers"])] == [
         "Prompt",
         "Peers",
     ]
     with pytest.raises(ValueError, match="no section 'Beauty'"):
-        chosen(sections, ["Beauty"])
+        select_sections(sections, ["Beauty"])

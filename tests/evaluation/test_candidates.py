@@ -9,8 +9,8 @@ from acfun_ops.method import concrete_fusion
 from acfun_ops.method.concrete_fusion import ConcreteFusion, PartStrengths, part_of
 from acfun_ops.training import fit as training
 from acfun_ops.training.config import TrainConfig
+from evaluation.benchmark import Sampling
 from evaluation.methods.acfun import Acfun
-from evaluation.pairs import Sampling
 from evaluation.sections.candidates import Candidate, Change, changed
 
 SAMPLING = Sampling(steps=2, guidance=1.0)
@@ -21,7 +21,7 @@ CONFIG = TrainConfig(learning_rate=1e-2, rank=4, seed=1)
 def drawn(method, backbone, pair, noise, folder):
     folder.mkdir()
     method.learn(backbone, pair, STEPS, folder / "style.safetensors")
-    return method.draw(backbone, pair, folder / "style.safetensors", noise, SAMPLING)[0]
+    return method.generate(backbone, pair, folder / "style.safetensors", noise, SAMPLING)[0]
 
 
 @pytest.mark.parametrize("change", get_args(Change))

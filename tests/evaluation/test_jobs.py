@@ -10,8 +10,8 @@ import pytest
 from quality_pairs import Broken, Dying, Shift, ShiftForAll, Stuck, open_tiny_bench
 
 from evaluation import runner as jobs
+from evaluation.__main__ import evaluate, sections_that_are_there
 from evaluation.benchmark import Expectation, Row, Section
-from evaluation.command import evaluate, sections_that_are_there
 from evaluation.report.render import write_report
 from evaluation.runner import jobs_of, run_rows
 

@@ -17,6 +17,7 @@ from acfun_ops.sampling.style_injection import inverted
 from acfun_ops.style.style_file import load_style
 from acfun_ops.training import fit as training
 from acfun_ops.training.config import TrainConfig
+from evaluation.benchmark import Sampling
 from evaluation.methods import (
     dreamstyler as dreamstyler_peer,
 )
@@ -42,7 +43,6 @@ from evaluation.methods.training import (
     read_tensors,
     write_tensors,
 )
-from evaluation.pairs import Sampling
 from evaluation.toy_benchmark import PRIOR
 
 SAMPLING = Sampling(steps=4, guidance=2.0)
@@ -70,7 +70,7 @@ def pictures(method, backbone, pair, noise, folder, steps=3):
     path = folder / f"{hash((method, pair.digest, steps))}.safetensors"
     if method.learns:
         method.learn(backbone, pair, steps, path)
-    return method.draw(backbone, pair, path, noise, SAMPLING)
+    return method.generate(backbone, pair, path, noise, SAMPLING)
 
 
 def networks(backbone):
@@ -176,8 +176,8 @@ def test_strengths_act_at_drawing_on_the_parts_that_were_trained(backbone, pair,
 
     def samples(**strengths):
         weaker = replace(method, strengths=PartStrengths(**strengths))
-        assert weaker.learnt_as() == method
-        return weaker.draw(backbone, pair, path, noise, SAMPLING)[0]
+        assert weaker.training_key() == method
+        return weaker.generate(backbone, pair, path, noise, SAMPLING)[0]
 
     assert torch.equal(samples(), samples(decoder=0.0))
     assert not torch.equal(samples(), samples(encoder=0.0))
@@ -327,8 +327,8 @@ def test_pair_refuses_prompts_it_cannot_use():
 
 
 def test_pair_words_the_style_for_methods_without_a_pseudo_word(pair):
-    assert pair.unstyled(pair.other_prompt) == "a painting of a woman wearing a hat"
-    assert pair.named(pair.prompt) == "an oil painting of a woman"
+    assert pair.remove_style(pair.other_prompt) == "a painting of a woman wearing a hat"
+    assert pair.name_style(pair.prompt) == "an oil painting of a woman"
 
 
 @pytest.fixture(scope="module")
@@ -361,16 +361,16 @@ def test_b_lora_takes_each_block_from_its_own_picture_and_leaves_no_trace(prior,
     groups = read_tensors(path, prior.device)
     blocks = {".".join(name.split(".")[:4]) for name in groups["content"]}
     assert blocks == {"up_blocks.0.attentions.0", "up_blocks.0.attentions.1"}
-    first, other = method.draw(prior, pair, path, noise, SAMPLING)
+    first, other = method.generate(prior, pair, path, noise, SAMPLING)
     assert not torch.equal(first, other)
     for group, block in (("content", "attentions.1."), ("painting", "attentions.0.")):
         for name, tensor in groups[group].items():
             groups[group][name] = torch.zeros_like(tensor) if block in name else tensor
     write_tensors(path, **groups)
-    assert torch.equal(method.draw(prior, pair, path, noise, SAMPLING)[0], first)
+    assert torch.equal(method.generate(prior, pair, path, noise, SAMPLING)[0], first)
     groups["content"] = {name: torch.zeros_like(t) for name, t in groups["content"].items()}
     write_tensors(path, **groups)
-    assert not torch.equal(method.draw(prior, pair, path, noise, SAMPLING)[0], first)
+    assert not torch.equal(method.generate(prior, pair, path, noise, SAMPLING)[0], first)
     after = prior.unet.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], before[name]) for name in before)

@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation import five_prompts, tuning
+from evaluation import five_prompts
 from evaluation import toy_benchmark as nano
-from evaluation.benchmark import rows_of
-from evaluation.command import check_figures
+from evaluation.__main__ import check_figures
+from evaluation.benchmark import LearnsOnce, MethodResult, Sampling, rows_of
 from evaluation.methods.acfun import Acfun
-from evaluation.pairs import Drawn, LearnsOnce, Sampling
 from evaluation.sections.papers_table import VOTES
 from evaluation.sections.references import KnownAnswer
 from evaluation.toy.captions import describe
@@ -34,7 +33,7 @@ def reader():
 def figures_of(reader, number, name):
     one = held_out_pair(number)
     pictures = torch.from_numpy(getattr(one, name))[None].expand(2, -1, -1, -1)
-    return nano.measure(reader, one, Drawn(samples=pictures, other=pictures, seconds=0.0))
+    return nano.measure(reader, one, MethodResult(samples=pictures, other=pictures, seconds=0.0))
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -82,13 +81,13 @@ def test_bench_opens_and_all_its_rows_fit():
 
 
 def test_settings_are_chosen_on_other_people_and_styles():
-    bench = tuning.open_bench(tuning.PAIRS)
+    bench = nano.Tuning.open_bench(nano.TUNING_PAIRS)
     assert not {pair.digest for pair in nano.open_bench(40).pairs} & {p.digest for p in bench.pairs}
-    styles = [tuning_pair(number).named.style for number in range(tuning.PAIRS)]
+    styles = [tuning_pair(number).named.style for number in range(nano.TUNING_PAIRS)]
     assert not any(alike(style, held.style) for style in styles for held in HELD_OUT.values())
     assert len({style.texture for style in styles}) >= 4
-    rows = rows_of(tuning.sections(argparse.Namespace(pairs=tuning.PAIRS)))
-    assert all(len(row.pair_indices(bench)) == tuning.PAIRS for row in rows)
+    rows = rows_of(nano.Tuning.sections(argparse.Namespace(pairs=nano.TUNING_PAIRS)))
+    assert all(len(row.pair_indices(bench)) == nano.TUNING_PAIRS for row in rows)
 
 
 def test_bench_computes_where_it_is_told_to():
@@ -116,7 +115,9 @@ def test_each_choice_of_what_the_model_draws_changes_one_thing():
 def test_known_answer_is_the_pairs_own(backbone, tmp_path):
     pair = nano.open_bench(1).pairs[0]
     noise = torch.zeros(3, 4, 8, 8)
-    samples, other = KnownAnswer(which="truth").draw(backbone, pair, tmp_path, noise, Sampling())
+    samples, other = KnownAnswer(which="truth").generate(
+        backbone, pair, tmp_path, noise, Sampling()
+    )
     assert torch.equal(samples, other)
     assert torch.equal(samples[2], torch.from_numpy(held_out_pair(0).truth))
 
@@ -129,7 +130,7 @@ def test_peers_that_serve_every_pair_have_their_own_steps_and_what_they_share_is
     for kind in kinds:
         mine = [row for row in once.values() if type(row.method) is kind]
         assert {row.steps for row in mine} == {nano.STEPS_ONCE[kind]}
-        assert len({row.method.learnt_as() for row in mine}) == 1
+        assert len({row.method.training_key() for row in mine}) == 1
     assert rows["InstantStyle from the photo, spliced face"].method.spliced
 
 
@@ -156,12 +157,12 @@ def test_five_prompts_each_change_one_thing_and_are_read_back():
 def test_five_prompts_are_drawn_with_what_the_row_learnt(tmp_path, monkeypatch):
     asked = []
 
-    def draw(self, backbone, pair, learnt, noise, sampling):
+    def generate(self, backbone, pair, learnt, noise, sampling):
         asked.append((pair.other_prompt, learnt.read_text()))
         return noise, pair.face[None]
 
     monkeypatch.setattr(Acfun, "learn", lambda self, b, pair, steps, path: _write(path, pair.name))
-    monkeypatch.setattr(Acfun, "draw", draw)
+    monkeypatch.setattr(Acfun, "generate", generate)
     bench = nano.open_bench(1)
     rows = rows_of(nano.sections(argparse.Namespace(pairs=1)))
     assert five_prompts.draw_changed(bench, rows[0], 0, tmp_path).shape == (5, 64, 64, 3)

@@ -9,6 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.training.config import TrainConfig
+from evaluation.benchmark import Sampling
 from evaluation.methods.acfun import Acfun
 from evaluation.methods.attention import AttentionDistillation, StyleId
 from evaluation.methods.dreamstyler import DreamStyler
@@ -16,7 +17,6 @@ from evaluation.methods.feed_forward import PatchTransferPeer
 from evaluation.methods.instantstyle import InstantStyle
 from evaluation.methods.lora import BLora, DreamBoothLora
 from evaluation.methods.textual_inversion import Inst, LatentAdain, NamedImg2Img, TextualInversion
-from evaluation.pairs import Sampling
 from evaluation.toy_benchmark import PRIOR
 
 CONFIG = TrainConfig(learning_rate=1e-2, rank=4)
@@ -53,7 +53,7 @@ def drawn_on(folder, device, method, pair, path):
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     if method.learns:
         method.learn(backbone, pair, 2, path)
-    return method.draw(backbone, pair, path, noise, Sampling(steps=2, guidance=2.0))
+    return method.generate(backbone, pair, path, noise, Sampling(steps=2, guidance=2.0))
 
 
 @pytest.mark.parametrize("name", METHODS)

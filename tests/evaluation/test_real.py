@@ -17,10 +17,10 @@ from acfun_ops.errors import ACFunError
 from evaluation import __main__ as command
 from evaluation import real_benchmark as real
 from evaluation import toy_benchmark as nano
+from evaluation.benchmark import LearnsOnce, Sampling
 from evaluation.methods.instantstyle import InstantStyle
 from evaluation.methods.instantstyle_published import read_adapter
 from evaluation.methods.ip_adapter import new_adapter
-from evaluation.pairs import LearnsOnce, Sampling
 
 
 def write_pictures(folder, names, seed):
@@ -163,7 +163,9 @@ def test_ip_adapter_adds_instant_style(arguments, adapter, tmp_path, noise):
     noise = torch.randn((1, 4, 32, 32), generator=torch.Generator().manual_seed(1))
 
     def drawn(method, pair):
-        return method.draw(backbone, pair, tmp_path / "none", noise, Sampling(steps=2, guidance=2))
+        return method.generate(
+            backbone, pair, tmp_path / "none", noise, Sampling(steps=2, guidance=2)
+        )
 
     first, other = drawn(method, pair)
     assert not torch.equal(first, drawn(replace(method, scale=0.0), pair)[0])

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 from quality_pairs import FIGURES, Shift, open_tiny_bench
 
+from evaluation.__main__ import check_figures
 from evaluation.benchmark import Expectation, Row, Section, rows_of
-from evaluation.command import check_figures
 from evaluation.report.render import write_report
 from evaluation.runner import run_rows
 

@@ -9,10 +9,9 @@ import torch
 from quality_pairs import Shift, ShiftForAll, open_tiny_bench
 
 from evaluation import runs
-from evaluation.benchmark import Row
-from evaluation.pairs import Sampling
+from evaluation.benchmark import Row, Sampling
 from evaluation.runner import measure_again, run_rows
-from evaluation.runs import pair_noise, read_drawn
+from evaluation.runs import pair_noise, read_result
 
 
 @pytest.fixture
@@ -120,7 +119,7 @@ def test_figures_are_computed_again_from_pictures_alone(row, log, tmp_path, monk
 
 def test_figures_are_those_of_the_stored_pictures(row, tmp_path):
     run = run_rows(open_tiny_bench, [row], tmp_path)[0]
-    drawn = read_drawn(run.folder)
+    drawn = read_result(run.folder)
     assert drawn.samples.shape == (2, 64, 64, 3)
     assert run.figures["face"] == float(drawn.samples.mean())
 

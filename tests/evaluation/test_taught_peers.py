@@ -8,6 +8,7 @@ import pytest
 import torch
 from quality_pairs import drawn_pair
 
+from evaluation.benchmark import Sampling
 from evaluation.methods import instantstyle as instant_style_peer
 from evaluation.methods import pretraining as teaching
 from evaluation.methods.instantstyle import InstantStyle, content_words, said_features
@@ -15,7 +16,6 @@ from evaluation.methods.ip_adapter import adapted, dropped, image_embedding, new
 from evaluation.methods.pretraining import Teaching, first_drawings, teach
 from evaluation.methods.sampling import draw_from_noise
 from evaluation.methods.training import read_tensors
-from evaluation.pairs import Sampling
 from evaluation.toy import drawings as nano_drawings
 
 SAMPLING = Sampling(steps=4, guidance=2.0)
@@ -206,8 +206,8 @@ def test_instant_styles_choices_act_at_drawing_and_share_one_teaching(
 
     def samples(pair_, **changes):
         method = replace(usual, **changes)
-        assert method.learnt_as() == usual.learnt_as()
-        return method.draw(backbone, pair_, path, noise, SAMPLING)[0]
+        assert method.training_key() == usual.training_key()
+        return method.generate(backbone, pair_, path, noise, SAMPLING)[0]
 
     first = samples(said)
     assert torch.equal(samples(replace(said, face=drawn_pair(1).face)), first)
