@@ -7,9 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from .cli.parser import parsed
-from .errors import ACFunError, is_out_of_memory
+from .errors import ACFunError, is_out_of_memory, library_error
 
-_EXTRAS = {"diffusers": "headless", "PIL": "headless", "tqdm": "headless", "ray": "cluster"}
 _QUIET = {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -31,15 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), 2)
     except KeyboardInterrupt:
         return _fail("Interrupted.", 130)
-    except ModuleNotFoundError as error:
-        if error.name not in _EXTRAS:
+    except (ImportError, RuntimeError, MemoryError) as error:
+        if is_out_of_memory(error):
+            return _fail("Out of memory. Use a smaller size or resolution, or --device cpu.", 1)
+        library = None if isinstance(error, MemoryError) else library_error(error)
+        if library is None:
             raise
-        extra = _EXTRAS[error.name]
-        return _fail(f'{error.name} is not installed. Run: pip install ".[{extra}]"', 2)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return _fail("Out of memory. Use a smaller size or resolution, or --device cpu.", 1)
+        return _fail(str(library), 2)
 
 
 def _fail(sentence: str, code: int) -> int:

@@ -1,11 +1,16 @@
 """The one exception for mistakes that a user can make, and what other errors say."""
 
+import re
+
 import torch
 
 from .messages import Message
 
 # CUDA's libraries, MPS and the CPU each have their own words for it.
 _MEMORY_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+_EXTRAS = {"diffusers": "headless", "PIL": "headless", "tqdm": "headless", "ray": "cluster"}
+# How the lazy modules of diffusers and transformers report what they could not import.
+_LAZY = re.compile(r"Failed to import (\w+)\S* because of the following error")
 
 
 class ACFunError(ValueError):
@@ -38,3 +43,22 @@ def is_out_of_memory(error: BaseException) -> bool:
     text = str(error).lower()
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or any(sign in text for sign in _MEMORY_SIGNS)
+
+
+def library_error(error: ImportError | RuntimeError) -> ACFunError | None:
+    """Return what to do about a library that is missing or of a version that does not work.
+
+    None if the error is another one.
+    """
+    lazy = _LAZY.match(str(error))
+    name = lazy[1] if lazy else (getattr(error, "name", None) or "").split(".")[0]
+    if not name or name == __package__:
+        return None
+    extra = f"[{_EXTRAS[name]}]" if name in _EXTRAS else ""
+    if isinstance(error, ModuleNotFoundError):
+        return ACFunError(f'{name} is not installed. Run: pip install ".{extra}"')
+    reason = str(error).strip().split("\n")[-1]
+    return ACFunError(
+        f"The installed {name} does not work, alone or with the other libraries: {reason}. Run: "
+        'pip install --upgrade ".[headless]"'
+    )

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from acfun_ops.errors import ACFunError, is_out_of_memory
+from acfun_ops.errors import ACFunError, is_out_of_memory, library_error
 
 
 def test_a_users_mistake_is_a_value_error():
@@ -35,3 +35,31 @@ def test_errors_of_memory_are_known(error):
 )
 def test_other_errors_are_not_taken_for_memory(error):
     assert not is_out_of_memory(error)
+
+
+LAZY = "Failed to import diffusers.models.vae because of the following error (look up):\nno name 'Cache'"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            ModuleNotFoundError("none", name="diffusers.x"),
+            'diffusers is not .* install "..headless.',
+        ),
+        (ModuleNotFoundError("none", name="transformers"), 'transformers is not .* install "."$'),
+        (
+            ImportError("no name 'x'", name="hub.y"),
+            "installed hub does not work.* no name 'x'. Run",
+        ),
+        (RuntimeError(LAZY), "installed diffusers does not work.* no name 'Cache'. Run: pip"),
+    ],
+)
+def test_libraries_that_are_missing_or_too_old_are_named(error, message):
+    with pytest.raises(ACFunError, match=message):
+        raise library_error(error)
+
+
+def test_own_and_other_errors_are_no_librarys():
+    assert library_error(ImportError("no name 'x'", name="acfun_ops.style")) is None
+    assert library_error(RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None

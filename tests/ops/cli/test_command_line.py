@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from headless_files import QUICK, write_random_picture
@@ -99,6 +100,15 @@ def test_a_missing_library_is_named(line, monkeypatch):
         monkeypatch.delitem(sys.modules, f"acfun_ops.{name}")
     message = line.error(line.train())
     assert message == 'error: diffusers is not installed. Run: pip install ".[headless]"'
+
+
+def test_a_library_that_is_too_old_is_named(line, monkeypatch):
+    monkeypatch.setitem(sys.modules, "diffusers", ModuleType("diffusers"))
+    for name in ("cli.train", "backbones.diffusers_backbone"):
+        monkeypatch.delitem(sys.modules, f"acfun_ops.{name}")
+    message = line.error(line.train())
+    assert message.startswith("error: The installed diffusers does not work")
+    assert "cannot import name" in message and "Run: pip install --upgrade" in message
 
 
 @pytest.mark.parametrize("command", ["train", "generate", "inspect", "demo"])
