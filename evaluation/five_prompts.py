@@ -29,6 +29,7 @@ from evaluation.toy.reader import load_reader
 from .benchmark import Bench, Row, Sampling, rows_of
 from .methods.acfun import Acfun
 from .report.intervals import bootstrap_mean
+from .report.render import write_sheet
 from .runs import RESULTS, WORK, learn_row, pair_noise
 from .sections.ablations import OURS
 from .toy_benchmark import CONFIG, add_options, open_bench, sections
@@ -64,7 +65,7 @@ def main() -> None:
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "five-prompts.md").write_text(table(drawn), encoding="utf-8")
-    sheet(bench, drawn).save(folder / "five-prompts.jpg", quality=85)
+    write_sheet(sheet(bench, drawn), folder / "five-prompts.jpg")
 
 
 def changed_people(person: Person) -> dict[str, Person]:

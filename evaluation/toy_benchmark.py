@@ -33,7 +33,7 @@ from .metrics.image_statistics import (
 )
 from .runner import OpenBench
 from .sections.ablations import Setting, all_sections
-from .sections.design_choices import candidates, design_choices, drawn_choices, learning_rates
+from .sections.design_choices import design_choices, drawn_choices, learning_rates
 from .sections.papers_table import papers_table
 from .sections.references import known_answers, spliced_faces
 
@@ -91,7 +91,6 @@ def sections(options: argparse.Namespace) -> list[Section]:
     return [
         *all_sections(setting),
         drawn_choices(setting),
-        candidates(setting),
         design_choices(setting),
         learning_rates(setting),
         papers_table(setting),

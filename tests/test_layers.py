@@ -30,7 +30,6 @@ EXCEPTIONS: set[str] = {
     "acfun_ops.method.concrete_fusion",
     "evaluation.robustness.cli_trainings patches",
     "evaluation.robustness.comfyui_trainings patches",
-    "evaluation.sections.candidates patches",
     "evaluation.toy.portraits",
     "nodes.apply_style -> nodes.apply_adapters",
     "nodes.comfyui.adapters -> nodes.schema",

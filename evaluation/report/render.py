@@ -1,5 +1,6 @@
 """The results as a table to read, figures for machines, and pictures to look at."""
 
+import io
 import json
 import re
 from collections.abc import Sequence
@@ -10,7 +11,8 @@ from typing import Any
 from PIL import Image
 
 from acfun_ops.contact_sheet import SheetRow, contact_sheet
-from acfun_ops.image_files import to_image, write_image
+from acfun_ops.file_io import write_whole
+from acfun_ops.image_files import to_image
 
 from ..benchmark import Bench, Expectation, Row, Section, description, rows_of
 from ..runs import Run, has_images, read_result
@@ -27,6 +29,7 @@ VOTED = {
 }
 SHEET_PAIRS = 3
 SHEET_SIDE = 96
+MOST_BYTES = 300_000  # Of one sheet: a clone brings all of them.
 
 
 def write_report(
@@ -51,10 +54,27 @@ def write_report(
     without = []
     for section in sections:
         if all(has_images(run.folder) for run in shown_runs(section, results)):
-            write_image(sheet(section, results), folder / f"{slug(section.title)}.jpg")
+            write_sheet(sheet(section, results), folder / f"{slug(section.title)}.jpg")
         else:
             without.append(section.title)
     return without
+
+
+def write_sheet(sheet: Image.Image, path: Path) -> None:
+    """Write a JPEG of at most ``MOST_BYTES``: of lower quality, then smaller, until it fits."""
+    quality = 85
+    while True:
+        content = io.BytesIO()
+        sheet.save(content, "JPEG", quality=quality, optimize=True)
+        if len(content.getvalue()) <= MOST_BYTES:
+            write_whole(content.getvalue(), path, "picture")
+            return
+        if quality > 45:
+            quality -= 10
+        else:
+            sheet = sheet.resize(
+                [round(0.9 * side) for side in sheet.size], Image.Resampling.LANCZOS
+            )
 
 
 def table(sections: Sequence[Section], results: Results) -> str:

@@ -1,11 +1,9 @@
 """The sections on the product's own choices: what each default is measured against."""
 
 from dataclasses import replace
-from typing import get_args
 
 from ..benchmark import Expectation, Row, Section
 from .ablations import OURS, Setting, ablation_row, our_row
-from .candidates import Candidate, Change
 
 SHARPER, UNGUIDED, ALONE = (
     "redrawn at temperature 4",
@@ -68,24 +66,6 @@ def drawn_choices(setting: Setting) -> Section:
             Expectation("the photo's shape keeps the face", ALONE, "rank1", "lower", OURS),
             Expectation("the photo's shape costs strokes", ALONE, "texture", "lower", OURS),
             Expectation("the pull brings colours", COLOURS, "colour", "lower", OURS),
-        ],
-    )
-
-
-def candidates(setting: Setting) -> Section:
-    """Changes to the method that the product has not, each tried alone."""
-    rows = [our_row(setting)]
-    for change in get_args(Change):
-        method = Candidate(config=setting.config, change=change)
-        rows.append(replace(ablation_row(setting, change), method=method))
-    return Section(
-        title="Candidates",
-        rows=rows,
-        reference=OURS,
-        is_ranked=True,
-        expectations=[
-            Expectation("the loss draws strokes", "style's attention", "texture", "lower", OURS),
-            Expectation("crops leak less", "crops", "layout", "lower", OURS),
         ],
     )
 

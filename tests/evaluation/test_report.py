@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -10,7 +12,7 @@ from quality_pairs import FIGURES, Shift, open_tiny_bench
 
 from evaluation.__main__ import check_figures
 from evaluation.benchmark import Expectation, Row, Section, rows_of
-from evaluation.report.render import write_report
+from evaluation.report.render import MOST_BYTES, write_report, write_sheet
 from evaluation.runner import run_rows
 
 PAIRS = 4
@@ -178,3 +180,18 @@ def test_report_says_what_ran_on_which_machine_and_times_one_of_them(tmp_path):
     assert figures["machines"] == {here: 2 * PAIRS - 2, "another": 2}
     assert figures["rows"]["peer"]["pairs"]["pair_0"]["machine"] == "another"
     assert figures["rows"]["peer"]["seconds"]["another"] == 1000
+
+
+def test_sheet_of_noise_is_made_small_enough(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (1500, 1200, 3), dtype=np.uint8))
+    write_sheet(noise, tmp_path / "sheet.jpg")
+    assert (tmp_path / "sheet.jpg").stat().st_size <= MOST_BYTES
+    assert Image.open(tmp_path / "sheet.jpg").width > 400
+
+
+def test_published_sheets_are_small():
+    results = Path(__file__).resolve().parents[2] / "evaluation" / "results"
+    sheets = list(results.rglob("*.jpg"))
+    assert sheets
+    assert [path.name for path in sheets if path.stat().st_size > MOST_BYTES] == []

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
+from evaluation.report.render import write_sheet
 
 from ..reader import load_reader
 from ..training.make_prior import PRIOR
@@ -105,9 +106,8 @@ def sheet(samples: dict[str, Tensor], path: Path) -> None:
     width = min(row.shape[1] for row in rows)
     levels = (torch.cat([row[:, :width] for row in rows]) * 255).round().to(torch.uint8).numpy()
     picture = Image.fromarray(levels)
-    picture.resize((picture.width * 2, picture.height * 2), Image.Resampling.LANCZOS).save(
-        path, quality=88
-    )
+    doubled = (picture.width * 2, picture.height * 2)
+    write_sheet(picture.resize(doubled, Image.Resampling.LANCZOS), path)
 
 
 if __name__ == "__main__":
