@@ -51,6 +51,8 @@ def _option(kind: Any, name: str, advanced: bool = False, **kwargs: Any) -> io.I
 class TrainACFunStyle(io.ComfyNode):
     """Trains a style on style pictures and photos of a face."""
 
+    save_every = TrainingReport.save_every
+
     @classmethod
     def define_schema(cls) -> io.Schema:
         """See ComfyUI."""
@@ -159,6 +161,7 @@ class TrainACFunStyle(io.ComfyNode):
         check_can_keep()
         has_use = _passes_previews(cls.hidden)
         with TrainingReport(cls.hidden.unique_id, config.steps, has_use) as report:
+            report.save_every = cls.save_every
             if preset != AS_SET:
                 report.say(told_preset(preset, config))
             report.doing("Loading the models.")

@@ -28,8 +28,6 @@ ROOMS = {
 # Kept empty; what is listed here is on its way out.
 EXCEPTIONS: set[str] = {
     "acfun_ops.method.concrete_fusion",
-    "evaluation.robustness.cli_trainings patches",
-    "evaluation.robustness.comfyui_trainings patches",
     "evaluation.toy.portraits",
     "nodes.apply_style -> nodes.apply_adapters",
     "nodes.comfyui.adapters -> nodes.schema",

@@ -62,6 +62,7 @@ def train_and_save(
     config: TrainConfig,
     out: Path,
     resume: tuple[Style, TrainState | None] | None = None,
+    save_every: int | None = None,
 ) -> int:
     """Train, save and say how it ended; see :func:`train_to_file`.
 
@@ -71,6 +72,7 @@ def train_and_save(
         config: how.
         out: the style's file; the training state goes beside it, previews into a folder there.
         resume: see :func:`fit`.
+        save_every: steps between two saves, see Reporter.
 
     Returns:
         The exit code: 0 finished, 1 diverged or out of memory, 130 Ctrl-C.
@@ -78,7 +80,7 @@ def train_and_save(
     Raises:
         ACFunError: the inputs are unusable, or the style cannot be written.
     """
-    result, path = train_to_file(backbone, pictures, config, out, resume)
+    result, path = train_to_file(backbone, pictures, config, out, resume, None, save_every)
     _tell_end(result, config, path)
     return EXIT_CODES[result.outcome]
 
@@ -90,6 +92,7 @@ def train_to_file(
     out: Path,
     resume: tuple[Style, TrainState | None] | None = None,
     before: Path | None = None,
+    save_every: int | None = None,
 ) -> tuple[TrainResult, Path]:
     """Train with a progress bar and save the style, and beside it what going on needs.
 
@@ -103,6 +106,7 @@ def train_to_file(
     """
     with interrupts() as wants_stop:
         reporter = _Reporter(out, config, wants_stop, before)
+        reporter.save_every = save_every or reporter.save_every
         given = pictures.given if isinstance(pictures, PreparedPair) else pictures
         for text in picture_notices(given):
             note(f"note: {text}")

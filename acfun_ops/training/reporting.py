@@ -12,11 +12,11 @@ from .events import (
     TrainResult,
 )
 
-KEEP_EVERY = 100
-
 
 class Reporter(ABC):
-    """Shows a training's events, and keeps its style on disk from time to time."""
+    """Shows a training's events, and keeps its style on disk every ``save_every`` steps."""
+
+    save_every = 100
 
     def __init__(self) -> None:
         self.last: StepEvent | None = None
@@ -26,7 +26,7 @@ class Reporter(ABC):
         if isinstance(event, StepEvent):
             self.last = event
             self.show_step(event)
-            if event.step % KEEP_EVERY == 0 and event.step < event.total:
+            if event.step % self.save_every == 0 and event.step < event.total:
                 self._keep_said(event.snapshot(), aloud=False)
         elif isinstance(event, RedrawingEvent):
             self.show_redrawing(event)

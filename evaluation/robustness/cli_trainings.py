@@ -1,4 +1,7 @@
-"""Trainings on the command line, on the tiny pipeline of the tests."""
+"""Training as ``acfun train`` runs it, on the tiny pipeline of the tests.
+
+``python -m evaluation.robustness.cli_trainings FOLDER`` trains until it is killed.
+"""
 
 import contextlib
 import io
@@ -7,93 +10,116 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
+
+from acfun_ops.backbones.diffusers_backbone import load_pipeline
+from acfun_ops.cli.training_run import train_and_save
+from acfun_ops.errors import ACFunError
+from acfun_ops.image_files import read_picture
+from acfun_ops.style.style_file import load_style
+from acfun_ops.training.config import TrainConfig
+from acfun_ops.training.events import TrainPictures
 
 from ..comfyui_host import ROOT, load
 from .fault import STEPS
 
-QUICK = ["--learning-rate=0.02", "--resolution=64", "--rank=4", "--layers=1"]
+# "drawn" would call the U-Net before the first step as a preview does.
+CONFIG = TrainConfig(
+    steps=STEPS,
+    learning_rate=0.02,
+    resolution=64,
+    rank=4,
+    layers=1,
+    alignment="staged",
+    preview_every=0,
+)
 START_SECONDS = 180.0
 
 
-class LinePlace:
-    """Trainings through ``python -m acfun_ops train``; a context manager around a folder."""
+class CommandLineHost:
+    """Training on the command line; a context manager around a folder."""
 
     name = "command line"
 
     def __init__(self) -> None:
-        write_random_picture = load("headless_files").write_random_picture
         self.folder = tempfile.TemporaryDirectory(prefix="faults-")
         base = Path(self.folder.name)
+        load("tiny_pipeline").write_pipeline(base / "tiny")
+        for seed, name in enumerate(("style", "face")):
+            load("headless_files").write_random_picture(base / f"{name}.png", seed + 1)
         self.out = base / "out" / "my.safetensors"
-        files = {
-            "model": load("tiny_pipeline").write_pipeline(base / "tiny"),
-            "style": write_random_picture(base / "style.png", 1),
-            "face": write_random_picture(base / "face.png", 2),
-            "out": self.out,
-        }
-        self.command = ["train", *(f"--{n}={path}" for n, path in files.items()), *QUICK]
 
-    def __enter__(self) -> "LinePlace":
+    def __enter__(self) -> "CommandLineHost":
         return self
 
     def __exit__(self, *error: object) -> None:
         self.folder.cleanup()
 
-    def train(self, effect: str | None, calls: tuple[int, ...], previews: bool) -> None:
-        """Train, see Place; exit codes and injected errors end here."""
-        from acfun_ops.__main__ import main
-        from acfun_ops.cli import train as train_command
-        from acfun_ops.training import reporting
-
-        load, count = train_command.load_pipeline, 0
-
-        def loaded(*arguments: Any) -> Any:
-            backbone = load(*arguments)
-            denoise = backbone.denoise
-
-            def faulty(*inputs: Any) -> Any:
-                nonlocal count
-                count += torch.is_grad_enabled() or not effect or effect.startswith("preview")
-                hit = count in calls and torch.is_grad_enabled()
-                if effect and effect.startswith("preview"):
-                    hit = not torch.is_grad_enabled() and (not calls or count in calls)
-                result = denoise(*inputs)
-                return _befall(effect.removeprefix("preview "), result) if hit else result
-
-            backbone.denoise = faulty
-            return backbone
-
-        # A redrawing would call the U-Net as a preview does.
-        options = [f"--steps={STEPS}", f"--preview-every={2 if previews else 0}"]
-        options.append("--alignment=staged")
+    def train(self, effect: str | None, calls: tuple[int, ...], has_previews: bool) -> None:
+        """Train, see Host; our own errors and injected ones end here."""
+        backbone = load_pipeline(self.out.parents[1] / "tiny")
+        if effect is not None:
+            _inject(backbone, effect.removeprefix("preview "), calls, effect.startswith("preview"))
+        config = replace(CONFIG, preview_every=2 if has_previews else 0)
         with (
-            mock.patch.object(train_command, "load_pipeline", loaded),
-            mock.patch.object(reporting, "KEEP_EVERY", 1),
             contextlib.redirect_stderr(io.StringIO()),
             contextlib.redirect_stdout(io.StringIO()),
-            contextlib.suppress(KeyError),
+            contextlib.suppress(KeyError, ACFunError),
         ):
-            main([*self.command, *options])
+            train(backbone, config, self.out)
 
-    def kept_steps(self) -> int:
+    def saved_steps(self) -> int:
         """Return the steps of the style; 0 where there is none."""
-        from acfun_ops.style.style_file import load_style
-
         return load_style(self.out).facts.steps if self.out.exists() else 0
 
     def clear(self) -> None:
-        """Remove what a training has left."""
+        """Remove what a run has left."""
         for path in self.out.parent.glob("*"):
             if path.is_file():
                 path.unlink()
 
+    def kill(self, delay: float) -> int:
+        """Kill a run some seconds after its first style; return the saved steps."""
+        self.clear()
+        command = [sys.executable, "-m", __name__, self.folder.name]
+        process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        end = time.monotonic() + START_SECONDS
+        while not self.out.exists() and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(delay)
+        process.kill()
+        process.wait()
+        return self.saved_steps()
 
-def _befall(effect: str, result: Any) -> Any:
+
+def train(backbone: Any, config: TrainConfig, out: Path) -> int:
+    """Train on the images next to the folder of ``out`` and save the style after each step."""
+    style, face = (read_picture(out.parents[1] / f"{name}.png") for name in ("style", "face"))
+    return train_and_save(backbone, TrainPictures(style=style, face=face), config, out, None, 1)
+
+
+def _inject(backbone: Any, effect: str, calls: tuple[int, ...], in_previews: bool) -> None:
+    """Let an effect change some calls of a backbone's ``denoise``, in training or in previews."""
+    denoise, count = backbone.denoise, 0
+
+    def denoise_faultily(*inputs: Any) -> Any:
+        nonlocal count
+        is_training = torch.is_grad_enabled()
+        count += is_training or in_previews
+        result = denoise(*inputs)
+        is_hit = is_training != in_previews and (count in calls or (in_previews and not calls))
+        return _apply_effect(effect, result) if is_hit else result
+
+    backbone.denoise = denoise_faultily
+
+
+def _apply_effect(effect: str, result: Any) -> Any:
     if effect == "memory":
         raise torch.OutOfMemoryError("out of memory")
     if effect == "error":
@@ -103,20 +129,7 @@ def _befall(effect: str, result: Any) -> Any:
     return result * float("nan") if effect == "nan" else result
 
 
-def kill_training(line: LinePlace, delay: float) -> int:
-    """Kill a training that saves after every step, some time after its first style."""
-    line.clear()
-    program = (
-        "import sys; from acfun_ops.__main__ import main; from acfun_ops.training import reporting;"
-        "reporting.KEEP_EVERY = 1; main(sys.argv[1:])"
-    )
-    command = [sys.executable, "-c", program, *line.command, "--steps=1000000", "--preview-every=0"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, cwd=ROOT, **quiet)
-    end = time.monotonic() + START_SECONDS
-    while not line.out.exists() and process.poll() is None and time.monotonic() < end:
-        time.sleep(0.01)
-    time.sleep(delay)
-    process.kill()
-    process.wait()
-    return line.kept_steps()
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    pipeline = load_pipeline(folder / "tiny")
+    train(pipeline, replace(CONFIG, steps=1_000_000), folder / "out" / "my.safetensors")

@@ -1,10 +1,9 @@
-"""Trainings in ComfyUI's nodes, in this process, on the tiny models of the tests."""
+"""Training in ComfyUI's nodes, in this process, on the tiny models of the tests."""
 
 import tempfile
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import torch
 from torch import Tensor
@@ -13,8 +12,8 @@ from ..comfyui_host import import_pack, load, start
 from .fault import STEPS
 
 
-class ComfyPlace:
-    """Trainings through the pack's node; a context manager around a folder of models."""
+class ComfyUIHost:
+    """Training through the pack's node; a context manager around a folder of models."""
 
     name = "ComfyUI"
 
@@ -23,50 +22,52 @@ class ComfyPlace:
         start(cpu=True, base_directory=self.folder.name)
         models = load("models_dir").ModelsDir(Path(self.folder.name) / "models")
         library = load("comfy_library").ComfyLibrary(models)
-        self.effects = load("faulty_models")
+        effects = load("faulty_models")
+        self.faulty = effects.faulty
+        self.effects = {
+            "memory": effects.run_out_of_memory,
+            "cancel": effects.cancel,
+            "nan": effects.not_a_number,
+            "error": effects.fail,
+        }
         self.nodes = load("pack_nodes").PackNodes(import_pack(), library)
+        node = self.nodes.nodes["ACFunTrainStyle"]
+        self.nodes.nodes["ACFunTrainStyle"] = type("Train", (node,), {"save_every": 1})
         self.model = library.checkpoint("sd1")[0]
+        self.style: Any = None
 
-    def __enter__(self) -> "ComfyPlace":
+    def __enter__(self) -> "ComfyUIHost":
         return self
 
     def __exit__(self, *error: object) -> None:
         self.folder.cleanup()
 
-    def train(self, effect: str | None, calls: tuple[int, ...], previews: bool) -> None:
-        """Train, see Place; Cancel, our own errors and injected ones end here."""
-        mm = load("comfy.model_management")
-        reporting = load("acfun_pack.acfun_ops.training.reporting")
+    def train(self, effect: str | None, calls: tuple[int, ...], has_previews: bool) -> None:
+        """Train, see Host; Cancel, our own errors and injected ones end here."""
         fault: AbstractContextManager[None] = nullcontext()
         if effect is not None:
-            change = self._effect(effect)
-            fault = self.effects.faulty(self.model, change, calls or range(1, 10_000))
+            fault = self.faulty(self.model, self._effect(effect), calls or range(1, 10_000))
         self.style = None
-        with mock.patch.object(reporting, "KEEP_EVERY", 1), fault:
+        inputs = {"steps": STEPS, "preview_every": 2 if has_previews else 0}
+        interrupted = load("comfy.model_management").InterruptProcessingException
+        with fault:
             try:
-                options = {"steps": STEPS, "preview_every": 2 if previews else 0}
-                inputs = self.nodes.train_inputs() | options
+                inputs = self.nodes.train_inputs() | inputs
                 self.style = self.nodes.run("ACFunTrainStyle", **inputs)[0]
-            except (mm.InterruptProcessingException, self.nodes.error, KeyError):
-                mm.interrupt_current_processing(False)
+            except (interrupted, self.nodes.error, KeyError):
+                load("comfy.model_management").interrupt_current_processing(False)
 
     def _effect(self, name: str) -> Any:
-        plain = {
-            "memory": self.effects.run_out_of_memory,
-            "cancel": self.effects.cancel,
-            "nan": self.effects.not_a_number,
-            "error": self.effects.fail,
-        }
-        kind = name.removeprefix("preview ")
-        if kind == name:
-            return plain[kind]
+        effect = self.effects[name.removeprefix("preview ")]
+        if not name.startswith("preview "):
+            return effect
 
-        def in_previews(denoised: Tensor) -> Tensor:
-            return denoised if torch.is_grad_enabled() else plain[kind](denoised)
+        def change_preview(denoised: Tensor) -> Any:
+            return denoised if torch.is_grad_enabled() else effect(denoised)
 
-        return in_previews
+        return change_preview
 
-    def kept_steps(self) -> int:
+    def saved_steps(self) -> int:
         """Return the steps of the style in models/acfun/training; 0 where there is none."""
         found = list((self.nodes.folder.style_folder() / "training").glob("*.safetensors"))
         return max((self.nodes.style_file.load_style(p).facts.steps for p in found), default=0)
@@ -77,7 +78,7 @@ class ComfyPlace:
             path.unlink()
 
     def fail_later(self) -> None:
-        """Let a node behind the training fail: the adapters get a model that is none."""
+        """Let a node after the training fail: the adapters get None in place of a model."""
         try:
             self.nodes.adapt(None, self.style)
         except (self.nodes.error, AttributeError):
@@ -85,7 +86,7 @@ class ComfyPlace:
         raise RuntimeError("the later node did not fail")
 
     def fail_saving(self) -> None:
-        """Let Save ACFun Style fail with its own sentence."""
+        """Let Save ACFun Style fail with its own message."""
         try:
             self.nodes.run("ACFunSaveStyle", style=self.style, filename_prefix="a")
         except self.nodes.error:

@@ -25,11 +25,11 @@ class DiskFault:
     forever: bool = False
 
     @contextmanager
-    def injected(self) -> Iterator[None]:
+    def inject(self) -> Iterator[None]:
         """Make the operation fail within a ``with`` block."""
         count = 0
 
-        def meet(operation: str) -> None:
+        def check(operation: str) -> None:
             nonlocal count
             if operation != self.operation:
                 return
@@ -39,25 +39,25 @@ class DiskFault:
 
         open_file, replace, fsync = Path.open, Path.replace, os.fsync
 
-        def opened(path: Path, *args: Any, **kwargs: Any) -> Any:
+        def open_failing(path: Path, *args: Any, **kwargs: Any) -> Any:
             if not path.name.startswith(PREFIX):
                 return open_file(path, *args, **kwargs)
-            meet("open")
-            return _File(open_file(path, *args, **kwargs), meet)
+            check("open")
+            return _File(open_file(path, *args, **kwargs), check)
 
-        def replaced(path: Path, target: Path) -> Any:
+        def replace_failing(path: Path, target: Path) -> Any:
             if path.name.startswith(PREFIX):
-                meet("replace")
+                check("replace")
             return replace(path, target)
 
-        def synced(descriptor: int) -> None:
-            meet("fsync")
+        def sync_failing(descriptor: int) -> None:
+            check("fsync")
             fsync(descriptor)
 
         with (
-            mock.patch.object(Path, "open", opened),
-            mock.patch.object(Path, "replace", replaced),
-            mock.patch.object(os, "fsync", synced),
+            mock.patch.object(Path, "open", open_failing),
+            mock.patch.object(Path, "replace", replace_failing),
+            mock.patch.object(os, "fsync", sync_failing),
         ):
             yield
 
@@ -65,8 +65,8 @@ class DiskFault:
 class _File:
     """An open file of which half is written before the disk is full."""
 
-    def __init__(self, file: Any, meet: Callable[[str], None]) -> None:
-        self.file, self.meet = file, meet
+    def __init__(self, file: Any, check: Callable[[str], None]) -> None:
+        self.file, self.check = file, check
 
     def __enter__(self) -> "_File":
         return self
@@ -77,7 +77,7 @@ class _File:
     def write(self, content: bytes) -> int:
         """Write, or write half and fail."""
         try:
-            self.meet("write")
+            self.check("write")
         except OSError:
             self.file.write(content[: len(content) // 2])
             raise

@@ -1,4 +1,4 @@
-"""What a fault is, and what a place must offer where training runs meet it."""
+"""What a fault is, and what a host must offer where training runs meet it."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,25 +9,27 @@ STEPS = 4
 OPERATIONS = ("open", "write", "fsync", "replace")
 
 
-class Place(Protocol):
-    """Where trainings run: ComfyUI's nodes or the command line."""
+class Host(Protocol):
+    """Where training runs: ComfyUI's nodes or the command line."""
 
     name: str
 
-    def train(self, effect: str | None, calls: tuple[int, ...], previews: bool) -> None:
-        """Train ``STEPS`` steps; an effect befalls those calls of the U-Net, counted from 1.
+    def train(self, effect: str | None, calls: tuple[int, ...], has_previews: bool) -> None:
+        """Train ``STEPS`` steps, saving after each; an effect changes some calls of the U-Net.
 
-        The errors that the place raises by design end here; any other comes out.
+        Errors that the host raises by design end here; any other is raised.
+
+        Args:
+            effect: "memory", "cancel", "nan" or "error", after "preview " in previews only.
+            calls: which ones, from 1; all if empty.
+            has_previews: whether there are previews.
         """
-        ...
 
-    def kept_steps(self) -> int:
-        """Load the style that is on disk; return its steps. Raises what loading raises."""
-        ...
+    def saved_steps(self) -> int:
+        """Load the style that is on disk; return its steps, 0 without one."""
 
     def clear(self) -> None:
-        """Remove what trainings have left."""
-        ...
+        """Remove what earlier runs left."""
 
 
 @dataclass(frozen=True)
@@ -39,4 +41,4 @@ class Fault:
     disk: DiskFault | None = None
     effect: str | None = None
     calls: tuple[int, ...] = ()
-    previews: bool = False
+    has_previews: bool = False

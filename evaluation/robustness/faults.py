@@ -1,25 +1,26 @@
-"""Sixty faults in real trainings: each must leave the last good style on disk, and it must load.
+"""Sixty faults in real training runs: each must leave the last good style on disk, loadable.
 
-Every training keeps its style after each of its four steps, so that each write can be hit.
+Every run saves its style after each of its four steps, so that each write can be hit.
 """
 
 import errno
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from acfun_ops.training.previews import PREVIEW_STEPS
 
-from .cli_trainings import LinePlace, kill_training
-from .comfyui_trainings import ComfyPlace
+from .cli_trainings import CommandLineHost
+from .comfyui_trainings import ComfyUIHost
 from .failing_disk import DiskFault
-from .fault import OPERATIONS, STEPS, Fault, Place
+from .fault import OPERATIONS, STEPS, Fault, Host
 
 
 def faults() -> Iterator[Fault]:
-    """Yield the 26 faults that both places meet."""
+    """Yield the 26 faults that both hosts meet."""
     for operation in OPERATIONS:
-        # A kept step is two writes, the style's and the state's: the third is step 2's style.
+        # A saved step is two writes, the style's and the state's: the third is step 2's style.
         once = DiskFault(operation, first=3)
         yield Fault(f"disk full once, at {operation} of step 2", STEPS, disk=once)
         full = DiskFault(operation, first=5, forever=True)
@@ -40,64 +41,70 @@ def faults() -> Iterator[Fault]:
         yield Fault(f"the loss is NaN in step {step}", step - 2, effect="nan", calls=(step,))
     yield Fault("an unknown error in step 3", 2, effect="error", calls=(3,))
     # Calls of the preview after step 2; before it come two steps and the preview after step 1.
-    late = tuple(range(PREVIEW_STEPS + 3, 2 * PREVIEW_STEPS + 3))
-    preview = {"calls": late, "previews": True}
-    yield Fault("an unknown error in a preview", 2, effect="preview error", **preview)
-    yield Fault("out of memory in every preview", STEPS, effect="preview memory", previews=True)
-    yield Fault("cancelled in a preview", 2, effect="preview cancel", **preview)
+    calls = tuple(range(PREVIEW_STEPS + 3, 2 * PREVIEW_STEPS + 3))
+    preview = partial(Fault, has_previews=True)
+    yield preview("an unknown error in a preview", 2, effect="preview error", calls=calls)
+    yield preview("out of memory in every preview", STEPS, effect="preview memory")
+    yield preview("cancelled in a preview", 2, effect="preview cancel", calls=calls)
 
 
 def run_all(seed: int) -> list[dict[str, Any]]:
     """Inject all faults; return a row for each: where, fault, steps, least, good, said."""
     rows = []
-    with ComfyPlace() as nodes, LinePlace() as line:
-        for place in (nodes, line):
-            rows += [_injected(place, fault) for fault in faults()]
-        rows += [
-            _row(nodes.name, "a later node fails", STEPS, lambda: _after_later_node(nodes)),
-            _row(nodes.name, "Save finds the disk full", STEPS, lambda: _after_failing_save(nodes)),
-        ]
+    with ComfyUIHost() as nodes, CommandLineHost() as line:
+        for host in (nodes, line):
+            rows += [run_fault(host, fault) for fault in faults()]
+        for text, run in (
+            ("a later node fails", fail_later_node),
+            ("Save finds the disk full", fail_saving),
+        ):
+            rows.append(_row(nodes.name, text, STEPS, partial(run, nodes)))
         rng = random.Random(seed)
         for number in range(60 - len(rows)):
             delay = rng.uniform(0.0, 1.5)
             text = f"kill -9, {delay:.2f} s after the first style ({number + 1})"
-            rows.append(_row(line.name, text, 1, lambda d=delay: kill_training(line, d)))
+            rows.append(_row(line.name, text, 1, partial(line.kill, delay)))
     return rows
 
 
-def _injected(place: Place, fault: Fault) -> dict[str, Any]:
-    def steps() -> int:
-        place.clear()
+def run_fault(host: Host, fault: Fault) -> dict[str, Any]:
+    """Inject one fault; return its row, see :func:`run_all`."""
+
+    def train() -> int:
+        host.clear()
         if fault.disk is None:
-            place.train(fault.effect, fault.calls, fault.previews)
+            host.train(fault.effect, fault.calls, fault.has_previews)
         else:
-            with fault.disk.injected():
-                place.train(None, (), fault.previews)
-        return place.kept_steps()
+            with fault.disk.inject():
+                host.train(None, (), fault.has_previews)
+        return host.saved_steps()
 
-    return _row(place.name, fault.text, fault.least, steps)
-
-
-def _row(where: str, fault: str, least: int, steps: Callable[[], int]) -> dict[str, Any]:
-    row = {"where": where, "fault": fault, "least": least, "steps": None, "said": ""}
-    try:
-        row["steps"] = steps()
-    except Exception as error:  # noqa: BLE001 - any error here is the finding.
-        row["said"] = f"{type(error).__name__}: {str(error)[:200]}"
-    row["good"] = row["steps"] is not None and row["steps"] >= least
-    return row
+    return _row(host.name, fault.text, fault.least, train)
 
 
-def _after_later_node(nodes: Any) -> int:
+def fail_later_node(nodes: ComfyUIHost) -> int:
+    """Train and let a later node fail; return the saved steps."""
     nodes.clear()
     nodes.train(None, (), False)
     nodes.fail_later()
-    return int(nodes.kept_steps())
+    return nodes.saved_steps()
 
 
-def _after_failing_save(nodes: Any) -> int:
+def fail_saving(nodes: ComfyUIHost) -> int:
+    """Train and let Save ACFun Style meet a full disk; return the saved steps."""
     nodes.clear()
     nodes.train(None, (), False)
-    with DiskFault("write", forever=True).injected():
+    with DiskFault("write", forever=True).inject():
         nodes.fail_saving()
-    return int(nodes.kept_steps())
+    return nodes.saved_steps()
+
+
+def _row(where: str, fault: str, least: int, run: Callable[[], int]) -> dict[str, Any]:
+    row = {"where": where, "fault": fault, "least": least, "steps": None, "said": ""}
+    try:
+        row["steps"] = steps = run()
+        row["good"] = steps >= least
+    except Exception as error:  # noqa: BLE001 - any error here is the finding.
+        row["said"] = f"{type(error).__name__}: {str(error)[:200]}"
+        row["good"] = False
+    return row

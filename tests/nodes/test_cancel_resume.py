@@ -213,11 +213,9 @@ def test_a_shorter_training_does_not_overwrite_a_longer_one(acfun):
 
 
 def test_a_training_anew_leaves_nothing_of_what_it_kept_on_the_way(acfun, cancelled, monkeypatch):
-    from acfun_pack.acfun_ops.training import reporting
-
     whole, _, _ = acfun.train(seed=48, steps=3)
     _, path = acfun.kept_style()
-    monkeypatch.setattr(reporting, "KEEP_EVERY", 1)
+    monkeypatch.setattr(acfun.nodes["ACFunTrainStyle"], "save_every", 1)
     acfun.train(seed=48, steps=3)
     assert acfun.kept_style()[1] == path
     assert list(path.parent.glob(f"{whole.facts.run}*")) == [path]

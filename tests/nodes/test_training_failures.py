@@ -100,15 +100,13 @@ def test_a_full_disk_does_not_cost_a_finished_training(acfun, monkeypatch):
 
 
 def test_a_style_that_could_not_be_kept_on_the_way_is_told_once(acfun, model, monkeypatch):
-    from acfun_pack.acfun_ops.training import reporting
-
     sync, texts = os.fsync, []
 
     def free_disk(output):
         monkeypatch.setattr(os, "fsync", sync)
         return output
 
-    monkeypatch.setattr(reporting, "KEEP_EVERY", 1)
+    monkeypatch.setattr(acfun.nodes["ACFunTrainStyle"], "save_every", 1)
     monkeypatch.setattr(os, "fsync", fill_disk)
     monkeypatch.setattr(
         PromptServer.instance, "send_progress_text", lambda text, node_id: texts.append(text)
@@ -122,8 +120,6 @@ def test_a_style_that_could_not_be_kept_on_the_way_is_told_once(acfun, model, mo
 
 
 def test_the_weights_are_kept_every_so_many_steps(acfun, model, monkeypatch):
-    from acfun_pack.acfun_ops.training import reporting
-
     seen = []
 
     def look(output):
@@ -133,7 +129,7 @@ def test_the_weights_are_kept_every_so_many_steps(acfun, model, monkeypatch):
 
     for path in acfun.folder.style_folder().glob("training/*"):
         path.unlink()
-    monkeypatch.setattr(reporting, "KEEP_EVERY", 2)
+    monkeypatch.setattr(acfun.nodes["ACFunTrainStyle"], "save_every", 2)
     with faulty(model, look, calls=(3, 4)):
         acfun.train(seed=37, steps=4)
     assert seen == [2, 2]

@@ -6,7 +6,7 @@ import pytest
 
 from evaluation.robustness import damaged_files as files
 from evaluation.robustness import faults as trainings
-from evaluation.robustness.cli_trainings import LinePlace
+from evaluation.robustness.cli_trainings import CommandLineHost
 from evaluation.robustness.report import record
 
 
@@ -32,8 +32,8 @@ def test_a_reader_that_crashes_is_found(monkeypatch):
 
 @pytest.fixture(scope="module")
 def line():
-    with LinePlace() as place:
-        yield place
+    with CommandLineHost() as host:
+        yield host
 
 
 @pytest.mark.parametrize(
@@ -46,9 +46,9 @@ def line():
 )
 def test_the_last_good_style_is_there_after_a_fault(line, text):
     fault = next(fault for fault in trainings.faults() if fault.text == text)
-    row = trainings._injected(line, fault)
+    row = trainings.run_fault(line, fault)
     assert row["good"], row
-    assert not trainings._injected(line, replace(fault, least=trainings.STEPS + 1))["good"]
+    assert not trainings.run_fault(line, replace(fault, least=trainings.STEPS + 1))["good"]
 
 
 def test_there_are_sixty_faults_with_at_least_six_kills():
