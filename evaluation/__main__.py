@@ -44,16 +44,16 @@ def main() -> None:
 
 def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """Return the parser of a command line, with the options of the benchmark it names."""
-    whole = argparse.ArgumentParser(
+    parent = argparse.ArgumentParser(
         prog="python -m evaluation", description="How good the stylized faces are."
     )
-    kinds = whole.add_subparsers(dest="benchmark", required=True)
+    kinds = parent.add_subparsers(dest="benchmark", required=True)
     for name, about in BENCHMARKS.items():
         kind = kinds.add_parser(name, help=about, description=about)
         if name in arguments[:1]:
             add_options(kind)
             _benchmark(name).add_options(kind)
-    return whole
+    return parent
 
 
 def _benchmark(name: str) -> Any:
@@ -65,7 +65,7 @@ def _benchmark(name: str) -> Any:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that all benchmarks share."""
     parser.add_argument(
-        "--work", type=Path, default=WORK, help="where runs are kept; an interrupted one goes on"
+        "--work", type=Path, default=WORK, help="where runs are stored; an interrupted one goes on"
     )
     parser.add_argument("--results", type=Path, help="where the report goes")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each")
@@ -80,7 +80,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--only", nargs="+", default=[], metavar="TITLE", help="run these sections alone"
     )
     parser.add_argument(
-        "--measure-again", action="store_true", help="compute all figures anew from the pictures"
+        "--measure-again", action="store_true", help="compute all figures anew from the images"
     )
 
 
@@ -118,7 +118,7 @@ def evaluate(
     if there:
         for title in write_report(bench, there, runs, results):
             log.warning(
-                "%s: its picture stays, as some of what it shows was published and not run here.",
+                "%s: its image stays, as some of what it shows was published and not run here.",
                 title,
             )
 

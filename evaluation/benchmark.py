@@ -21,12 +21,12 @@ Untrained = TypeVar("Untrained", bound="LearnsNothing")
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A face to be drawn in a style. Prompts read "a painting of a woman ... in S* style".
+    """A face and a style to generate it in. Prompts read "a painting of a woman ... in S* style".
 
     name: names its files. style, face: RGB squares ``(s, s, 3)`` in [0, 1]. prompt: says of the
     face whatever words can, and names the style S*. face_words: the part of it that says who,
     "a woman". style_words: the style in plain words, "an oil painting". other_prompt: the prompt
-    with one attribute that neither picture has. style_prompt: says what the style picture shows,
+    with one attribute that neither image has. style_prompt: says what the style image shows,
     and names the style. spliced: a face put together from several
     people's, if any.
 
@@ -59,8 +59,8 @@ class Pair:
         words = [self.prompt, self.face_words, self.style_words, self.other_prompt]
         words.append(self.style_prompt)
         given = [self.style, self.face] + [self.spliced] * (self.spliced is not None)
-        pictures = [picture_hash(picture[None]) for picture in given]
-        return hashlib.sha256("\n".join([*words, *pictures]).encode()).hexdigest()
+        images = [picture_hash(image[None]) for image in given]
+        return hashlib.sha256("\n".join([*words, *images]).encode()).hexdigest()
 
     def name_style(self, prompt: str) -> str:
         """Return a prompt with the style in plain words: "an oil painting of a woman"."""
@@ -73,7 +73,7 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How pictures are drawn. steps: Euler steps. guidance: classifier-free, 1 is none."""
+    """How images are sampled. steps: Euler steps. guidance: classifier-free, 1 is none."""
 
     steps: int = 20
     guidance: float = 1.0
@@ -81,10 +81,10 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class MethodResult:
-    """What a method drew of a pair.
+    """What a method generated for a pair.
 
     samples: ``(n, s, s, 3)`` in [0, 1]. other: the same under the pair's other prompt, from the
-    same noise. seconds: of learning and drawing.
+    same noise. seconds: of learning and generating.
     """
 
     samples: Tensor
@@ -93,14 +93,14 @@ class MethodResult:
 
 
 class Method(Protocol):
-    """A way to draw a face in a style; a frozen dataclass, whose fields name its results."""
+    """A way to generate a face in a style; a frozen dataclass, whose fields name its results."""
 
     @property
     def learns(self) -> bool:
-        """Whether there is anything to learn before drawing."""
+        """Whether there is anything to learn before generating."""
 
     def training_key(self) -> "Method":
-        """Return the method with all that only concerns drawing set to one value.
+        """Return the method with all that only concerns generating set to one value.
 
         Methods that are equal then share what they learn from a pair.
         """
@@ -119,11 +119,11 @@ class Method(Protocol):
         noise: Tensor,
         sampling: Sampling,
     ) -> tuple[Tensor, Tensor]:
-        """Return pictures ``(n, s, s, 3)`` of a pair, and those under its other prompt.
+        """Return images ``(n, s, s, 3)`` of a pair, and those under its other prompt.
 
         Args:
             backbone: afterwards bit for bit as it was.
-            pair: what to draw.
+            pair: what to generate.
             learnt: the file that :meth:`learn` wrote; absent if the method learns nothing.
             noise: ``(n, c, h, w)``, standard normal.
             sampling: how.
@@ -144,20 +144,20 @@ class LearnsNothing:
 
 
 class LearnsOnce:
-    """The half of a Method whose teaching serves every pair: it is the same for all of them.
+    """The half of a Method that is pretrained once for all pairs.
 
-    A row's steps are those of the teaching. Its seconds are no pair's.
+    A row's steps are those of the pretraining, whose seconds count for no pair.
     """
 
     learns: ClassVar[bool] = True
 
     def prepare(self, folder: Path, workers: int) -> None:
-        """Put into a folder what the teaching looks for beside its file, made by processes."""
+        """Put what the pretraining looks for into a folder, made by several processes."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One number about what a method drew of a pair.
+    """One number about what a method generated for a pair.
 
     name: its key. heading: of its column. better: which way is better. about: what it counts
     towards in the overall rank, if anything.
@@ -171,12 +171,12 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """A model, what it is to draw, and how that is measured.
+    """A model, the pairs it is tried on, and how the results are measured.
 
     name: names the folder of results. backbone: the model; every process opens its own. pairs: all
-    of them. figures: what is measured. measure: maps a pair's index and what was drawn, as 8-bit
-    pictures, to one finite number per figure. truths: the right answer ``(s, s, 3)`` of each pair,
-    where it is known.
+    of them. figures: what is measured. measure: maps a pair's index and what was generated, as
+    8-bit images, to one finite number per figure. truths: the right answer ``(s, s, 3)`` of each
+    pair, where it is known.
     """
 
     name: str
@@ -192,7 +192,7 @@ class Row:
     """One row of the table: a method at a budget.
 
     name: unique. steps: of the optimiser, for methods that learn. pairs: how many of the bench's
-    pairs, from the first on; None takes all. samples: drawn per pair and prompt.
+    pairs, from the first on; None takes all. samples: images per pair and prompt.
     """
 
     name: str
@@ -226,7 +226,7 @@ class Section:
     reference: the row that the others are compared with, pair by pair. is_ranked: whether these
     are rivals, to be ranked overall by their figures about face and style. votes: what a user study
     found, by row and by what was asked about ("" is overall), in %; the shares of pairs on which
-    each row is the best are then set beside it. absent: rows that have not been run yet.
+    each row is the best are then set next to it. absent: rows that have not been run yet.
     """
 
     title: str

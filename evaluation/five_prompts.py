@@ -44,7 +44,7 @@ README_COLUMNS = ("style", "face", "true answer", "drawn from noise", "", "with 
 
 
 def main() -> None:
-    """Draw, read what was drawn, and write ``five-prompts.md`` and ``five-prompts.jpg``."""
+    """Generate, read the attributes, and write ``five-prompts.md`` and ``five-prompts.jpg``."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_options(parser)
     parser.set_defaults(pairs=PAIRS)
@@ -58,17 +58,17 @@ def main() -> None:
     bench = open_bench(options.pairs, options.device)
     rows = {row.name: row for row in rows_of(sections(options)) if row.name in ROWS}
     work, folder = options.work / bench.name, options.results or RESULTS / bench.name
-    drawn = {
-        (name, index): draw_changed(bench, rows[name], index, work)
+    results = {
+        (name, index): generate_changed(bench, rows[name], index, work)
         for index in range(len(bench.pairs))
         for name in ROWS
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "five-prompts.md").write_text(table(drawn), encoding="utf-8")
-    write_sheet(sheet(bench, drawn), folder / "five-prompts.jpg")
+    (folder / "five-prompts.md").write_text(table(results), encoding="utf-8")
+    write_sheet(sheet(bench, results), folder / "five-prompts.jpg")
 
 
-def changed_people(person: Person) -> dict[str, Person]:
+def people_of_prompts(person: Person) -> dict[str, Person]:
     """Return the person five times, each with another attribute than the photo's."""
     changed = {}
     for group in CHANGED:
@@ -79,53 +79,53 @@ def changed_people(person: Person) -> dict[str, Person]:
     return changed
 
 
-def draw_changed(bench: Bench, row: Row, index: int, work: Path) -> Tensor:
-    """Return one picture for each of a pair's five prompts ``(5, s, s, 3)``, from one noise."""
+def generate_changed(bench: Bench, row: Row, index: int, work: Path) -> Tensor:
+    """Return one image for each of a pair's five prompts ``(5, s, s, 3)``, from one noise."""
     pair, person = bench.pairs[index], held_out_pair(_number(bench, index)).person
     learnt, _ = learn_row(bench, row, index, work)
     noise = pair_noise(bench, index, 1)
-    pictures = []
-    for changed in changed_people(person).values():
-        prompt = pair.other_prompt.replace(_said(pair.other_prompt), describe(changed))
+    images = []
+    for changed in people_of_prompts(person).values():
+        prompt = pair.other_prompt.replace(_face_words(pair.other_prompt), describe(changed))
         asked = replace(pair, other_prompt=prompt)
-        pictures.append(row.method.generate(bench.backbone, asked, learnt, noise, row.sampling)[1])
-    return torch.cat(pictures)
+        images.append(row.method.generate(bench.backbone, asked, learnt, noise, row.sampling)[1])
+    return torch.cat(images)
 
 
-def followed(number: int, pictures: Tensor) -> list[bool]:
-    """Return which of the five prompts the reader sees in what was drawn of a pair."""
-    people = changed_people(held_out_pair(number).person)
-    read = load_reader().read(pictures).attributes
+def are_followed(pair: int, images: Tensor) -> list[bool]:
+    """Return which of the five prompts the reader sees in the images of a pair."""
+    people = people_of_prompts(held_out_pair(pair).person)
+    read = load_reader().read(images).attributes
     return [
-        int(read[group][place].argmax()) == attributes_of(person)[group]
-        for place, (group, person) in enumerate(people.items())
+        int(read[group][number].argmax()) == attributes_of(person)[group]
+        for number, (group, person) in enumerate(people.items())
     ]
 
 
-def table(drawn: dict[tuple[str, int], Tensor]) -> str:
+def table(results: dict[tuple[str, int], Tensor]) -> str:
     """Return the shares of prompts that are followed, in Markdown."""
     lines = [f"| row | {' | '.join(_headers())} | all five |", "| --- " * (len(CHANGED) + 2) + "|"]
     for name in ROWS:
         right = np.array(
-            [followed(index, pictures) for (row, index), pictures in drawn.items() if row == name],
+            [are_followed(pair, images) for (row, pair), images in results.items() if row == name],
             dtype=np.float64,
         )
-        whole = bootstrap_mean(right.mean(axis=1))
+        mean = bootstrap_mean(right.mean(axis=1))
         cells = [f"{share:.2f}" for share in right.mean(axis=0)]
-        cells.append(f"{whole.mean:.2f} [{whole.low:.2f}, {whole.high:.2f}]")
+        cells.append(f"{mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}]")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def sheet(bench: Bench, drawn: dict[tuple[str, int], Tensor]) -> Image.Image:
+def sheet(bench: Bench, results: dict[tuple[str, int], Tensor]) -> Image.Image:
     """Return a contact sheet of a few pairs: style, face, and the five prompts of each row."""
     lines: list[SheetRow] = []
     for index in range(min(SHOWN, len(bench.pairs))):
         pair = bench.pairs[index]
         for name in ROWS:
-            pictures: Sequence[Tensor] = [pair.style, pair.face, *drawn[name, index]]
-            images = [to_image(picture[None]) for picture in pictures]
-            lines.append(SheetRow(f"{name} on {pair.name}", images))
+            images: Sequence[Tensor] = [pair.style, pair.face, *results[name, index]]
+            line = SheetRow(f"{name} on {pair.name}", [to_image(image[None]) for image in images])
+            lines.append(line)
     return contact_sheet(["style", "face", *_headers()], lines, SIDE)
 
 
@@ -139,10 +139,10 @@ def readme_sheet(bench: Bench) -> Image.Image:
         for index in README_PAIRS:
             pair, learnt = bench.pairs[index], Path(folder) / f"{index}.safetensors"
             method.learn(bench.backbone, pair, CONFIG.steps, learnt)
-            drawn, other = method.generate(bench.backbone, pair, learnt, noise, sampling)
+            samples, other = method.generate(bench.backbone, pair, learnt, noise, sampling)
             truths = bench.truths or []
-            pictures = [pair.style, pair.face, truths[index], *drawn, other[0]]
-            rows.append(SheetRow(pair.other_prompt, [to_image(one[None]) for one in pictures]))
+            images = [pair.style, pair.face, truths[index], *samples, other[0]]
+            rows.append(SheetRow(pair.other_prompt, [to_image(one[None]) for one in images]))
     return contact_sheet(README_COLUMNS, rows, README_SIDE)
 
 
@@ -154,7 +154,7 @@ def _number(bench: Bench, index: int) -> int:
     return int(bench.pairs[index].name.split()[0])
 
 
-def _said(prompt: str) -> str:
+def _face_words(prompt: str) -> str:
     """Return what a prompt says of the face: "a woman with long red hair"."""
     return prompt.removeprefix("a painting of ").removesuffix(" in S* style")
 

@@ -36,14 +36,14 @@ from .sections.ablations import B_LORA, OURS, PAPER, PAPER_STEPS, PEERS, papers_
 
 Measured = Literal["all", "pictures"]
 
-PICTURE_FIGURES = (
+IMAGE_FIGURES = (
     Figure("colour", "colour distance", "lower", "style"),
     Figure("texture", "texture distance", "lower", "style"),
     Figure("leak", "layout of the painting", "lower"),
     Figure("variety", "variety", "higher"),
 )
 LAYOUT = Figure("layout", "layout of the photo", "higher", "face")
-PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 WORDS = Path(__file__).with_name("real_words.json")
 PAPER_SAMPLING_STEPS = 40
 SAMPLING_STEPS = {"quick": 20, "balanced": 30, "paper": PAPER_SAMPLING_STEPS}
@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 class RealBench:
     """What a process needs to open the bench.
 
-    model, image_encoder: see load_pipeline. faces, styles: folders of pictures; two photos of one
+    model, image_encoder: see load_pipeline. faces, styles: folders of images; two photos of one
     person are called ``name_1`` and ``name_2``. words: a JSON table of what faces and styles are
     called. device, dtype: torch's names. figures: "all", or "pictures" for those that need no
     further package. pairs: at most so many, spread over all.
@@ -72,11 +72,11 @@ class RealBench:
     pairs: int | None
 
     def open(self) -> Bench:
-        """Load the model and the pictures."""
+        """Load the model and the images."""
         dtype = getattr(torch, self.dtype)
         backbone = load_pipeline(self.model, self.image_encoder, self.device, dtype)
-        faces = _pictures(self.faces, backbone.native_side)
-        styles = _pictures(self.styles, backbone.native_side)
+        faces = _images(self.faces, backbone.native_side)
+        styles = _images(self.styles, backbone.native_side)
         words = json.loads(self.words.read_text(encoding="utf-8"))
         combined = [(face, style) for style in styles for face in faces]
         count = len(combined) if self.pairs is None else min(self.pairs, len(combined))
@@ -92,8 +92,8 @@ class RealBench:
 
     def _figures(self) -> tuple[Figure, ...]:
         if self.figures == "pictures":
-            return (LAYOUT, *PICTURE_FIGURES)
-        return (*IDENTITY_FIGURES, *STYLE_FIGURES, *PICTURE_FIGURES)
+            return (LAYOUT, *IMAGE_FIGURES)
+        return (*IDENTITY_FIGURES, *STYLE_FIGURES, *IMAGE_FIGURES)
 
     def _measure(
         self, faces: dict[str, Tensor], styles: dict[str, Tensor], pairs: list[tuple[str, str]]
@@ -105,26 +105,26 @@ class RealBench:
             identity = Identity(list(faces.values()), people, face_names)
             features = StyleFeatures(list(styles.values()))
 
-        def measure(index: int, drawn: MethodResult) -> dict[str, float]:
+        def measure(index: int, result: MethodResult) -> dict[str, float]:
             face, style = pairs[index]
-            measured = picture_figures(faces[face], styles[style], drawn.samples)
+            measured = image_figures(faces[face], styles[style], result.samples)
             if identity is not None and features is not None:
-                measured |= identity.figures(face_names.index(face), drawn.samples)
-                measured |= features.figures(style_names.index(style), drawn.samples)
+                measured |= identity.figures(face_names.index(face), result.samples)
+                measured |= features.figures(style_names.index(style), result.samples)
             return measured
 
         return measure
 
 
-def picture_figures(face: Tensor, style: Tensor, samples: Tensor) -> dict[str, float]:
+def image_figures(face: Tensor, style: Tensor, samples: Tensor) -> dict[str, float]:
     """Return the figures that need no further package, of samples ``(n, s, s, 3)``."""
-    photo, painting, drawn = face.numpy(), style.numpy(), list(samples.numpy())
+    photo, painting, images = face.numpy(), style.numpy(), list(samples.numpy())
     return {
-        "layout": float(np.mean([structure_correlation(one, photo) for one in drawn])),
-        "colour": float(np.mean([colour_distance(one, painting) for one in drawn])),
-        "texture": float(np.mean([texture_distance(one, painting) for one in drawn])),
-        "leak": float(np.mean([structure_correlation(one, painting) for one in drawn])),
-        "variety": variety(drawn),
+        "layout": float(np.mean([structure_correlation(one, photo) for one in images])),
+        "colour": float(np.mean([colour_distance(one, painting) for one in images])),
+        "texture": float(np.mean([texture_distance(one, painting) for one in images])),
+        "leak": float(np.mean([structure_correlation(one, painting) for one in images])),
+        "variety": variety(images),
     }
 
 
@@ -137,7 +137,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--ip-adapter",
         type=Path,
         help="adds InstantStyle: an IP-Adapter's file for the model, with the folder image_encoder "
-        "beside it",
+        "next to it",
     )
     parser.add_argument("--faces", type=Path, required=True, help="a folder of photos")
     parser.add_argument("--styles", type=Path, required=True, help="a folder of paintings")
@@ -147,8 +147,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--preset",
         choices=PRESET_WORDS,
         default="balanced",
-        help="how long all rows train and draw, and ACFun's learning rate; paper: 500 steps at "
-        "1e-4, drawn in 40",
+        help="how long all rows train and sample, and ACFun's learning rate; paper: 500 steps at "
+        "1e-4, sampled in 40",
     )
     parser.add_argument("--steps", type=int, help="of training, in place of the preset's")
     parser.add_argument("--sampling-steps", type=int, help="in place of the preset's")
@@ -184,8 +184,8 @@ def sections(options: argparse.Namespace) -> list[Section]:
     """
     config = with_preset(TrainConfig(), PRESET_WORDS[options.preset])
     steps = options.steps or config.steps
-    drawn_in = options.sampling_steps or SAMPLING_STEPS[options.preset]
-    sampling = Sampling(steps=drawn_in, guidance=options.guidance)
+    sampling_steps = options.sampling_steps or SAMPLING_STEPS[options.preset]
+    sampling = Sampling(steps=sampling_steps, guidance=options.guidance)
     rows = [Row(name=OURS, method=Acfun(config=config), steps=steps, sampling=sampling)]
     paper = Acfun(config=papers_config(TrainConfig()))
     forty = Sampling(steps=PAPER_SAMPLING_STEPS, guidance=options.guidance)
@@ -211,11 +211,11 @@ def _peers(model: Path) -> dict[str, Method]:
     return {name: peer for name, peer in PEERS.items() if name != B_LORA}
 
 
-def _pictures(folder: Path, side: int) -> dict[str, Tensor]:
-    """Return a folder's pictures as squares ``(side, side, 3)`` by name, sorted."""
-    files = [path for path in sorted(folder.glob("*")) if path.suffix.lower() in PICTURES]
+def _images(folder: Path, side: int) -> dict[str, Tensor]:
+    """Return a folder's images as squares ``(side, side, 3)`` by name, sorted."""
+    files = [path for path in sorted(folder.glob("*")) if path.suffix.lower() in SUFFIXES]
     if not files:
-        raise ACFunError(f"{folder} holds no {', '.join(PICTURES)} pictures.")
+        raise ACFunError(f"{folder} holds no {', '.join(SUFFIXES)} images.")
     return {path.stem: prepare_pictures(read_picture(path), side, path.name)[0] for path in files}
 
 
@@ -231,11 +231,11 @@ def _pair(
         face_words=who,
         style_words=words.get("styles", {}).get(style, "a painting"),
         other_prompt=f"a painting of {who} wearing a hat in S* style",
-        style_prompt=f"a painting{_of(words.get('sitters', {}).get(style))} in S* style",
+        style_prompt=f"a painting{_sitter_words(words.get('sitters', {}).get(style))} in S* style",
     )
 
 
-def _of(sitter: str | None) -> str:
+def _sitter_words(sitter: str | None) -> str:
     return f" of {sitter}" if sitter else ""
 
 

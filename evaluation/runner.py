@@ -1,6 +1,6 @@
-"""Many runs: what is there is kept, what is missing is run, on several processes and for a while.
+"""Run what is missing of many rows, on several processes and within a time.
 
-What is taught once for all pairs is taught first, beside whatever does not wait for it.
+What is pretrained once for all pairs comes first, in parallel with what does not wait for it.
 """
 
 import logging
@@ -44,13 +44,13 @@ log = logging.getLogger(__name__)
 class Job:
     """What one process does in a row: runs that share what they learn.
 
-    learnt: its name. runs: rows and pairs. teaches: a row and a pair, for a job that has no runs
-    but teaches what other jobs of that name wait for.
+    learnt: its name. runs: rows and pairs. pretrains: a row and a pair, for a job that has no
+    runs but pretrains what other jobs of that name wait for.
     """
 
     learnt: str
     runs: tuple[tuple[Row, int], ...] = ()
-    teaches: tuple[Row, int] | None = None
+    pretrains: tuple[Row, int] | None = None
 
 
 def run_rows(
@@ -79,22 +79,22 @@ def run_rows(
     work = folder / bench.name
     jobs = jobs_of(bench, rows, work)
     for job in jobs:
-        if job.teaches is not None and isinstance(job.teaches[0].method, LearnsOnce):
-            job.teaches[0].method.prepare(work / LEARNT, workers)
+        if job.pretrains is not None and isinstance(job.pretrains[0].method, LearnsOnce):
+            job.pretrains[0].method.prepare(work / LEARNT, workers)
     total = sum(len(job.runs) for job in jobs)
     with tqdm(total=total, desc="runs", disable=total == 0) as progress:
         if workers == 1 or len(jobs) < 2:
             for job in jobs:
                 progress.update(_do(bench, job, work, ends))
         else:
-            for done in _done_by_processes(open_bench, work, jobs, workers, ends):
+            for done in _run_in_processes(open_bench, work, jobs, workers, ends):
                 progress.update(done)
     pairs = [(row, index) for row in rows for index in row.pair_indices(bench)]
     return [read_run(bench, *pair, work) for pair in pairs if is_done(bench, *pair, work)]
 
 
 def measure_again(open_bench: OpenBench, rows: Sequence[Row], folder: Path) -> None:
-    """Compute the figures of all stored runs anew, from their pictures."""
+    """Compute the figures of all stored runs anew, from their images."""
     bench = open_bench()
     work = folder / bench.name
     for row in tqdm(rows, desc="measuring"):
@@ -104,12 +104,12 @@ def measure_again(open_bench: OpenBench, rows: Sequence[Row], folder: Path) -> N
 
 
 def jobs_of(bench: Bench, rows: Sequence[Row], work: Path) -> list[Job]:
-    """Return what is missing, in the order of the rows, after what is taught once for all pairs.
+    """Return what is missing, in the order of the rows, after what is pretrained once.
 
     What shares its learning is one job, so that no two learn it.
     """
     shared: dict[str, list[tuple[Row, int]]] = {}
-    taught: dict[str, Job] = {}
+    pretraining: dict[str, Job] = {}
     seen = set()
     for row in rows:
         for index in row.pair_indices(bench):
@@ -119,19 +119,19 @@ def jobs_of(bench: Bench, rows: Sequence[Row], work: Path) -> list[Job]:
             seen.add(path)
             learnt = training_name(bench, row, index)
             if isinstance(row.method, LearnsOnce):
-                taught.setdefault(learnt, Job(learnt, teaches=(row, index)))
+                pretraining.setdefault(learnt, Job(learnt, pretrains=(row, index)))
                 shared[path.name] = [(row, index)]
             else:
                 shared.setdefault(learnt, []).append((row, index))
     rest = [Job(training_name(bench, *runs[0]), tuple(runs)) for runs in shared.values()]
-    return [*taught.values(), *rest]
+    return [*pretraining.values(), *rest]
 
 
-def _done_by_processes(
+def _run_in_processes(
     open_bench: OpenBench, work: Path, jobs: Sequence[Job], workers: int, ends: float
 ) -> Iterator[int]:
     """Do jobs; yield the number of runs of each that is done."""
-    untaught = {job.learnt for job in jobs if job.teaches is not None}
+    unfinished = {job.learnt for job in jobs if job.pretrains is not None}
     waiting, failed = list(jobs), []
     running: set[Future[tuple[Job, int]]] = set()
     ends_all = ends + GRACE
@@ -139,7 +139,7 @@ def _done_by_processes(
     with ProcessPoolExecutor(workers, spawn, _open_in_worker, (open_bench, work, ends_all)) as pool:
         while True:
             while len(running) < workers and time.time() < ends:
-                job = next((j for j in waiting if j.teaches or j.learnt not in untaught), None)
+                job = next((j for j in waiting if j.pretrains or j.learnt not in unfinished), None)
                 if job is None:
                     break
                 waiting.remove(job)
@@ -157,7 +157,7 @@ def _done_by_processes(
                     failed.append(error)
                 else:
                     job, runs = future.result()
-                    untaught -= {job.learnt} if job.teaches else set()
+                    unfinished -= {job.learnt} if job.pretrains else set()
                     yield runs
     if failed:
         raise failed[0]
@@ -166,8 +166,8 @@ def _done_by_processes(
 def _do(bench: Bench, job: Job, work: Path, ends: float) -> int:
     """Do a job while there is time, and return how many runs of it are done."""
     done = 0
-    if job.teaches is not None and time.time() < ends:
-        learn_row(bench, *job.teaches, work)
+    if job.pretrains is not None and time.time() < ends:
+        learn_row(bench, *job.pretrains, work)
     for row, index in job.runs:
         if time.time() >= ends:
             break

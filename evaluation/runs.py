@@ -1,8 +1,8 @@
 """One row on one pair: how it is run, where it is stored and what is read back.
 
-A folder per combination holds its pictures and ``run.json``, which is written last. Its name is a
+A folder per combination holds its images and ``run.json``, which is written last. Its name is a
 hash of everything that defines the result, so that nothing stale is ever read. What a method learnt
-lies beside, and rows that differ in drawing alone share it.
+lies in another folder, and rows that differ only in generating share it.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from .methods.sampling import encode_square
 
 WORK = Path("out/quality")
 RESULTS = Path(__file__).parent / "results"
-# Raise it when a method's code changes what it draws: stored runs are then run again.
+# Raise it when a method's code changes what it generates: stored runs are then run again.
 METHODS_VERSION = 3
 DONE = "run.json"
 LEARNT = "learnt"
@@ -46,7 +46,7 @@ class Run:
 
 
 def run_one(bench: Bench, row: Row, index: int, work: Path) -> None:
-    """Run a row on a pair, store its pictures and measure them."""
+    """Run a row on a pair, store its images and measure them."""
     pair, method = bench.pairs[index], row.method
     learnt, learning = learn_row(bench, row, index, work)
     start = time.perf_counter()
@@ -55,26 +55,26 @@ def run_one(bench: Bench, row: Row, index: int, work: Path) -> None:
     seconds = learning + time.perf_counter() - start
     path = run_folder(bench, row, index, work)
     path.mkdir(parents=True, exist_ok=True)
-    for name, pictures in (("sample", samples), ("other", other)):
-        for number, picture in enumerate(pictures):
-            write_picture(picture[None], path / f"{name}_{number}.png")
-    figures = _measured(bench, index, path, seconds)
+    for name, images in (("sample", samples), ("other", other)):
+        for number, image in enumerate(images):
+            write_picture(image[None], path / f"{name}_{number}.png")
+    figures = _measure(bench, index, path, seconds)
     machine = machine_of(bench.backbone.device)
     store_run(bench, row, Run(row.name, index, path, figures, seconds, machine))
 
 
 def measure_one(bench: Bench, row: Row, index: int, work: Path) -> None:
-    """Compute the figures of a stored run anew, from its pictures; forget a run without any."""
+    """Compute the figures of a stored run anew, from its images; forget a run without any."""
     run = read_run(bench, row, index, work)
     if not has_images(run.folder):
         (run.folder / DONE).unlink()
         return
-    figures = _measured(bench, index, run.folder, run.seconds)
+    figures = _measure(bench, index, run.folder, run.seconds)
     store_run(bench, row, replace(run, figures=figures))
 
 
 def store_run(bench: Bench, row: Row, run: Run) -> None:
-    """Store what was measured of a run, which is then whole."""
+    """Store what was measured of a run, which is then complete."""
     run.folder.mkdir(parents=True, exist_ok=True)
     facts = {"row": run.row, "pair": bench.pairs[run.pair].name, "seconds": run.seconds}
     facts |= {**_definition(row), "machine": run.machine, "figures": run.figures}
@@ -101,7 +101,7 @@ def learn_row(bench: Bench, row: Row, index: int, work: Path) -> tuple[Path, flo
 
 
 def take_published(bench: Bench, rows: Sequence[Row], figures: Path, work: Path) -> None:
-    """Store the runs of a report that are not stored yet, with their figures and no pictures.
+    """Store the runs of a report that are not stored yet, with their figures and no images.
 
     Args:
         bench: what is run on.
@@ -109,10 +109,10 @@ def take_published(bench: Bench, rows: Sequence[Row], figures: Path, work: Path)
         figures: the report's ``figures.json``; nothing is taken where it is missing.
         work: the work folder of the bench.
 
-    A published run is told by the name of its folder, so that none is taken which anything that
-    defines it has changed since.
+    A published run is known by the name of its folder, so that none is taken after anything that
+    defines it has changed.
     """
-    published = _published_runs(figures)
+    published = _read_published(figures)
     for row in rows:
         for index in row.pair_indices(bench):
             folder = run_folder(bench, row, index, work)
@@ -123,7 +123,7 @@ def take_published(bench: Bench, rows: Sequence[Row], figures: Path, work: Path)
                 store_run(bench, row, run)
 
 
-def _published_runs(figures: Path) -> dict[str, dict[str, Any]]:
+def _read_published(figures: Path) -> dict[str, dict[str, Any]]:
     if not figures.exists():
         return {}
     rows = json.loads(figures.read_text(encoding="utf-8"))["rows"]
@@ -140,19 +140,19 @@ def read_run(bench: Bench, row: Row, index: int, work: Path) -> Run:
 
 
 def is_done(bench: Bench, row: Row, index: int, work: Path) -> bool:
-    """Tell whether a row's run on a pair is stored whole."""
+    """Tell whether a row's run on a pair is stored completely."""
     return (run_folder(bench, row, index, work) / DONE).exists()
 
 
 def has_images(path: Path) -> bool:
-    """Tell whether a run's pictures are stored; a published run has only its figures."""
-    return any(_numbered(path, "sample"))
+    """Tell whether a run's images are stored; a published run has only its figures."""
+    return any(_image_files(path, "sample"))
 
 
 def read_result(path: Path, seconds: float = 0.0) -> MethodResult:
-    """Return the pictures of a stored run."""
+    """Return the images of a stored run."""
     samples, other = (
-        torch.cat([read_picture(file) for file in _numbered(path, name)])
+        torch.cat([read_picture(file) for file in _image_files(path, name)])
         for name in ("sample", "other")
     )
     return MethodResult(samples=samples, other=other, seconds=seconds)
@@ -191,12 +191,12 @@ def training_name(bench: Bench, row: Row, index: int) -> str:
 
 
 def _digest(bench: Bench, *parts: Any) -> str:
-    whole = [METHODS_VERSION, bench.backbone.fingerprint, *parts]
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+    definition = [METHODS_VERSION, bench.backbone.fingerprint, *parts]
+    return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _measured(bench: Bench, index: int, path: Path, seconds: float) -> dict[str, float]:
-    """Measure stored pictures, so that figures never depend on when they are computed."""
+def _measure(bench: Bench, index: int, path: Path, seconds: float) -> dict[str, float]:
+    """Measure stored images, so that figures never depend on when they are computed."""
     figures = bench.measure(index, read_result(path, seconds))
     for figure in bench.figures:
         if not np.isfinite(figures.get(figure.name, np.nan)):
@@ -204,5 +204,5 @@ def _measured(bench: Bench, index: int, path: Path, seconds: float) -> dict[str,
     return {name: float(value) for name, value in figures.items()}
 
 
-def _numbered(path: Path, name: str) -> Iterator[Path]:
+def _image_files(path: Path, name: str) -> Iterator[Path]:
     return iter(sorted(path.glob(f"{name}_*.png"), key=lambda f: int(f.stem.split("_")[1])))

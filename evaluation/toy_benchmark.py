@@ -114,22 +114,22 @@ def prior_setting() -> Setting:
 
 
 def open_bench(pairs: int, device: str = "cpu") -> Bench:
-    """Load the prior and the reader, and draw the pairs; all noise is drawn on the CPU."""
+    """Load the prior and the reader, and make the pairs; all noise is sampled on the CPU."""
     return bench_of("nano", held_out_pairs(pairs), device)
 
 
-def bench_of(name: str, drawn_pairs: Sequence[HeldOutPair], device: str) -> Bench:
-    """Return a bench of drawn pairs on the prior."""
-    # Convolutions in whole single precision, as on the CPU.
+def bench_of(name: str, pairs: Sequence[HeldOutPair], device: str) -> Bench:
+    """Return a bench of painted pairs on the prior."""
+    # Convolutions in full single precision, as on the CPU.
     torch.backends.cudnn.allow_tf32 = False
     reader = load_reader()
     return Bench(
         name=name,
         backbone=load_pipeline(PRIOR, device=device),
-        pairs=[_pair(one) for one in drawn_pairs],
+        pairs=[_pair(one) for one in pairs],
         figures=FIGURES,
-        measure=lambda index, drawn: measure(reader, drawn_pairs[index], drawn),
-        truths=[torch.from_numpy(one.truth) for one in drawn_pairs],
+        measure=lambda index, result: measure(reader, pairs[index], result),
+        truths=[torch.from_numpy(one.truth) for one in pairs],
     )
 
 
@@ -173,9 +173,9 @@ def _pair(one: HeldOutPair) -> Pair:
     )
 
 
-def measure(reader: Reader, one: HeldOutPair, drawn: MethodResult) -> dict[str, float]:
-    """Return every figure of what was drawn of a pair."""
-    samples = drawn.samples
+def measure(reader: Reader, one: HeldOutPair, result: MethodResult) -> dict[str, float]:
+    """Return every figure of what was generated for a pair."""
+    samples = result.samples
     reading = reader.read(samples)
     true = attributes_of(one.person)
     right = [reading.attributes[group].argmax(dim=1) == value for group, value in true.items()]
@@ -183,27 +183,27 @@ def measure(reader: Reader, one: HeldOutPair, drawn: MethodResult) -> dict[str, 
     line_up = reader.read(torch.from_numpy(np.stack(known)))
     off = torch.cdist(identity(reading, reader.trust), identity(line_up, reader.trust))
     truth_landmarks = line_up.landmarks[:1]
-    asked = reader.read(drawn.other).attributes[one.extra].argmax(dim=1) == 1
-    drawn_pictures = list(samples.numpy())
+    asked = reader.read(result.other).attributes[one.extra].argmax(dim=1) == 1
+    images = list(samples.numpy())
     return {
         "face": _mean(torch.stack(right)),
         "rank1": _mean(off[:, :-1].argmin(dim=1) == 0),
         "landmarks": 100 * _mean((reading.landmarks - truth_landmarks).norm(dim=-1)),
-        "colour": float(np.mean([colour_distance(p, one.style) for p in drawn_pictures])),
-        "texture": float(np.mean([texture_distance(p, one.style) for p in drawn_pictures])),
-        "truth": float(np.mean([pixel_distance(p, one.truth) for p in drawn_pictures])),
-        "structure": float(np.mean([structure_correlation(p, one.truth) for p in drawn_pictures])),
+        "colour": float(np.mean([colour_distance(p, one.style) for p in images])),
+        "texture": float(np.mean([texture_distance(p, one.style) for p in images])),
+        "truth": float(np.mean([pixel_distance(p, one.truth) for p in images])),
+        "structure": float(np.mean([structure_correlation(p, one.truth) for p in images])),
         "leak": _mean(off[:, -1] < off[:, 0]),
-        "layout": float(np.mean([structure_correlation(p, one.style) for p in drawn_pictures])),
-        "variety": variety(drawn_pictures),
+        "layout": float(np.mean([structure_correlation(p, one.style) for p in images])),
+        "variety": variety(images),
         "prompt": _mean(asked),
         "seam": seam_step(samples, one.seam),
     }
 
 
-def seam_step(pictures: Tensor, seam: int) -> float:
-    """Return how much more the middle of pictures changes across a row than in the rows around."""
-    rows = pictures[:, seam - 5 : seam + 5, 20:44].diff(dim=1).abs().mean(dim=(2, 3))
+def seam_step(images: Tensor, seam: int) -> float:
+    """Return how much more the middle of images changes across a row than in the rows around."""
+    rows = images[:, seam - 5 : seam + 5, 20:44].diff(dim=1).abs().mean(dim=(2, 3))
     around = torch.cat([rows[:, :3], rows[:, 6:]], dim=1)
     return _mean(rows[:, 3:6].amax(dim=1) - around.mean(dim=1))
 

@@ -18,7 +18,7 @@ PROMPT = "A painting of a woman in S* style"
 
 
 def finish() -> None:
-    """Wait until a GPU has done what it was told."""
+    """Wait until the GPU is idle."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 

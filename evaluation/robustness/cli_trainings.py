@@ -72,7 +72,7 @@ class CommandLineHost:
         ):
             train(backbone, config, self.out)
 
-    def saved_steps(self) -> int:
+    def steps_on_disk(self) -> int:
         """Return the steps of the style; 0 where there is none."""
         return load_style(self.out).facts.steps if self.out.exists() else 0
 
@@ -95,7 +95,7 @@ class CommandLineHost:
         time.sleep(delay)
         process.kill()
         process.wait()
-        return self.saved_steps()
+        return self.steps_on_disk()
 
 
 def train(backbone: Any, config: TrainConfig, out: Path) -> int:

@@ -67,7 +67,7 @@ class ComfyUIHost:
 
         return change_preview
 
-    def saved_steps(self) -> int:
+    def steps_on_disk(self) -> int:
         """Return the steps of the style in models/acfun/training; 0 where there is none."""
         found = list((self.nodes.folder.style_folder() / "training").glob("*.safetensors"))
         return max((self.nodes.style_file.load_style(p).facts.steps for p in found), default=0)

@@ -5,11 +5,13 @@ import pickle
 import random
 import struct
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from safetensors.torch import save
 
+from ..comfyui_host import load
+
+TINY = load("tiny_styles")
 NAMES = ("", "../../evil", "cfun.x", "afun.layers.9.out.weight", "cfun.input_blocks.-1.0.down.bias")
 NAMES += ("token." + "x" * 5000, "token.\0", "token.\u202e", "__metadata__", "weights.", "kept.a")
 DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I8", "U8", "BOOL", "F8_E4M3", "F4", "X", "", None, 3)
@@ -43,12 +45,12 @@ def lengthen(content: bytes, key: str, rng: random.Random) -> bytes:
 
 def flip(content: bytes, key: str, rng: random.Random) -> bytes:
     """Change a few bytes anywhere."""
-    return _flipped(content, len(content), rng)
+    return _flip(content, len(content), rng)
 
 
 def flip_header(content: bytes, key: str, rng: random.Random) -> bytes:
     """Change a few bytes of the header or its length."""
-    return _flipped(content, 8 + struct.unpack("<Q", content[:8])[0], rng)
+    return _flip(content, 8 + struct.unpack("<Q", content[:8])[0], rng)
 
 
 def other_length(content: bytes, key: str, rng: random.Random) -> bytes:
@@ -60,14 +62,14 @@ def spoil_values(content: bytes, key: str, rng: random.Random) -> bytes:
     """Put values that are not finite, or random ones, into the tensors."""
     start, changed = 8 + struct.unpack("<Q", content[:8])[0], bytearray(content)
     for _ in range(rng.randint(1, 4)):
-        place = rng.randrange(start, len(content) - 1)
-        changed[place : place + 2] = rng.choice([b"\x00\x7c", b"\xff\xff", b"\x01\x7e", b"ab"])
+        at = rng.randrange(start, len(content) - 1)
+        changed[at : at + 2] = rng.choice([b"\x00\x7c", b"\xff\xff", b"\x01\x7e", b"ab"])
     return bytes(changed)
 
 
 def rewrite_tensor(content: bytes, key: str, rng: random.Random) -> bytes:
-    """Give a tensor another type, shape, place or name, or none."""
-    header, data = _split(content)
+    """Give a tensor another type, shape, position or name, or none."""
+    header, data = TINY.split_file(content)
     name = rng.choice([n for n in header if n != "__metadata__"])
     entry, what = header[name], rng.randrange(6)
     if what == 0:
@@ -82,12 +84,12 @@ def rewrite_tensor(content: bytes, key: str, rng: random.Random) -> bytes:
         header[rng.choice(NAMES)] = dict(entry)
     else:
         header[name] = rng.choice(VALUES)
-    return _joined(header, data)
+    return TINY.join_file(header, data)
 
 
 def rewrite_facts(content: bytes, key: str, rng: random.Random) -> bytes:
     """Give a fact another value or none, or write no JSON at all."""
-    header, data = _split(content)
+    header, data = TINY.split_file(content)
     facts = json.loads(header["__metadata__"][key])
     fact = rng.choice([*facts, "unknown"])
     what = rng.randrange(4)
@@ -97,7 +99,7 @@ def rewrite_facts(content: bytes, key: str, rng: random.Random) -> bytes:
         facts[fact] = rng.choice(VALUES)
     text = rng.choice(TEXTS) if what == 1 else json.dumps(facts)
     header["__metadata__"] = rng.choice([{key: text}] * 9 + [{}, {"x": text}, text, None])
-    return _joined(header, data)
+    return TINY.join_file(header, data)
 
 
 def foreign(content: bytes, key: str, rng: random.Random) -> bytes:
@@ -106,7 +108,7 @@ def foreign(content: bytes, key: str, rng: random.Random) -> bytes:
 
 
 def splice(content: bytes, key: str, rng: random.Random) -> bytes:
-    """Move a piece of the file to another place in it."""
+    """Copy a piece of the file over another part of it."""
     start, end = sorted(rng.randrange(len(content)) for _ in range(2))
     place = rng.randrange(len(content))
     return content[:place] + content[start:end] + content[place + (end - start) :]
@@ -126,18 +128,8 @@ DAMAGES: tuple[Damage, ...] = (
 )
 
 
-def _flipped(content: bytes, length: int, rng: random.Random) -> bytes:
+def _flip(content: bytes, length: int, rng: random.Random) -> bytes:
     changed = bytearray(content)
     for _ in range(rng.randint(1, 8)):
         changed[rng.randrange(length)] ^= rng.randint(1, 255)
     return bytes(changed)
-
-
-def _split(content: bytes) -> tuple[dict[str, Any], bytes]:
-    length = struct.unpack("<Q", content[:8])[0]
-    return json.loads(content[8 : 8 + length]), content[8 + length :]
-
-
-def _joined(header: dict[str, Any], data: bytes) -> bytes:
-    text = json.dumps(header).encode()
-    return struct.pack("<Q", len(text)) + text + data

@@ -39,13 +39,13 @@ class FilesResult:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file: a whole one, the key of its facts, and what reads and writes it again."""
+    """A kind of file: an intact one, its metadata key, and what reads and writes it."""
 
     name: str
     key: str
-    whole: bytes
+    content: bytes
     load: Callable[[Path], Any]
-    written: Callable[[Any, Path], bytes]
+    write: Callable[[Any, Path], bytes]
 
 
 def check_files(count: int, seed: int = 0) -> FilesResult:
@@ -55,12 +55,12 @@ def check_files(count: int, seed: int = 0) -> FilesResult:
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
         folder = Path(name)
         kinds = _kinds(folder)
-        _check_one(kinds[0], kinds[0].whole, folder, result, "whole")  # Imports what is lazy.
+        _check_one(kinds[0], kinds[0].content, folder, result, "whole")  # Imports what is lazy.
         before = _peak_mb()
         for number in range(count):
             rng, kind = random.Random(seed * 10**9 + number), kinds[number % 2]
             damage = DAMAGES[number // 2 % len(DAMAGES)]
-            content = damage(kind.whole, kind.key, rng)
+            content = damage(kind.content, kind.key, rng)
             if rng.random() < 0.02:  # What is named a style may be a training state.
                 kind = kinds[1 - number % 2]
             _check_one(kind, content, folder, result, f"{kind.name}, {damage.__name__}, {number}")
@@ -103,9 +103,9 @@ def _check_one(kind: Kind, content: bytes, folder: Path, result: FilesResult, wh
 
 
 def _loads_as_written(kind: Kind, loaded: Any, path: Path) -> bool:
-    first = kind.written(loaded, path)
+    first = kind.write(loaded, path)
     path.write_bytes(first)
-    same = kind.written(kind.load(path), path) == first
+    same = kind.write(kind.load(path), path) == first
     path.unlink()
     return same
 
@@ -115,18 +115,18 @@ def _kinds(folder: Path) -> tuple[Kind, Kind]:
     style, training = load("tiny_styles").sample_style(), load("tiny_training")
     state = training.cancelled(training.small_config(rank=1), 2).state
 
-    def written_style(style: Any, path: Path) -> bytes:
+    def write_style(style: Any, path: Path) -> bytes:
         return style_bytes(style)
 
-    def written_state(state: Any, path: Path) -> bytes:
+    def write_state(state: Any, path: Path) -> bytes:
         save_state(state, path)
         return path.read_bytes()
 
-    whole = written_state(state, folder / "whole")
+    content = write_state(state, folder / "whole")
     (folder / "whole").unlink()
     return (
-        Kind("style", METADATA_KEY, style_bytes(style), load_style, written_style),
-        Kind("resume", STATE_FILE.key, whole, load_state, written_state),
+        Kind("style", METADATA_KEY, style_bytes(style), load_style, write_style),
+        Kind("resume", STATE_FILE.key, content, load_state, write_state),
     )
 
 

@@ -25,7 +25,7 @@ class Host(Protocol):
             has_previews: whether there are previews.
         """
 
-    def saved_steps(self) -> int:
+    def steps_on_disk(self) -> int:
         """Load the style that is on disk; return its steps, 0 without one."""
 
     def clear(self) -> None:

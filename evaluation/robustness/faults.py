@@ -77,7 +77,7 @@ def run_fault(host: Host, fault: Fault) -> dict[str, Any]:
         else:
             with fault.disk.inject():
                 host.train(None, (), fault.has_previews)
-        return host.saved_steps()
+        return host.steps_on_disk()
 
     return _row(host.name, fault.text, fault.least, train)
 
@@ -87,7 +87,7 @@ def fail_later_node(nodes: ComfyUIHost) -> int:
     nodes.clear()
     nodes.train(None, (), False)
     nodes.fail_later()
-    return nodes.saved_steps()
+    return nodes.steps_on_disk()
 
 
 def fail_saving(nodes: ComfyUIHost) -> int:
@@ -96,7 +96,7 @@ def fail_saving(nodes: ComfyUIHost) -> int:
     nodes.train(None, (), False)
     with DiskFault("write", forever=True).inject():
         nodes.fail_saving()
-    return nodes.saved_steps()
+    return nodes.steps_on_disk()
 
 
 def _row(where: str, fault: str, least: int, run: Callable[[], int]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results" / "faults.json"
 
 
 def record(section: str, facts: dict[str, Any], path: Path = RESULTS) -> None:
-    """Put a section's facts into the JSON file, and write the Markdown table anew beside it."""
+    """Put a section's facts into the JSON file, and write the Markdown table next to it."""
     table = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     table[section] = {"machine": _machine(), **facts}
     path.parent.mkdir(parents=True, exist_ok=True)

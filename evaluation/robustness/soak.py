@@ -1,4 +1,4 @@
-"""Long use of one ComfyUI server: plain pictures stay the same, memory and hooks do not grow."""
+"""Long use of one ComfyUI server: unstyled images stay the same, memory and hooks do not grow."""
 
 import json
 import random
@@ -75,7 +75,7 @@ class _Use:
     def __init__(self, server: Any, models: Any, rng: random.Random) -> None:
         self.server, self.models, self.rng = server, models, rng
         self.graphs = load("style_graphs")
-        self.trained = self.sampled = self.plain_pictures = 0
+        self.trained = self.sampled = self.plain_images = 0
         self.styles: list[str] = []
         self.memory: list[float] = []
         self.left: list[int] = [0]
@@ -102,10 +102,10 @@ class _Use:
         """Sample with a style, and every so often without one."""
         self.sampled += 1
         if self.sampled % PLAIN_EVERY == 0:
-            picture = self._plain()
-            self.plain_pictures += 1
-            if not np.array_equal(picture, self.first):
-                self.wrong.append(f"plain picture {self.plain_pictures} differs")
+            image = self._plain()
+            self.plain_images += 1
+            if not np.array_equal(image, self.first):
+                self.wrong.append(f"plain image {self.plain_images} differs")
             return
         rng = self.rng
         strengths = {"strength": rng.choice([0.0, 0.5, 1.0]), "end_percent": rng.choice([0.6, 1.0])}

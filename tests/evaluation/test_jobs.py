@@ -62,7 +62,7 @@ def test_a_process_that_dies_is_told_and_not_waited_for(log, tmp_path):
 def test_what_waits_for_a_teaching_is_done_by_any_process_after_it(log, tmp_path):
     rows = [row(log), row(log, ShiftForAll, "for all"), row(log, ShiftForAll, "more", amount=0.5)]
     found = jobs_of(open_tiny_bench(), rows, tmp_path)
-    assert [job.teaches is not None for job in found] == [True] + [False] * 6
+    assert [job.pretrains is not None for job in found] == [True] + [False] * 6
     assert all(len(job.runs) == 1 for job in found[1:])
     assert len(run_rows(open_tiny_bench, rows, tmp_path, workers=2)) == 6
     lines = log.read_text().splitlines()
@@ -140,7 +140,7 @@ def test_what_a_report_has_published_is_not_run_again_elsewhere(log, tmp_path, c
     evaluate(open_tiny_bench, [Section(title="all", rows=rows, reference="shift")], options)
     assert log.read_text() == ""
     assert {path.name: path.read_bytes() for path in report.iterdir()} == before
-    assert "all: its picture stays" in caplog.text
+    assert "all: its image stays" in caplog.text
     # Of what is defined otherwise than what was published, nothing is taken.
     rows.append(row(log, name="new", amount=0.7))
     rows[1] = replace(rows[1], steps=6)

@@ -141,16 +141,16 @@ def test_papers_comparison_has_every_system_that_the_digest_has_votes_for():
 
 def test_five_prompts_each_change_one_thing_and_are_read_back():
     person = held_out_pair(0).person
-    people = five_prompts.changed_people(person)
+    people = five_prompts.people_of_prompts(person)
     assert list(people) == list(five_prompts.CHANGED)
     for group, changed in people.items():
         ours, theirs = attributes_of(person), attributes_of(changed)
         assert {name for name in ours if ours[name] != theirs[name]} == {group}
     pictures = [photograph(one, held_out_pair(0).pose, 0).color for one in people.values()]
     as_asked = torch.from_numpy(np.stack(pictures))
-    assert sum(five_prompts.followed(0, as_asked)) >= 4
+    assert sum(five_prompts.are_followed(0, as_asked)) >= 4
     unchanged = torch.from_numpy(held_out_pair(0).face).expand(5, -1, -1, -1)
-    assert sum(five_prompts.followed(0, unchanged)) <= 1
+    assert sum(five_prompts.are_followed(0, unchanged)) <= 1
 
 
 def test_five_prompts_are_drawn_with_what_the_row_learnt(tmp_path, monkeypatch):
@@ -164,11 +164,11 @@ def test_five_prompts_are_drawn_with_what_the_row_learnt(tmp_path, monkeypatch):
     monkeypatch.setattr(Acfun, "generate", generate)
     bench = nano.open_bench(1)
     rows = rows_of(nano.sections(argparse.Namespace(pairs=1)))
-    assert five_prompts.draw_changed(bench, rows[0], 0, tmp_path).shape == (5, 64, 64, 3)
+    assert five_prompts.generate_changed(bench, rows[0], 0, tmp_path).shape == (5, 64, 64, 3)
     person = held_out_pair(0).person
     assert asked == [
         (f"a painting of {describe(one)} in S* style", bench.pairs[0].name)
-        for one in five_prompts.changed_people(person).values()
+        for one in five_prompts.people_of_prompts(person).values()
     ]
 
 

@@ -49,7 +49,7 @@ def paintings(pictures_folder):
 
 
 def squares(folder):
-    files = sorted(path for path in folder.glob("*") if path.suffix in real.PICTURES)
+    files = sorted(path for path in folder.glob("*") if path.suffix in real.SUFFIXES)
     return {path.stem: prepare_pictures(read_picture(path), SIDE, path.name)[0] for path in files}
 
 

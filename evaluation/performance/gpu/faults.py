@@ -29,7 +29,7 @@ CANCEL_GOALS = ("cancelled", "kept", "resumed to its end")
 def exhaust_memory(models: Models) -> Result:
     """Fill the GPU in step 4; look at what is left, and train again."""
     models.train(steps=1, seed=50)  # Brings what stays on the GPU between runs.
-    before = _allocated_bytes(models)
+    before = _tensor_bytes(models)
     model, errors = limit_memory(models, NONE, calls=2)
     text = ""
     try:
@@ -37,7 +37,7 @@ def exhaust_memory(models: Models) -> Result:
     except models.nodes.error as error:
         text = str(error)
     del model
-    after = _allocated_bytes(models)
+    after = _tensor_bytes(models)
     saved, _ = models.nodes.kept_style()
     models.gpu.remove_limit()
     style, losses = models.train(alignment=VARIANT, steps=STEPS, seed=51)
@@ -134,7 +134,7 @@ def limit_memory(models: Models, free: float, calls: int) -> tuple[Any, list[str
     return clone, errors
 
 
-def _allocated_bytes(models: Models) -> int:
+def _tensor_bytes(models: Models) -> int:
     gc.collect()
     models.gpu.clear()
     return models.gpu.count("memory_allocated")

@@ -36,17 +36,17 @@ def time_default_run(models: Models) -> Result:
 @row("speed", "speed of a training step", 45)
 def time_training(models: Models) -> Result:
     """Return a training step over plain forward passes, and Train LoRA's step over ours."""
-    return _round(training_figures(_loaded(models)))
+    return _round(training_figures(_load(models)))
 
 
 @row("speed", "speed of sampling", 30)
 def time_sampling(models: Models) -> Result:
     """Return sampling with both Apply nodes over plain sampling, and what applying costs."""
-    return _round(sampling_figures(_loaded(models), Path(models.base.name)))
+    return _round(sampling_figures(_load(models), Path(models.base.name)))
 
 
 @cache
-def _loaded(models: Models) -> Loaded:
+def _load(models: Models) -> Loaded:
     steps = 3 if models.scale.is_small else SAMPLING_STEPS
     return Loaded(*models.sockets, models.side, steps)
 
