@@ -1,6 +1,6 @@
 """ACFun facial stylization for ComfyUI (Ji, Wei, Zhang, Deng, NeurIPS 2024)."""
 
-from .nodes.extension import comfy_entrypoint
+from .nodes import comfy_entrypoint
 
 WEB_DIRECTORY = "./web"
 

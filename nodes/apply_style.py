@@ -4,28 +4,28 @@ from typing import Any
 
 from comfy_api.latest import io
 from torch import Tensor
+from typing_extensions import override
 
 from ..acfun_ops.images import check_mask
 from ..acfun_ops.method.concrete_fusion import PartStrengths
 from ..acfun_ops.style.style import Style
-from .apply_adapters import applies_to_input, ease_input, strength_input
-from .comfyui.adapters import ALL_BLACK, adapted, check_fits
-from .comfyui.node_status import SamplingNotices
+from .comfyui.adapters import ALL_BLACK, apply_adapters, check_fits
+from .comfyui.node_status import NodeStatus, check_connected, show_errors_on_node, show_text
 from .comfyui.prompts import (
     Conditioning,
-    combined,
+    combine_masked,
     encode_fused,
     encode_plain,
-    missing_word,
+    pseudo_word_warning,
 )
-from .comfyui.schedule import BOTH, CONSTANT, Acting, Timing
+from .comfyui.schedule import BOTH, CONSTANT, AdapterSchedule, StrengthSchedule
 from .schema import (
     CATEGORY,
     SEARCH,
     StyleSocket,
-    check_connected,
-    speaks_for_itself,
-    told,
+    applies_to_input,
+    ease_input,
+    strength_input,
 )
 
 _NO_MASK = "outside is not used without a mask. Connect a mask that says where the style acts."
@@ -35,8 +35,8 @@ class ApplyACFunStyle(io.ComfyNode):
     """Puts both parts of a style on a model and a prompt, everywhere or inside a mask."""
 
     @classmethod
+    @override
     def define_schema(cls) -> io.Schema:
-        """See ComfyUI."""
         return io.Schema(
             node_id="ACFunApplyStyle",
             display_name="Apply ACFun Style",
@@ -94,7 +94,7 @@ class ApplyACFunStyle(io.ComfyNode):
         )
 
     @classmethod
-    @speaks_for_itself
+    @show_errors_on_node
     def execute(
         cls,
         model: Any,
@@ -113,19 +113,21 @@ class ApplyACFunStyle(io.ComfyNode):
         check_fits(style, model)
         area = None if mask is None else check_mask(mask, "mask")
         abstract, concrete = shares(strength, balance)
-        notices = [_NO_MASK] if area is None and outside is not None else []
+        warnings = [_NO_MASK] if area is None and outside is not None else []
         if area is not None and not area.any():
-            notices.append(ALL_BLACK)
+            warnings.append(ALL_BLACK)
             abstract = concrete = 0.0
         if abstract != 0:
-            notices.append(missing_word(text, style.facts.pseudo_word))
-        node_id, notice = cls.hidden.unique_id, "\n".join(filter(None, notices))
+            warnings.append(pseudo_word_warning(text, style.facts.pseudo_word))
+        node_id, text_on_node = cls.hidden.unique_id, "\n".join(filter(None, warnings))
         strengths = PartStrengths().scaled(concrete)
-        acting = Acting(timing=Timing(ease=ease), applies_to=applies_to)
+        schedule = AdapterSchedule(timing=StrengthSchedule(ease=ease), applies_to=applies_to)
         return io.NodeOutput(
-            adapted(model, style, strengths, acting, area, SamplingNotices(node_id, notice)),
+            apply_adapters(
+                model, style, strengths, schedule, area, NodeStatus(node_id, text_on_node)
+            ),
             _prompt(clip, text, style, abstract, area, outside),
-            ui=told(node_id, notice),
+            ui=show_text(node_id, text_on_node),
         )
 
 
@@ -153,4 +155,4 @@ def _prompt(
     )
     if area is None or not (is_styled or outside):
         return inside
-    return combined(inside, area[:, 0], outside or encode_plain(clip, text, style))
+    return combine_masked(inside, area[:, 0], outside or encode_plain(clip, text, style))

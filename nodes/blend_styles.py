@@ -1,10 +1,12 @@
 """Blend ACFun Styles."""
 
 from comfy_api.latest import io
+from typing_extensions import override
 
 from ..acfun_ops.style.blend import CROSSED, blended, crossed
 from ..acfun_ops.style.style import Style
-from .schema import CATEGORY, SEARCH, StyleSocket, speaks_for_itself
+from .comfyui.node_status import show_errors_on_node
+from .schema import CATEGORY, SEARCH, StyleSocket
 
 _BLEND = "blend"
 
@@ -13,8 +15,8 @@ class BlendACFunStyles(io.ComfyNode):
     """Makes one style of two."""
 
     @classmethod
+    @override
     def define_schema(cls) -> io.Schema:
-        """See ComfyUI."""
         return io.Schema(
             node_id="ACFunBlendStyles",
             display_name="Blend ACFun Styles",
@@ -51,7 +53,7 @@ class BlendACFunStyles(io.ComfyNode):
         )
 
     @classmethod
-    @speaks_for_itself
+    @show_errors_on_node
     def execute(cls, style_a: Style, style_b: Style, ratio: float, mode: str) -> io.NodeOutput:
         """Blend the styles."""
         style = blended(style_a, style_b, ratio) if mode == _BLEND else crossed(style_a, style_b)

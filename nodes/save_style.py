@@ -1,33 +1,33 @@
-"""Save ACFun Style and Load ACFun Style."""
+"""Save ACFun Style."""
 
-import hashlib
+import datetime
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
 from torch import Tensor
+from typing_extensions import override
 
 from ..acfun_ops.errors import ACFunError
+from ..acfun_ops.style.model_spec import StyleCard
 from ..acfun_ops.style.style import Style
-from ..acfun_ops.style.style_file import load_style
-from .library.folder import check_prefix, style_names, style_path
-from .library.saved_style import save_once
-from .schema import (
-    CATEGORY,
-    SEARCH,
-    StyleSocket,
-    speaks_for_itself,
-    tell,
-    told,
-)
-from .style_label import shown_label, told_label
+from ..acfun_ops.style.style_file import load_style, read_facts, save_style
+from .comfyui.node_status import show_errors_on_node, show_text
+from .library.folder import check_prefix, new_style_path, saved_paths
+from .library.preview_image import thumbnail_of, write_preview
+from .schema import CATEGORY, SEARCH, StyleSocket
+
+_NO_PICTURE = "thumbnail is on, but no picture is in the file: connect one to preview."
 
 
 class SaveACFunStyle(io.ComfyNode):
     """Writes a style to ``models/acfun``."""
 
     @classmethod
+    @override
     def define_schema(cls) -> io.Schema:
-        """See ComfyUI."""
         return io.Schema(
             node_id="ACFunSaveStyle",
             display_name="Save ACFun Style",
@@ -89,14 +89,14 @@ class SaveACFunStyle(io.ComfyNode):
         return True
 
     @classmethod
-    @speaks_for_itself
+    @show_errors_on_node
     def check_lazy_status(cls, filename_prefix: Any, **inputs: Any) -> list[str]:
         """Ask for the style and its picture once the name is one that can be saved."""
         check_prefix(filename_prefix)
         return [name for name in ("style", "preview") if inputs.get(name, name) is None]
 
     @classmethod
-    @speaks_for_itself
+    @show_errors_on_node
     def execute(
         cls,
         style: Style,
@@ -109,59 +109,76 @@ class SaveACFunStyle(io.ComfyNode):
         """Save the style, unless it is saved already, and show its path and size."""
         label = {"author": author.strip(), "license": license.strip()}
         text = save_once(style, filename_prefix, label, preview, thumbnail)
-        return io.NodeOutput(style, ui=told(cls.hidden.unique_id, text))
+        return io.NodeOutput(style, ui=show_text(cls.hidden.unique_id, text))
 
 
-class LoadACFunStyle(io.ComfyNode):
-    """Reads a style from ``models/acfun``."""
+def save_once(
+    style: Style,
+    prefix: str,
+    label: Mapping[str, str],
+    preview: Tensor | None,
+    has_thumbnail: bool,
+) -> str:
+    """Write a style under a prefix, unless the same one is there, and a picture beside it.
 
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        """See ComfyUI."""
-        return io.Schema(
-            node_id="ACFunLoadStyle",
-            display_name="Load ACFun Style",
-            category=CATEGORY,
-            **SEARCH,
-            description="Reads a style from models/acfun. Trainings are listed under training/ by "
-            "prompt, steps and date.",
-            inputs=[
-                io.Combo.Input(
-                    "style_file",
-                    options=style_names(),
-                    tooltip="A file of models/acfun. Press R to refresh the list.",
-                )
-            ],
-            outputs=[
-                StyleSocket.Output(
-                    "style", display_name="style", tooltip="The style, to apply or to train on."
-                )
-            ],
-            hidden=[io.Hidden.unique_id],
-        )
+    Args:
+        style: what its card says stays where the label says nothing.
+        prefix: of the file's name, numbered.
+        label: "author" and "license", each perhaps empty.
+        preview: an IMAGE whose last picture is put beside the file.
+        has_thumbnail: whether it is put into the file as well; if not, no picture is in it.
 
-    @classmethod
-    def validate_inputs(cls, style_file: Any = None) -> bool | str:
-        """Say what is wrong with a name before anything runs."""
+    Returns:
+        A sentence that says where the style is.
+
+    Raises:
+        ACFunError: it cannot be written.
+    """
+    thumbnail = style.card.thumbnail if has_thumbnail else ""
+    if preview is not None and has_thumbnail:
+        thumbnail = thumbnail_of(preview)
+    wanted = replace(style, card=replace(_card(style.card, label), thumbnail=thumbnail))
+    found = _same_saved(wanted, prefix)
+    if found is None:
+        path = new_style_path(prefix)
+        titled = replace(wanted, card=replace(wanted.card, title=path.stem.rsplit("_", 2)[0]))
+        size = save_style(titled, path)
+        text = f"Saved {path} ({size / 1e6:.2f} MB, {style.facts.steps} steps)"
+    else:
+        path, card = found
+        text = f"Saved before as {path}, unchanged; no second file was written"
+        if card.thumbnail != thumbnail:
+            text = f"{text}, and the picture inside stays as it was"
+    if preview is None:
+        return f"{text}\n{_NO_PICTURE}" if has_thumbnail and not thumbnail else text
+    try:
+        write_preview(preview, path)
+    except ACFunError as error:
+        return f"{text}, but without its preview. {error}"
+    return f"{text}, with its preview beside it"
+
+
+def _card(card: StyleCard, label: Mapping[str, str]) -> StyleCard:
+    given = {name: text for name, text in label.items() if text}
+    today = datetime.date.today().isoformat()
+    return replace(card, **given, date=card.date or today)
+
+
+def _same_saved(style: Style, prefix: str) -> tuple[Path, StyleCard] | None:
+    """Return the file of the same style with the same label; when it was saved does not count."""
+    for path in saved_paths(prefix):
+        facts = read_facts(path)
+        if (facts.get("run"), facts.get("steps")) != (style.facts.run, style.facts.steps):
+            continue
         try:
-            if style_file is not None:  # Which is a link's, before it has run.
-                style_path(style_file)
-        except ACFunError as error:
-            return str(error)
-        return True
+            saved = load_style(path)
+        except ACFunError:
+            continue  # A damaged file is none.
+        if saved.digest == style.digest and _identity(saved.card) == _identity(style.card):
+            return path, saved.card
+    return None
 
-    @classmethod
-    def fingerprint_inputs(cls, style_file: Any = None) -> str:
-        """Read the file again when its content has changed on disk."""
-        if style_file is None:
-            return ""  # The link decides.
-        return hashlib.sha256(style_path(style_file).read_bytes()).hexdigest()
 
-    @classmethod
-    @speaks_for_itself
-    def execute(cls, style_file: str) -> io.NodeOutput:
-        """Load the style, and show its facts and its picture."""
-        path = style_path(style_file)
-        style = load_style(path)
-        tell(cls.hidden.unique_id, told_label(path, style.facts, style.card))
-        return io.NodeOutput(style, ui=shown_label(path, style.facts, style.card, cls))
+def _identity(card: StyleCard) -> tuple[str, str, bool]:
+    """Return what of a card makes another file; a picture drawn anew does not."""
+    return card.author, card.license, bool(card.thumbnail)

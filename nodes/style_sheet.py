@@ -9,25 +9,24 @@ import torch
 from comfy_api.latest import io, ui
 from PIL import Image
 from torch import Tensor
+from typing_extensions import override
 
 import nodes as stock
 
 from ..acfun_ops.contact_sheet import SheetRow, contact_sheet
 from ..acfun_ops.method.concrete_fusion import FULL_STRENGTH, PartStrengths
 from ..acfun_ops.style.style import Style
-from .comfyui.adapters import adapted, check_fits
-from .comfyui.node_status import SamplingNotices
-from .comfyui.prompts import Conditioning, encode_fused, encode_plain, missing_word
-from .comfyui.schedule import Acting
-from .schema import (
-    CATEGORY,
-    SEARCH,
-    StyleSocket,
+from .comfyui.adapters import apply_adapters, check_fits
+from .comfyui.node_status import (
+    NodeStatus,
     check_connected,
-    said,
-    speaks_for_itself,
-    told,
+    show_errors_on_node,
+    show_text,
+    ui_text,
 )
+from .comfyui.prompts import Conditioning, encode_fused, encode_plain, pseudo_word_warning
+from .comfyui.schedule import AdapterSchedule
+from .schema import CATEGORY, SEARCH, StyleSocket
 
 _OFF = PartStrengths(encoder=0, middle=0, decoder=0)
 # Strength of AFun, None for a prompt without the style's word, and of CFun by part of the U-Net.
@@ -57,8 +56,8 @@ class ACFunStyleSheet(io.ComfyNode):
     """Draws what each part of a style does, from several seeds, on one labelled sheet."""
 
     @classmethod
+    @override
     def define_schema(cls) -> io.Schema:
-        """See ComfyUI."""
         return io.Schema(
             node_id="ACFunStyleSheet",
             display_name="ACFun Style Sheet",
@@ -131,7 +130,7 @@ class ACFunStyleSheet(io.ComfyNode):
         )
 
     @classmethod
-    @speaks_for_itself
+    @show_errors_on_node
     def execute(
         cls,
         model: Any,
@@ -152,14 +151,14 @@ class ACFunStyleSheet(io.ComfyNode):
         """Draw every cell with ComfyUI's own sampler and put them on a sheet."""
         check_connected(clip=clip, vae=vae)
         check_fits(style, model)
-        notice = missing_word(text, style.facts.pseudo_word)
-        told(cls.hidden.unique_id, notice)
-        notices = SamplingNotices(cls.hidden.unique_id, notice)
+        warning = pseudo_word_warning(text, style.facts.pseudo_word)
+        show_text(cls.hidden.unique_id, warning)
+        status = NodeStatus(cls.hidden.unique_id, warning)
         against = clip.encode_from_tokens_scheduled(clip.tokenize(negative))
         columns = [
             (
-                adapted(model, style, strengths, Acting(), None, notices),
-                _encoded(clip, text, style, abstract),
+                apply_adapters(model, style, strengths, AdapterSchedule(), None, status),
+                _encode(clip, text, style, abstract),
             )
             for abstract, strengths in COLUMNS.values()
         ]
@@ -170,26 +169,26 @@ class ACFunStyleSheet(io.ComfyNode):
         for number in range(seeds * len(COLUMNS)):
             row, column = divmod(number, len(COLUMNS))
             label = f"seed {row_seeds[row]}, {list(COLUMNS)[column]}"
-            notices.show(f"picture {number + 1} of {seeds * len(COLUMNS)}: {label}")
+            status.show(f"picture {number + 1} of {seeds * len(COLUMNS)}: {label}")
             styled, positive = columns[column]
             conditionings = (positive, against)
-            pictures.append(_drawn(styled, vae, conditionings, latent, row_seeds[row], sampling))
+            pictures.append(_generate(styled, vae, conditionings, latent, row_seeds[row], sampling))
         batch = torch.cat(pictures)
-        notices.show()
+        status.show()
         sheet = _sheet(batch, [f"seed {each}" for each in row_seeds])
         shown = ui.PreviewImage(sheet, cls=cls).as_dict()
-        if notices.text:
-            shown |= said(notices.text)
+        if status.text:
+            shown |= ui_text(status.text)
         return io.NodeOutput(sheet, batch, ui=shown)
 
 
-def _encoded(clip: Any, text: str, style: Style, abstract: float | None) -> Conditioning:
+def _encode(clip: Any, text: str, style: Style, abstract: float | None) -> Conditioning:
     if abstract is None:
         return encode_plain(clip, text, style)
     return encode_fused(clip, text, style, abstract)
 
 
-def _drawn(
+def _generate(
     model: Any,
     vae: Any,
     conditionings: tuple[Conditioning, Conditioning],

@@ -6,6 +6,7 @@ import torch
 from comfy_api.latest import io
 from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
+from typing_extensions import override
 
 from ..acfun_ops.backbones.backbone import DTYPES
 from ..acfun_ops.errors import ACFunError
@@ -23,19 +24,19 @@ from ..acfun_ops.training.fit import fit
 from ..acfun_ops.training.image_warnings import picture_notices
 from ..acfun_ops.training.presets import AS_SET, PRESETS, told_preset, with_preset
 from ..acfun_ops.training.training_images import prepare_pair
-from .comfyui.backbone import training_backbone
 from .comfyui.memory import plan_memory
-from .comfyui.progress import TrainingReport
-from .library.kept_training import check_can_keep, kept_state
-from .library.runs import FinishedStyle, finished_style, unfinished_style
-from .schema import (
-    CATEGORY,
-    SEARCH,
-    StyleSocket,
-    check_connected,
-    said,
-    speaks_for_itself,
+from .comfyui.node_status import check_connected, show_errors_on_node, ui_text
+from .comfyui.progress import TrainingProgress
+from .comfyui.training_models import training_backbone
+from .library.runs import (
+    FinishedStyle,
+    TrainingSaver,
+    check_can_save,
+    find_finished,
+    find_partial,
+    find_state,
 )
+from .schema import CATEGORY, SEARCH, StyleSocket
 
 _NO_PREVIEWS = "There are no previews, so nodes connected to previews do not run."
 _DEFAULTS = {name: field.default for name, field in TrainConfig.__dataclass_fields__.items()}
@@ -51,11 +52,11 @@ def _option(kind: Any, name: str, advanced: bool = False, **kwargs: Any) -> io.I
 class TrainACFunStyle(io.ComfyNode):
     """Trains a style on style pictures and photos of a face."""
 
-    save_every = TrainingReport.save_every
+    save_every = TrainingProgress.save_every
 
     @classmethod
+    @override
     def define_schema(cls) -> io.Schema:
-        """See ComfyUI."""
         return io.Schema(
             node_id="ACFunTrainStyle",
             display_name="Train ACFun Style",
@@ -139,7 +140,7 @@ class TrainACFunStyle(io.ComfyNode):
         )
 
     @classmethod
-    @speaks_for_itself
+    @show_errors_on_node
     def execute(
         cls,
         style_image: list[Tensor],
@@ -149,8 +150,8 @@ class TrainACFunStyle(io.ComfyNode):
     ) -> io.NodeOutput:
         """Make one style of all that the sockets bring; a list is one batch."""
         pictures = TrainPictures(
-            style=_connected("style_image", style_image),
-            face=_connected("face_image", face_image),
+            style=_check_images("style_image", style_image),
+            face=_check_images("face_image", face_image),
             face_mask=[mask for mask in face_mask or [] if mask is not None] or None,
         )
         inputs = {name: _single(name, values) for name, values in lists.items()}
@@ -158,21 +159,23 @@ class TrainACFunStyle(io.ComfyNode):
         resume, retrain = inputs.pop("resume_from", None), inputs.pop("retrain", False)
         preset = inputs.pop("preset", AS_SET)
         config = with_preset(TrainConfig(**inputs), preset)
-        check_can_keep()
+        check_can_save()
+        saver = TrainingSaver()
         has_use = _passes_previews(cls.hidden)
-        with TrainingReport(cls.hidden.unique_id, config.steps, has_use) as report:
+        with TrainingProgress(cls.hidden.unique_id, config.steps, has_use, saver.save) as report:
             report.save_every = cls.save_every
             if preset != AS_SET:
                 report.say(told_preset(preset, config))
-            report.doing("Loading the models.")
-            return _train(models, pictures, config, report, resume, retrain)
+            report.status.show("Loading the models.")
+            return _train(models, pictures, config, report, saver, resume, retrain)
 
 
 def _train(
     models: list[Any],
     pictures: TrainPictures,
     config: TrainConfig,
-    report: TrainingReport,
+    report: TrainingProgress,
+    saver: TrainingSaver,
     resume: Style | None,
     retrain: bool,
 ) -> io.NodeOutput:
@@ -180,17 +183,17 @@ def _train(
     dtype = DTYPES.get(config.precision)
     with training_backbone(*models, dtype, config.prompt, report.say) as backbone:
         # The numbers of objects that patch a model are in no name of a run.
-        report.has_namesakes = backbone.is_patched
+        saver.is_run_name_shared = backbone.is_patched
         config, plan = plan_memory(backbone, config)
         pair = prepare_pair(backbone, pictures, config, dtype or backbone.compute_dtype)
         report.show_pair(pair)
         for text in picture_notices(pictures):
             report.say(text)
         facts = pair.facts if resume is None else continued(pair.facts, resume)[0]
-        may_be_done = not retrain and not report.has_namesakes
-        if may_be_done and (found := finished_style(facts, config.steps)):
-            return _finished_before(found, report)
-        if may_be_done and resume is None and (name := unfinished_style(facts, config.steps)):
+        may_be_done = not retrain and not saver.is_run_name_shared
+        if may_be_done and (found := find_finished(facts, config.steps)):
+            return _output_finished(found, report)
+        if may_be_done and resume is None and (name := find_partial(facts, config.steps)):
             report.say(
                 f"{name} is an unfinished part of this training, which starts anew. To go on from "
                 "that part instead, stop, choose it in Load ACFun Style and connect it to "
@@ -198,25 +201,25 @@ def _train(
             )
         if plan:
             report.say(plan)
-        report.doing("Encoding the pictures and the prompt.")
-        going_on = None if resume is None else (resume, kept_state(resume))
+        report.status.show("Encoding the pictures and the prompt.")
+        going_on = None if resume is None else (resume, find_state(resume))
         try:
             result = fit(backbone, pair, config, report, going_on)
         except BaseException:
             report.keep_last()
             raise
     if result.outcome == "finished":
-        _tell_missing(report)
-    _keep(result, report)
+        _warn_no_previews(report)
+    _save(result, report)
     return _output(result.style, result.losses, report)
 
 
-def _finished_before(found: FinishedStyle, report: TrainingReport) -> io.NodeOutput:
+def _output_finished(found: FinishedStyle, report: TrainingProgress) -> io.NodeOutput:
     style = found.style
-    state = kept_state(style)
+    state = find_state(style)
     if found.picture is not None:
         report.previews.append(found.picture)
-    _tell_missing(report)
+    _warn_no_previews(report)
     report.end(
         f"Took {found.name} ({style.facts.steps} steps), trained before on the same pictures, "
         "settings and models. Turn on retrain to train anew, for previews or losses."
@@ -224,7 +227,7 @@ def _finished_before(found: FinishedStyle, report: TrainingReport) -> io.NodeOut
     return _output(style, [] if state is None else state.losses.tolist(), report)
 
 
-def _keep(result: TrainResult, report: TrainingReport) -> None:
+def _save(result: TrainResult, report: TrainingProgress) -> None:
     """Write the result, say where it is, and raise what ended the run, if anything did."""
     if report.interrupt is not None and report.last is None:
         raise report.interrupt
@@ -239,14 +242,14 @@ def _keep(result: TrainResult, report: TrainingReport) -> None:
         raise ACFunError(message)
 
 
-def _output(style: Style, losses: list[float], report: TrainingReport) -> io.NodeOutput:
+def _output(style: Style, losses: list[float], report: TrainingProgress) -> io.NodeOutput:
     # Nothing to plot or to show blocks what is connected there, and ComfyUI does not say so.
     previews = torch.cat(report.previews) if report.previews else ExecutionBlocker(None)
     loss = {"loss": losses} if losses else ExecutionBlocker(None)
-    return io.NodeOutput(style, loss, previews, ui=said(report.text))
+    return io.NodeOutput(style, loss, previews, ui=ui_text(report.status.shown))
 
 
-def _tell_missing(report: TrainingReport) -> None:
+def _warn_no_previews(report: TrainingProgress) -> None:
     if report.has_use_for_previews and not report.previews:
         report.say(_NO_PREVIEWS)
 
@@ -258,7 +261,7 @@ def _passes_previews(hidden: Any) -> bool:
     return any(link in node["inputs"].values() for node in (hidden.prompt or {}).values())
 
 
-def _connected(socket: str, pictures: list[Tensor | None]) -> list[Tensor]:
+def _check_images(socket: str, pictures: list[Tensor | None]) -> list[Tensor]:
     found = [batch for batch in pictures if batch is not None]
     check_connected(**{socket: found[0] if found else None})
     return found

@@ -29,16 +29,6 @@ ROOMS = {
 EXCEPTIONS: set[str] = {
     "acfun_ops.method.concrete_fusion",
     "evaluation.toy.portraits",
-    "nodes.apply_style -> nodes.apply_adapters",
-    "nodes.comfyui.adapters -> nodes.schema",
-    "nodes.comfyui.backbone",
-    "nodes.comfyui.node_status -> nodes.schema",
-    "nodes.comfyui.progress -> nodes.library.kept_training",
-    "nodes.comfyui.progress -> nodes.schema",
-    "nodes.comfyui.training_models -> nodes.schema",
-    "nodes.library.kept_training -> nodes.schema",
-    "nodes.library.runs -> nodes.schema",
-    "nodes.save_style -> nodes.style_label",
 }
 
 
@@ -96,7 +86,7 @@ def room_of(module: str) -> str:
         return "menu"
     if parts[0] in ("comfyui", "library", "schema"):
         return parts[0]
-    return "menu" if parts[0] == "extension" else "node"
+    return "node"
 
 
 def complaints(package: str) -> set[str]:

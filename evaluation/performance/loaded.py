@@ -73,7 +73,7 @@ class Loaded:
 
         given = {"preview_every": 0, "prompt": PROMPT, "resolution": self.side} | options
         config = self.ops.config.TrainConfig(steps=steps, **given)
-        borrow = load("acfun_pack.nodes.comfyui.backbone").training_backbone
+        borrow = load("acfun_pack.nodes.comfyui.training_models").training_backbone
         fit = load("acfun_pack.acfun_ops.training.fit").fit
         with torch.inference_mode(), borrow(*self.sockets, None) as backbone:
             return fit(backbone, self.images, config, on_event).style

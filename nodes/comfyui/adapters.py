@@ -14,11 +14,10 @@ from ...acfun_ops.method.concrete_fusion import BlockMask, FoldedFusion, PartStr
 from ...acfun_ops.model_families import family_of
 from ...acfun_ops.style import compatibility as model_match
 from ...acfun_ops.style.style import Style
-from ..schema import check_connected
-from .batch_view import add_view, are_negative, seen_places
+from .batch_view import add_view, are_negative, find_crops
 from .crops import cut
-from .node_status import SamplingNotices
-from .schedule import BOTH, NEGATIVE, Acting, Timing
+from .node_status import NodeStatus, check_connected
+from .schedule import BOTH, NEGATIVE, AdapterSchedule, StrengthSchedule
 from .torch_compile import eager_call
 from .unet import context_width, insert_modules, insert_points, unet_of
 
@@ -36,28 +35,28 @@ _KEPT_MASKS = 64  # Of one sampling: tiles times their sizes.
 
 
 class AdapterWrapper:
-    """A style's inserts on a MODEL; :meth:`put_on` adds what it wraps to a clone.
+    """A style's inserts on a MODEL; :meth:`add_to` adds what it wraps to a clone.
 
     Args:
         style: whose inserts act.
         strengths: per part of the U-Net.
-        acting: when in the sampling, and under which prompts.
+        schedule: when in the sampling, and under which prompts.
         mask: ``(m, 1, h, w)`` in [0, 1] over the whole picture, or None for everywhere.
-        notices: of the node that the adapters are of.
+        status: of the node, for warnings.
     """
 
     def __init__(
         self,
         style: Style,
         strengths: PartStrengths,
-        acting: Acting,
+        schedule: AdapterSchedule,
         mask: Tensor | None,
-        notices: SamplingNotices,
+        status: NodeStatus,
     ) -> None:
-        self.acting = acting
+        self.schedule = schedule
         self.style = style
         self.strengths = strengths
-        self.notices = notices
+        self.status = status
         self.has_acted = self.was_due = False
         with torch.inference_mode(False):  # so that a training may run through it, too
             self.mask = None if mask is None else mask.clone()
@@ -69,16 +68,16 @@ class AdapterWrapper:
     def patch_name(self) -> str:
         """What tells these adapters from others, for the name of a training on such a model."""
         mask = "" if self.mask is None else picture_hash(self.mask)
-        return f"{self.style.digest}:{self.strengths}:{self.acting}:{mask}"
+        return f"{self.style.digest}:{self.strengths}:{self.schedule}:{mask}"
 
-    def put_on(self, model: Any) -> None:
+    def add_to(self, model: Any) -> None:
         """Add the wrappers to a MODEL, a clone of the caller's."""
         model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, _KEY, self.apply)
         model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, _KEY, self.sample)
-        model.add_callback_with_key(CallbacksMP.ON_PRE_RUN, _KEY, self.notices.begin)
+        model.add_callback_with_key(CallbacksMP.ON_PRE_RUN, _KEY, self.status.begin)
         model.add_callback_with_key(CallbacksMP.ON_CLEANUP, _KEY, self.release)
-        model.add_object_patch("model_config", self._saving_noticed(model))
-        if self.mask is not None or self.acting.applies_to != BOTH:
+        model.add_object_patch("model_config", self._config_with_save_warning(model))
+        if self.mask is not None or self.schedule.applies_to != BOTH:
             add_view(model)
 
     def apply(
@@ -99,13 +98,13 @@ class AdapterWrapper:
         if not any(amounts):
             return executor(x, t, *arguments, **kwargs)
         self.was_due = True
-        inserts = self._inserts_on(x.device)
+        inserts = self._adapters_on(x.device)
         mask = self._mask_for(x, transformer_options, amounts)
         where = self.style.facts.insert_at
         modules = insert_modules(base.diffusion_model, list(inserts), where)
         with ExitStack() as stack:
             hooks = stack.enter_context(attached(inserts, modules, mask=mask))
-            with eager_call(base.diffusion_model, transformer_options, self.notices.say):
+            with eager_call(base.diffusion_model, transformer_options, self.status.add_warning):
                 output: Tensor = executor(x, t, *arguments, **kwargs)
             self.has_acted = self.has_acted or any(hook.has_acted for hook in hooks)
             if output.requires_grad:  # The backward pass may compute blocks again.
@@ -129,29 +128,29 @@ class AdapterWrapper:
         finally:
             self.release()
             self._masks.clear()  # Places and sizes are of this sampling, and lie on the card.
-        if not self.has_acted and (text := self._why_not(executor.class_obj, sigmas[:-1])):
-            self.notices.say(text)
+        if not self.has_acted and (text := self._inaction_warning(executor.class_obj, sigmas[:-1])):
+            self.status.add_warning(text)
         return output
 
     def release(self, *_: Any) -> None:
         """Take off what a call under autograd has left attached for its backward pass."""
         self._held.close()
 
-    def _why_not(self, guider: Any, steps: Tensor) -> str:
+    def _inaction_warning(self, guider: Any, steps: Tensor) -> str:
         """Return why the inserts have not acted in steps from these sigmas; "" if none was due."""
         sampling = guider.model_patcher.get_model_object("model_sampling")
-        timing, sigmas = self.acting.timing, steps.tolist()
+        timing, sigmas = self.schedule.timing, steps.tolist()
         if self.was_due:
-            return _never_acted(guider.model_options)
+            return _bypassed_warning(guider.model_options)
         if sigmas and not any(timing.is_in_range(sigma, sampling) for sigma in sigmas):
             return _NO_STEP
         if not any(timing.strength_at(sigma, sampling) for sigma in sigmas):
             return ""
-        if self.acting.applies_to != BOTH:
-            return _no_prompt(self.acting.applies_to)
-        return _never_acted(guider.model_options)
+        if self.schedule.applies_to != BOTH:
+            return _unmatched_prompt_warning(self.schedule.applies_to)
+        return _bypassed_warning(guider.model_options)
 
-    def _inserts_on(self, device: torch.device) -> dict[str, FoldedFusion]:
+    def _adapters_on(self, device: torch.device) -> dict[str, FoldedFusion]:
         if device not in self._placed:
             strengths = {block: self.strengths.of(block) for block in self.style.concrete}
             with torch.inference_mode(False):
@@ -170,16 +169,16 @@ class AdapterWrapper:
             each = torch.tensor(amounts, device=x.device).view(-1, 1, 1, 1)
         if self.mask is None:
             return None if each is None else BlockMask(each)
-        size, places = seen_places(x, options)
+        size, places = find_crops(x, options)
         if places is None:
-            self.notices.say(
+            self.status.add_warning(
                 "Another node shows the U-Net a changed part of the picture, and nothing tells "
                 "which: the mask is stretched over each part. Disconnect the mask or bypass that "
                 "node (tiles, resizing)."
             )
-            size, places = seen_places(x, {})
+            size, places = find_crops(x, {})
         elif len(self.mask) > 1 and any(place.frame is None for place in places):
-            self.notices.say(
+            self.status.add_warning(
                 "Another node shows the U-Net one of several equal pictures of the batch, and "
                 "nothing tells which: the first mask is used. Connect one mask or bypass that node."
             )
@@ -202,13 +201,13 @@ class AdapterWrapper:
         sampling: Any,
     ) -> tuple[float, ...]:
         """Return how strongly the inserts act on each sample, 0 to 1."""
-        timing, applies_to = self.acting.timing, self.acting.applies_to
-        amount = 1.0 if timing == Timing() else timing.strength_at(float(t[0]), sampling)
+        timing, applies_to = self.schedule.timing, self.schedule.applies_to
+        amount = 1.0 if timing == StrengthSchedule() else timing.strength_at(float(t[0]), sampling)
         if applies_to == BOTH or amount == 0:
             return (amount,) * len(x)
         negative = are_negative(x, context, options)
         if negative is None:
-            self.notices.say(
+            self.status.add_warning(
                 "Another node puts the prompts together in a way of its own, and nothing tells the "
                 "positive from the negative: the style acts on both. Bypass that node, or set "
                 "applies_to to both."
@@ -216,30 +215,30 @@ class AdapterWrapper:
             return (amount,) * len(x)
         return tuple(amount * (flag == (applies_to == NEGATIVE)) for flag in negative)
 
-    def _saving_noticed(self, model: Any) -> Any:
+    def _config_with_save_warning(self, model: Any) -> Any:
         """Return the model's configuration, which is asked for the U-Net's keys on saving only."""
         shared = model.get_model_object("model_config")
         config = object.__new__(type(shared))  # Its __getattr__ does not let copy() work.
         vars(config).update(vars(shared))
         process = config.process_unet_state_dict_for_saving
 
-        def noticed(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-            self.notices.begin()
-            self.notices.say(_SAVED_WITHOUT)
+        def process_with_warning(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+            self.status.begin()
+            self.status.add_warning(_SAVED_WITHOUT)
             result: dict[str, Tensor] = process(state_dict)
             return result
 
-        config.process_unet_state_dict_for_saving = noticed
+        config.process_unet_state_dict_for_saving = process_with_warning
         return config
 
 
-def adapted(
+def apply_adapters(
     model: Any,
     style: Style,
     strengths: PartStrengths,
-    acting: Acting,
+    schedule: AdapterSchedule,
     mask: Tensor | None,
-    notices: SamplingNotices,
+    status: NodeStatus,
 ) -> Any:
     """Return a clone of a MODEL with a style's inserts, or the very MODEL if none would act.
 
@@ -248,7 +247,7 @@ def adapted(
     if not strengths.any() or (mask is not None and not mask.any()):
         return model
     styled = model.clone()
-    AdapterWrapper(style, strengths, acting, mask, notices).put_on(styled)
+    AdapterWrapper(style, strengths, schedule, mask, status).add_to(styled)
     return styled
 
 
@@ -266,14 +265,14 @@ def check_fits(style: Style, model: Any) -> None:
     model_match.check_fits(style, model_match.ModelShape(family_of(width), width, widths))
 
 
-def _no_prompt(applies_to: str) -> str:
+def _unmatched_prompt_warning(applies_to: str) -> str:
     return (
         f"applies_to is {applies_to}, and this sampling had no such prompt, so the adapters never "
         "acted. At cfg 1 there is no negative prompt: raise cfg, or set applies_to to both."
     )
 
 
-def _never_acted(model_options: Mapping[str, Any]) -> str:
+def _bypassed_warning(model_options: Mapping[str, Any]) -> str:
     other = model_options.get("model_function_wrapper")
     module = getattr(other, "__module__", None)
     culprit = f"The likely cause is {module}, which" if module else "Another node, as DeepCache,"

@@ -1,13 +1,18 @@
-"""What autograd needs of weights that ComfyUI shares and loaded in inference mode."""
+"""Train through weights that ComfyUI shares and loads in inference mode; gradient checkpointing."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
+from comfy.clip_model import CLIPLayer
+from comfy.ldm.modules.attention import SpatialTransformer
+from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
+from torch.utils.checkpoint import checkpoint
 
 
 class Freeze:
@@ -128,3 +133,69 @@ def clones_for_norms(encoder: nn.Module) -> Iterator[None]:
             if isinstance(module, nn.LayerNorm):
                 hooks.callback(module.register_forward_pre_hook(clone).remove)
         yield
+
+
+@contextmanager
+def checkpoint_blocks(
+    unet: UNetModel, guard: Callable[[], AbstractContextManager[Any]] = nullcontext
+) -> Iterator[None]:
+    """Recompute the U-Net's blocks in the backward pass for the length of a ``with`` block.
+
+    ``guard`` is active inside each block, in the forward pass and in the recomputation.
+    """
+    with ExitStack() as restore:
+        for block in (*unet.input_blocks, unet.middle_block, *unet.output_blocks):
+            for layer in block:  # The U-Net calls a block's layers, never the block.
+                for part in _parts(layer):
+                    _replace_forward(part, partial(_run_checkpointed, part.forward, guard), restore)
+        yield
+
+
+@contextmanager
+def checkpoint_layers(encoders: nn.Module) -> Iterator[None]:
+    """Recompute the layers of CLIP text encoders in the backward pass likewise."""
+    with ExitStack() as restore:
+        for layer in encoders.modules():
+            if isinstance(layer, CLIPLayer):
+                _replace_forward(layer, partial(_run_layer_checkpointed, layer.forward), restore)
+        yield
+
+
+def _replace_forward(module: nn.Module, forward: Callable[..., Any], restore: ExitStack) -> None:
+    """Give a module another forward until ``restore`` closes."""
+    own = vars(module).get("forward")  # Other packs may have given it one.
+    module.forward = forward
+    if own is None:
+        restore.callback(delattr, module, "forward")
+    else:
+        restore.callback(setattr, module, "forward", own)
+
+
+def _parts(layer: nn.Module) -> Iterable[nn.Module]:
+    # One transformer block of a deep transformer needs less memory at a time than all ten.
+    if isinstance(layer, SpatialTransformer) and len(layer.transformer_blocks) > 1:
+        return layer.transformer_blocks
+    return [layer]
+
+
+def _run_checkpointed(
+    forward: Callable[..., Tensor],
+    guard: Callable[[], AbstractContextManager[Any]],
+    *args: Any,
+    **kwargs: Any,
+) -> Tensor:
+    def run_guarded(*args: Any, **kwargs: Any) -> Tensor:
+        with guard():
+            return forward(*args, **kwargs)
+
+    # The U-Net goes on writing into transformer_options; the recomputation must see them as now.
+    seen = [dict(arg) if isinstance(arg, dict) else arg for arg in args]
+    named = {n: dict(arg) if isinstance(arg, dict) else arg for n, arg in kwargs.items()}
+    return checkpoint(run_guarded, *seen, use_reentrant=False, preserve_rng_state=False, **named)
+
+
+def _run_layer_checkpointed(forward: Callable[..., Tensor], x: Tensor, *args: Any) -> Tensor:
+    def on_copy(x: Tensor) -> Tensor:
+        return forward(x.clone(), *args)  # A layer adds to its input in place.
+
+    return checkpoint(on_copy, x, use_reentrant=False, preserve_rng_state=False)

@@ -1,6 +1,6 @@
 """The Backbone of ``acfun_ops`` on ComfyUI's MODEL, CLIP, VAE and CLIP_VISION."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
@@ -9,7 +9,6 @@ import comfy.model_management
 import comfy.patcher_extension
 import torch
 from comfy.ldm.modules.attention import attention_pytorch
-from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 
 from ...acfun_ops.backbones.backbone import Context, InsertPoint
@@ -20,19 +19,15 @@ from ...acfun_ops.model_families import family_of, name_by_encoders, name_of
 from .autograd import (
     Freeze,
     NormalTensors,
-    clones_for_norms,
     make_differentiable,
-    one_stream,
 )
 from .fingerprint import model_fingerprint
-from .latent_pictures import latent_picture
+from .latent_image import latent_image
 from .model_patches import is_patched, patch_names
 from .pseudo_word import prompt_embeddings, tokenize, word_ids
-from .torch_compile import COMPILE_KEY, eager_call
-from .training_models import check_sockets, static_clone
 from .unet import (
-    checkpointed_blocks,
-    checkpointed_layers,
+    checkpoint_blocks,
+    checkpoint_layers,
     context_width,
     insert_points,
     prediction_of,
@@ -146,7 +141,7 @@ class ComfyBackbone:
 
     def preview(self, latents: Tensor) -> Tensor:
         """Return ComfyUI's own latent preview, as large as the picture; float32 on the CPU."""
-        picture = latent_picture(self.patcher.model.latent_format, latents)
+        picture = latent_image(self.patcher.model.latent_format, latents)
         return self.decode_latents(latents) if picture is None else picture
 
     def style_tokens(self, pictures: Tensor) -> Tensor:
@@ -221,14 +216,14 @@ class ComfyBackbone:
         rows *= batch // len(rows)
         conditions["transformer_options"] = self._transformer_options(sigmas, rows)
         wrapper = self.patcher.model_options.get("model_function_wrapper")
-        with self._guard(), self._seen_to_run():
+        with self._guard(), self._check_unet_runs():
             if wrapper is None:
                 return model.apply_model(noisy, sigmas, **conditions)
             call = {"input": noisy, "timestep": sigmas, "c": conditions}
             return wrapper(model.apply_model, call | {"cond_or_uncond": rows})
 
     @contextmanager
-    def _seen_to_run(self) -> Iterator[None]:
+    def _check_unet_runs(self) -> Iterator[None]:
         """In the first call see to it that the U-Net runs which a style would be hooked onto."""
         if self._has_run:
             yield
@@ -253,8 +248,8 @@ class ComfyBackbone:
     def gradient_checkpointing(self) -> AbstractContextManager[None]:
         """Recompute the blocks of the U-Net and the layers of the text encoder."""
         stack = ExitStack()
-        stack.enter_context(checkpointed_blocks(self.unet, self._guard))
-        stack.enter_context(checkpointed_layers(self.clip.cond_stage_model))
+        stack.enter_context(checkpoint_blocks(self.unet, self._guard))
+        stack.enter_context(checkpoint_layers(self.clip.cond_stage_model))
         return stack
 
     def is_out_of_memory(self, error: BaseException) -> bool:
@@ -284,47 +279,6 @@ class ComfyBackbone:
         options["sigmas"] = options["sample_sigmas"] = sigmas
         options["cond_or_uncond"] = rows
         return options
-
-
-@contextmanager
-def training_backbone(
-    model: Any,
-    clip: Any,
-    vae: Any,
-    clip_vision: Any,
-    dtype: torch.dtype | None,
-    prompt: str = "",
-    say: Callable[[str], None] = lambda text: None,
-) -> Iterator[ComfyBackbone]:
-    """Give a Backbone for the length of a training, outside inference mode.
-
-    Args:
-        model: a MODEL, as its socket brings it.
-        clip: a CLIP.
-        vae: a VAE.
-        clip_vision: a CLIP_VISION.
-        dtype: what the U-Net shall compute in, None for ComfyUI's own choice.
-        prompt: of the training, whose embeddings' contents count among the models.
-        say: is told what the user should know of the models.
-
-    Raises:
-        ACFunError: a socket brings nothing, or nothing that training can use.
-    """
-    check_sockets(model, clip, vae, clip_vision)
-    with ExitStack() as stack:
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        patcher, clip = static_clone(model), static_clone(clip)
-        stack.enter_context(one_stream(comfy.model_management))
-        stack.enter_context(eager_call(unet_of(patcher), {"wrappers": patcher.wrappers}, say))
-        # It brings the module that was compiled, which need not be that of this clone.
-        patcher.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, COMPILE_KEY)
-        backbone = ComfyBackbone(patcher, clip, vae, clip_vision, prompt)
-        if dtype is not None and dtype != backbone.compute_dtype:
-            patcher.set_model_compute_dtype(dtype)
-        stack.callback(backbone.close)
-        stack.enter_context(clones_for_norms(clip.cond_stage_model))
-        yield backbone
 
 
 def _differentiable_attention(function: Any, *args: Any, **kwargs: Any) -> Tensor:

@@ -14,7 +14,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy.samplers import add_area_dims
 from torch import Tensor
 
-from .crops import Place, find
+from .crops import Crop, find
 
 _KEY = "acfun_view"
 
@@ -35,7 +35,7 @@ class View:
 
     size: tuple[int, int]
     latent: Tensor
-    places: tuple[Place, ...] | None
+    places: tuple[Crop, ...] | None
     areas: Mapping[Any, tuple[int, int, int, int]]
     negative: frozenset[Any] = frozenset()
     positive: frozenset[Any] = frozenset()
@@ -45,16 +45,16 @@ class View:
 def add_view(model: Any) -> None:
     """Have a MODEL note what its U-Net is about to see; once, however often it is asked."""
     for kind, wrapper in (
-        (WrappersMP.PREDICT_NOISE, _see_whole),
-        (WrappersMP.CALC_COND_BATCH, _see_conditions),
+        (WrappersMP.PREDICT_NOISE, _note_latent),
+        (WrappersMP.CALC_COND_BATCH, _note_conditions),
     ):
         model.remove_wrappers_with_key(kind, _KEY)
         model.add_wrapper_with_key(kind, _KEY, wrapper)
 
 
-def seen_places(
+def find_crops(
     x: Tensor, options: Mapping[str, Any]
-) -> tuple[tuple[int, int], tuple[Place, ...] | None]:
+) -> tuple[tuple[int, int], tuple[Crop, ...] | None]:
     """Return the size of the whole latent and the place of each sample of ``x`` in it.
 
     Args:
@@ -68,9 +68,9 @@ def seen_places(
     conditions = len(options.get("cond_or_uncond", [0]))
     images = len(x) if len(x) % conditions else len(x) // conditions
     if view is None:  # No sampler: x is all there is, once per condition.
-        return _size(x), tuple(Place(index % images, 0, 0) for index in range(len(x)))
-    view = _in_window(view, images, options)
-    return view.size, _of_conditions(x, view, options.get("uuids", ())) or _found(x, view)
+        return _size(x), tuple(Crop(index % images, 0, 0) for index in range(len(x)))
+    view = _narrow_to_window(view, images, options)
+    return view.size, _condition_crops(x, view, options.get("uuids", ())) or _match_crops(x, view)
 
 
 def are_negative(
@@ -92,17 +92,17 @@ def are_negative(
     flags = [known.get(index, index > 0) for index in lists]
     is_whole = not len(x) % len(flags)
     if view is not None and view.prompts:
-        view = _in_window(view, len(x) // len(flags), options)
+        view = _narrow_to_window(view, len(x) // len(flags), options)
         is_whole = _areas_of(x, view, options.get("uuids", ())) is not None
     if len(set(flags)) == 1:
         return (flags[0],) * len(x)
     if is_whole:
         each = max(1, len(x) // len(flags))
         return tuple(flag for flag in flags for _ in range(each))[: len(x)]
-    return None if view is None or context is None else _by_prompt(context, view)
+    return None if view is None or context is None else _match_prompts(context, view)
 
 
-def _see_whole(
+def _note_latent(
     executor: Any, x: Tensor, timestep: Tensor, model_options: dict[str, Any], seed: Any = None
 ) -> Tensor:
     """Note the whole latent and the guider's prompts (a PREDICT_NOISE wrapper)."""
@@ -110,11 +110,11 @@ def _see_whole(
     uuids: dict[bool, set[Any]] = {False: set(), True: set()}
     for name, conditions in prompts.items():
         uuids["negative" in name] |= {cond.get("uuid") for cond in conditions or ()}
-    view = replace(_whole(x), negative=frozenset(uuids[True]), positive=frozenset(uuids[False]))
+    view = replace(_full_view(x), negative=frozenset(uuids[True]), positive=frozenset(uuids[False]))
     return executor(x, timestep, _with_view(model_options, view), seed)
 
 
-def _see_conditions(
+def _note_conditions(
     executor: Any,
     model: Any,
     conds: Sequence[Any],
@@ -124,14 +124,14 @@ def _see_conditions(
 ) -> Any:
     """Note the part of the batch, and the conditions' areas and prompts (CALC_COND_BATCH)."""
     options = model_options.get("transformer_options", {})
-    whole = _in_window(options.get(_KEY) or _whole(x_in), len(x_in), options)
+    whole = _narrow_to_window(options.get(_KEY) or _full_view(x_in), len(x_in), options)
     areas = {
         cond["uuid"]: _area(cond, x_in)
         for condition in conds
         for cond in condition or ()
         if x_in.ndim == 4
     }
-    places = _of_window(x_in, whole, model_options) or _found(x_in, whole)
+    places = _window_crops(x_in, whole, model_options) or _match_crops(x_in, whole)
     lists = [condition or () for condition in conds]
     prompts = tuple(zip(_sides(lists, whole), map(_embeddings, lists), strict=True))
     view = replace(whole, latent=x_in, places=places, areas=areas, prompts=prompts)
@@ -147,8 +147,8 @@ def _size(x: Tensor) -> tuple[int, int]:
     return x.shape[-2], x.shape[-1]
 
 
-def _whole(x: Tensor) -> View:
-    places = tuple(Place(frame, 0, 0) for frame in range(len(x)))
+def _full_view(x: Tensor) -> View:
+    places = tuple(Crop(frame, 0, 0) for frame in range(len(x)))
     return View(size=_size(x), latent=x, places=places, areas={})
 
 
@@ -163,7 +163,7 @@ def _area(cond: Mapping[str, Any], x_in: Tensor) -> tuple[int, int, int, int]:
     return min(size[0] - top, height), min(size[1] - left, width), top, left
 
 
-def _in_window(view: View, frames: int, options: Mapping[str, Any]) -> View:
+def _narrow_to_window(view: View, frames: int, options: Mapping[str, Any]) -> View:
     """Return what is known of the frames that AnimateDiff-Evolved says it has cut out, if it does.
 
     Frames may be equal, so that their values alone do not tell them apart.
@@ -175,9 +175,9 @@ def _in_window(view: View, frames: int, options: Mapping[str, Any]) -> View:
     return replace(view, latent=view.latent[list(window)], places=places)
 
 
-def _of_window(
+def _window_crops(
     x_in: Tensor, whole: View, model_options: Mapping[str, Any]
-) -> tuple[Place, ...] | None:
+) -> tuple[Crop, ...] | None:
     """Return the places of a context window's frames, or those of the whole if there is none."""
     window = model_options.get("transformer_options", {}).get("context_window")
     frames = list(range(len(whole.latent)))
@@ -190,13 +190,13 @@ def _of_window(
     return tuple(whole.places[frame] for frame in frames)
 
 
-def _of_conditions(x: Tensor, view: View, uuids: Sequence[Any]) -> tuple[Place, ...] | None:
+def _condition_crops(x: Tensor, view: View, uuids: Sequence[Any]) -> tuple[Crop, ...] | None:
     """Return the places of a batch as ComfyUI puts it together: all frames for each condition."""
     areas = _areas_of(x, view, uuids)
     if areas is None or view.places is None:
         return None
     return tuple(
-        Place(place.frame, place.top + top, place.left + left)
+        Crop(place.frame, place.top + top, place.left + left)
         for _, _, top, left in areas
         for place in view.places
     )
@@ -213,7 +213,7 @@ def _areas_of(
 
 def _sides(lists: Sequence[Conditions], view: View) -> list[bool]:
     """Return of each list of conditions whether it is negative."""
-    sides = [_known_side(conditions, view) for conditions in lists]
+    sides = [_guider_side(conditions, view) for conditions in lists]
     # Of several lists, the first may be what a pack has made of the positive. Alone, or beside the
     # positive, one that the guider does not know is no positive: Perp-Neg's empty prompt.
     has_stand_in = not view.positive or (len(lists) > 1 and False not in sides)
@@ -223,7 +223,7 @@ def _sides(lists: Sequence[Conditions], view: View) -> list[bool]:
     ]
 
 
-def _known_side(conditions: Conditions, view: View) -> bool | None:
+def _guider_side(conditions: Conditions, view: View) -> bool | None:
     # Some guiders have the negative first, and a negative may be a copy of a positive's area.
     uuids = {cond["uuid"] for cond in conditions}
     if uuids & view.negative:
@@ -236,7 +236,7 @@ def _embeddings(conditions: Conditions) -> tuple[Tensor, ...]:
     return tuple(context.cond for context in contexts if context is not None)
 
 
-def _by_prompt(context: Tensor, view: View) -> tuple[bool, ...] | None:
+def _match_prompts(context: Tensor, view: View) -> tuple[bool, ...] | None:
     """Return of each sample whether its prompt is negative, by its values; None if unclear."""
     flags = []
     for sample in context:
@@ -259,7 +259,7 @@ def _holds(sample: Tensor, embedding: Tensor) -> bool:
     return same and bool((embedding.to(start) == start).flatten(1).all(dim=1).any())
 
 
-def _found(x: Tensor, view: View) -> tuple[Place, ...] | None:
+def _match_crops(x: Tensor, view: View) -> tuple[Crop, ...] | None:
     """Return where samples are cut from the latent, by their values: noise is nowhere twice."""
     fits = x.ndim == 4 and x.shape[1] == view.latent.shape[1]
     is_part = fits and all(a <= b for a, b in zip(_size(x), _size(view.latent), strict=True))
@@ -273,5 +273,5 @@ def _found(x: Tensor, view: View) -> tuple[Place, ...] | None:
             return None
         whole = view.places[place.frame or 0]
         frame = None if place.frame is None else whole.frame
-        places.append(Place(frame, whole.top + place.top, whole.left + place.left))
+        places.append(Crop(frame, whole.top + place.top, whole.left + place.left))
     return tuple(places)

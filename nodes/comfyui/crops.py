@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-class Place(NamedTuple):
+class Crop(NamedTuple):
     """Where a sample was cut from the batch of whole latents, in latent pixels.
 
     frame is None where several frames are equal and nothing tells which it was.
@@ -19,9 +19,7 @@ class Place(NamedTuple):
     left: int
 
 
-def cut(
-    mask: Tensor, size: tuple[int, int], places: Sequence[Place], part: Sequence[int]
-) -> Tensor:
+def cut(mask: Tensor, size: tuple[int, int], places: Sequence[Crop], part: Sequence[int]) -> Tensor:
     """Return the parts ``(b, 1, h, w)`` of a mask that belong to places.
 
     Args:
@@ -36,7 +34,7 @@ def cut(
     return torch.stack(parts)[..., : part[0], : part[1]].contiguous()
 
 
-def find(sample: Tensor, latent: Tensor) -> Place | None:
+def find(sample: Tensor, latent: Tensor) -> Crop | None:
     """Return where a sample was cut from, by its values, None if it is nowhere.
 
     Args:
@@ -44,13 +42,13 @@ def find(sample: Tensor, latent: Tensor) -> Place | None:
         latent: ``(n, c, whole h, whole w)``.
     """
     height, width = sample.shape[-2:]
-    found: dict[int, Place] = {}
+    found: dict[int, Crop] = {}
     for frame, top, left in (latent == sample[:, :1, :1]).all(dim=1).nonzero().tolist():
         # Some packs roll the picture before they cut it into tiles.
         if frame not in found and torch.equal(
             _roll(latent[frame], top, left)[:, :height, :width], sample
         ):
-            found[frame] = Place(frame, top, left)
+            found[frame] = Crop(frame, top, left)
     if not found:
         return None
     first = next(iter(found.values()))

@@ -1,57 +1,133 @@
-"""What stands on a node that patches a MODEL: its own notice, and what the samplings say."""
+"""The text on a node: its warnings, and below them the current status."""
 
+import functools
+import html
+import logging
+from collections.abc import Callable
 from typing import Any
 
+from comfy_api.latest import ui
 from comfy_execution.utils import get_executing_context
+from server import PromptServer
 
-from ..schema import log, show
+from ...acfun_ops.errors import ACFunError
+
+log = logging.getLogger("ACFun")
+
+# What to connect where a socket brings nothing.
+_REMEDIES = {
+    "model": "a checkpoint's MODEL",
+    "clip": "a checkpoint's CLIP; this one may be a U-Net alone",
+    "vae": "a checkpoint's VAE or a VAE Loader; this checkpoint may have none",
+    "clip_vision": "Load CLIP Vision with a ViT model such as CLIP ViT-L/14",
+    "style_image": "an IMAGE output",
+    "face_image": "an IMAGE output",
+}
+
+_nodes_with_text: set[str] = set()
 
 
-class SamplingNotices:
-    """Notices on a node that ComfyUI runs once and takes from its cache in later runs of the graph.
+class NodeStatus:
+    """Warnings and status of a node, shown on it while it runs and while others sample for it.
 
-    Each run of the graph says anew what its samplings find, once, however many they are; what an
-    earlier run said goes when a later one samples.
+    ComfyUI runs a node once and takes it from its cache in later runs of the graph. Each run of the
+    graph repeats what its samplings find, once; the warnings of an earlier run are cleared.
 
     Args:
-        node_id: the node that they stand on.
-        own: what the node itself has to say, which stays.
+        node_id: the node.
+        own: the node's own warning, which stays.
     """
 
     def __init__(self, node_id: str, own: str = "") -> None:
         self.node_id = node_id
+        self.shown = ""
         self._own = own
-        self._said: list[str] = []
-        self._run = _run()
+        self._warnings: list[str] = []
+        self._run = _run_id()
 
     @property
     def text(self) -> str:
-        """All that is to be read on the node."""
-        return "\n".join(filter(None, [self._own, *self._said]))
+        """All warnings, one a line."""
+        return "\n".join(filter(None, [self._own, *self._warnings]))
 
     def begin(self, *_: Any) -> None:
-        """Take back what was said in an earlier run of the graph."""
-        run = _run()
+        """Clear the warnings of an earlier run of the graph."""
+        run = _run_id()
         if run is not None and run == self._run:
-            return  # Another sampling of this run may have said it.
+            return  # Another sampling of this run may have added them.
         self._run = run
-        if self._said:
-            self._said.clear()
+        if self._warnings:
+            self._warnings.clear()
             self.show()
 
-    def say(self, text: str) -> None:
+    def add_warning(self, text: str) -> None:
         """Log a sentence and show it below the others, once a run."""
-        if text not in self._said:
-            self._said.append(text)
+        if text not in self._warnings:
+            self._warnings.append(text)
             log.info(text)
             self.show()
 
-    def show(self, doing: str = "") -> None:
-        """Show all notices, and below them what is being done."""
-        show(self.node_id, f"{self.text}\n{doing}".strip() or " ")
+    def show(self, status: str = "") -> None:
+        """Show all warnings, and below them the current status."""
+        self.shown = f"{self.text}\n{status}".strip()
+        set_status(self.node_id, self.shown or " ")
 
 
-def _run() -> str | None:
-    """Return what names this run of the graph, None outside of ComfyUI's executor."""
+def check_connected(**sockets: Any) -> None:
+    """Check that sockets are connected, by their names.
+
+    Raises:
+        ACFunError: one is empty; the message names the first and what to connect.
+    """
+    for socket, value in sockets.items():
+        # A checkpoint without a VAE gives an empty one.
+        if value is None or getattr(value, "first_stage_model", value) is None:
+            raise ACFunError(f"The socket {socket} brings nothing. Connect {_REMEDIES[socket]}.")
+
+
+def show_text(node_id: str, text: str) -> dict[str, Any] | None:
+    """Log a text and show it on a node; return the node's ``ui`` output, None for no text."""
+    if not text:
+        return None
+    log.info(text)
+    set_status(node_id, text)
+    return ui_text(text)
+
+
+def ui_text(text: str) -> dict[str, Any]:
+    """Return a ``ui`` output that shows a text on its node, also when the run is from the cache."""
+    return ui.PreviewText(text).as_dict() | {"acfun": (True,)}  # Read by web/acfun.js.
+
+
+def set_status(node_id: str, text: str) -> None:
+    """Show a text on a node in the browser; it replaces the previous one."""
+    if PromptServer.instance.client_id is not None:
+        _nodes_with_text.add(node_id)
+        # Some versions of the page take this for HTML, and a style's prompt may come from anyone.
+        PromptServer.instance.send_progress_text(html.escape(text, quote=False), node_id)
+
+
+def show_errors_on_node(execute: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a node's ``execute`` clear the node's text first, and show its own error there.
+
+    The page shows errors in a dialog that hides their text; on the node it can be read.
+    """
+
+    @functools.wraps(execute)
+    def execute_and_show(cls: Any, *args: Any, **inputs: Any) -> Any:
+        node_id = cls.hidden.unique_id
+        if node_id in _nodes_with_text:
+            set_status(node_id, " ")  # The page ignores an empty text.
+        try:
+            return execute(cls, *args, **inputs)
+        except ACFunError as error:
+            set_status(node_id, str(error))
+            raise
+
+    return execute_and_show
+
+
+def _run_id() -> str | None:
+    """Return the id of this run of the graph, None outside ComfyUI's executor."""
     context = get_executing_context()
     return None if context is None else context.prompt_id

@@ -1,7 +1,7 @@
 """What a training shows in ComfyUI: text, bar and previews on the node, a bar in the console."""
 
 import time
-from pathlib import Path
+from collections.abc import Callable
 
 import comfy.model_management
 import comfy.utils
@@ -14,38 +14,42 @@ from tqdm import tqdm
 from ...acfun_ops.training.events import Event, PreviewEvent, RedrawingEvent, StepEvent, TrainResult
 from ...acfun_ops.training.reporting import Reporter
 from ...acfun_ops.training.training_images import PreparedPair
-from ..library.kept_training import keep_training
-from ..schema import log, show
+from .node_status import NodeStatus, log
 
 STRIP_SIDE = 384
 _SHOW_EVERY = 0.5  # Seconds between two texts of steps.
 _SMOOTHING = 0.95  # Share of the past in the loss shown: about the last twenty steps.
 
 
-class TrainingReport(Reporter):
-    """Listens to a training and turns ComfyUI's Cancel into a stop; use it in a ``with`` block.
+class TrainingProgress(Reporter):
+    """Shows a training run and turns ComfyUI's Cancel into a stop; use it in a ``with`` block.
 
-    `text` is what stands on the node: the notices, and below them what is being done.
-    `has_use_for_previews` tells whether another node takes them, `has_namesakes` whether other
-    trainings may have the run's name.
+    Args:
+        node_id: the node to show it on.
+        steps: of the run.
+        has_use_for_previews: whether another node takes the previews.
+        save: writes a result to disk and returns a sentence that tells where.
     """
 
-    def __init__(self, node_id: str, steps: int, has_use_for_previews: bool) -> None:
+    def __init__(
+        self,
+        node_id: str,
+        steps: int,
+        has_use_for_previews: bool,
+        save: Callable[[TrainResult], str],
+    ) -> None:
         super().__init__()
-        self.node_id = node_id
+        self.status = NodeStatus(node_id)
         self.has_use_for_previews = has_use_for_previews
         self.bar = comfy.utils.ProgressBar(steps)
         self.pace = _Pace()
         self.console: tqdm | None = None
-        self.notices: list[str] = []
-        self.text = ""
         self.pair: list[Tensor] = []
         self.previews: list[Tensor] = []
-        self.kept: Path | None = None
-        self.has_namesakes = False
         self.interrupt: comfy.model_management.InterruptProcessingException | None = None
+        self._save = save
 
-    def __enter__(self) -> "TrainingReport":
+    def __enter__(self) -> "TrainingProgress":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -67,33 +71,24 @@ class TrainingReport(Reporter):
             InterruptProcessingException: the user has cancelled now.
         """
         comfy.model_management.throw_exception_if_processing_interrupted()
-        return self.interrupt is not None  # ComfyUI tells once, perhaps at a notice.
+        return self.interrupt is not None  # ComfyUI tells once, perhaps at a warning.
 
     def keep(self, result: TrainResult) -> str:
-        """Write the style to ``models/acfun/training`` and return what happened and where it is.
+        """Write the style to disk and return what happened and where it is.
 
         Raises:
             ACFunError: it could not be written.
         """
-        self.kept, text = keep_training(result, self.kept, self.has_namesakes)
-        return f"{result.message} {text}"
+        return f"{result.message} {self._save(result)}"
 
     def say(self, text: str) -> None:
-        """Log a sentence and keep it on the node for the rest of the run."""
-        log.info(text)
-        if text not in self.notices:
-            self.notices.append(text)
-        self.doing("")
-
-    def doing(self, text: str) -> None:
-        """Show what is being done now, below the notices."""
-        self.text = "\n".join([*self.notices, text]).strip()
-        show(self.node_id, self.text)
+        """Log a sentence and show it on the node for the rest of the run."""
+        self.status.add_warning(text)
 
     def end(self, text: str) -> None:
         """Log and show how the run ended."""
         log.info(text)
-        self.doing(text)
+        self.status.show(text)
 
     def show_pair(self, pair: PreparedPair) -> None:
         """Put the first style picture and the first face photo in front of the previews."""
@@ -104,7 +99,7 @@ class TrainingReport(Reporter):
         self.bar.update_absolute(event.step, event.total)
         is_due = self.pace.note(event)
         if is_due or event.step == event.total:
-            self.doing(self.pace.text(event))
+            self.status.show(self.pace.text(event))
         if self.console is None:
             first = event.step - 1
             self.console = tqdm(total=event.total, initial=first, desc="ACFun", mininterval=0.5)
@@ -113,7 +108,7 @@ class TrainingReport(Reporter):
 
     def show_redrawing(self, event: RedrawingEvent) -> None:
         """Show on the node how far it is."""
-        self.doing(f"Redrawing the face in the style: step {event.step} of {event.total}.")
+        self.status.show(f"Redrawing the face in the style: step {event.step} of {event.total}.")
 
     def show_preview(self, event: PreviewEvent) -> None:
         """Show the strip of style, face and preview on the node."""

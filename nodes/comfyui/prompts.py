@@ -1,5 +1,6 @@
-"""CONDITIONING with the abstract part of a style, everywhere or inside a mask."""
+"""Prompts with a style: the pseudo-word in token lists, AFun on CONDITIONING, masks."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import node_helpers
@@ -7,10 +8,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...acfun_ops.errors import ACFunError
+from ...acfun_ops.model_families import name_by_encoders
 from ...acfun_ops.pseudo_word import has_pseudo_word, pseudo_word_pattern
 from ...acfun_ops.style.style import Style
-from .pseudo_word import tokenize
 
+# Rare words that are one token each in CLIP's vocabulary, and letters, which are so in any; one
+# absent from the prompt stands in.
+_STAND_INS = ("sks", "lun", "grr", "zwx", "hta", "ucc", "phol", "q", "z", "x", "j")
+
+Tokens = dict[str, list[list[tuple[Any, ...]]]]
 Conditioning = list[list[Any]]
 
 
@@ -26,26 +33,26 @@ def encode_fused(clip: Any, text: str, style: Style, strength: float) -> Conditi
     Raises:
         ACFunError: the CLIP is of another family than the style.
     """
-    members = [(share, _of_one(clip, text, m, strength)) for share, m in style.members]
-    return members[0][1] if len(members) == 1 else _summed(members)
+    members = [(share, _encode_member(clip, text, m, strength)) for share, m in style.members]
+    return members[0][1] if len(members) == 1 else _sum_members(members)
 
 
-def _of_one(clip: Any, text: str, style: Style, strength: float) -> Conditioning:
+def _encode_member(clip: Any, text: str, style: Style, strength: float) -> Conditioning:
     tokens = tokenize(clip, text, style.facts.pseudo_word, style.vectors)
     conditioning: Conditioning = clip.encode_from_tokens_scheduled(tokens)
     if strength == 0:
         return conditioning
     fusion = style.abstract_fusion()
 
-    def fused(embedding: Tensor) -> Tensor:
+    def fuse(embedding: Tensor) -> Tensor:
         device = embedding.device
         result: Tensor = fusion.to(device)(embedding, style.style_tokens.to(device), strength)
         return result
 
-    return [[fused(embedding), extra] for embedding, extra in conditioning]
+    return [[fuse(embedding), extra] for embedding, extra in conditioning]
 
 
-def _summed(members: list[tuple[float, Conditioning]]) -> Conditioning:
+def _sum_members(members: list[tuple[float, Conditioning]]) -> Conditioning:
     """Return the sum of embeddings and pooled outputs, times the members' shares."""
     summed = []
     for parts in zip(*(conditioning for _, conditioning in members), strict=True):
@@ -64,7 +71,7 @@ def encode_plain(clip: Any, text: str, style: Style) -> Conditioning:
     return conditioning
 
 
-def combined(inside: Conditioning, mask: Tensor, outside: Conditioning) -> Conditioning:
+def combine_masked(inside: Conditioning, mask: Tensor, outside: Conditioning) -> Conditioning:
     """Return a CONDITIONING that samplers read as one inside a mask and as another outside.
 
     It is what Conditioning (Set Mask) and Conditioning (Combine) give. Parts that have a mask of
@@ -75,10 +82,10 @@ def combined(inside: Conditioning, mask: Tensor, outside: Conditioning) -> Condi
         mask: ``(m, h, w)`` in [0, 1].
         outside: where it is black.
     """
-    return _within(inside, mask) + _within(outside, 1 - mask)
+    return _limit_to_mask(inside, mask) + _limit_to_mask(outside, 1 - mask)
 
 
-def missing_word(text: str, pseudo_word: str) -> str:
+def pseudo_word_warning(text: str, pseudo_word: str) -> str:
     """Return what to say of a prompt without the style's word, "" if it has it."""
     if has_pseudo_word(text, pseudo_word):
         return ""
@@ -88,7 +95,7 @@ def missing_word(text: str, pseudo_word: str) -> str:
     )
 
 
-def _within(conditioning: Conditioning, limit: Tensor) -> Conditioning:
+def _limit_to_mask(conditioning: Conditioning, limit: Tensor) -> Conditioning:
     parts = []
     for part in conditioning:
         own, values = part[1].get("mask"), {}
@@ -105,3 +112,80 @@ def _overlap(own: Tensor, limit: Tensor) -> Tensor:
     limit = F.interpolate(limit[:, None].to(own), size=own.shape[-2:], mode="area")[:, 0]
     frames = torch.arange(max(len(own), len(limit)))
     return own[frames % len(own)] * limit[frames % len(limit)]
+
+
+def tokenize(clip: Any, text: str, pseudo_word: str, vectors: Mapping[str, Tensor]) -> Tokens:
+    """Tokenize a prompt as ComfyUI does, with the pseudo-word's vectors where the word stands.
+
+    Args:
+        clip: ComfyUI's CLIP.
+        text: any prompt; weights, ``embedding:name`` and long prompts work as ever.
+        pseudo_word: "S*", as a word of its own, any number of times.
+        vectors: its vector ``(d,)`` by text encoder ("l", "g", "h").
+
+    Raises:
+        ACFunError: the CLIP has other text encoders than the style.
+    """
+    if not has_pseudo_word(text, pseudo_word):
+        return clip.tokenize(text)
+    pattern = pseudo_word_pattern(pseudo_word)
+    plain = clip.tokenize(pattern.sub(" ", text))
+    if plain.keys() != vectors.keys():
+        raise ACFunError(
+            f"The style was trained with the CLIP of {name_by_encoders(vectors)}; the connected "
+            f"clip is of {name_by_encoders(plain)}. Connect the CLIP of the model family it was "
+            "trained on."
+        )
+    stand_in, ids = _find_stand_in(clip, plain)
+    tokens = clip.tokenize(pattern.sub(f" {stand_in} ", text))
+    return {
+        encoder: [
+            [
+                (vectors[encoder], *entry[1:]) if _is(entry[0], ids[encoder]) else entry
+                for entry in b
+            ]
+            for b in batches
+        ]
+        for encoder, batches in tokens.items()
+    }
+
+
+def prompt_embeddings(clip: Any, prompt: str) -> Iterator[tuple[str, Tensor]]:
+    """Yield the vectors ``(d,)`` that a prompt's ``embedding:name`` words stand for, by place."""
+    for encoder, batches in clip.tokenize(prompt).items():
+        entries = (entry for batch in batches for entry in batch)
+        for place, entry in enumerate(entries):
+            if isinstance(entry[0], Tensor):
+                yield f"{encoder}.{place}", entry[0]
+
+
+def word_ids(clip: Any, word: str) -> dict[str, list[int]]:
+    """Return a word's token ids by text encoder, without start, end and padding."""
+    empty = clip.tokenize("")
+    ids = {}
+    for encoder, batches in clip.tokenize(word).items():
+        framing = {entry[0] for entry in empty[encoder][0]}
+        ids[encoder] = [entry[0] for entry in batches[0] if entry[0] not in framing]
+    return ids
+
+
+def _find_stand_in(clip: Any, plain: Tokens) -> tuple[str, dict[str, int]]:
+    for word in _STAND_INS:
+        ids = word_ids(clip, word)
+        used = any(
+            _is(entry[0], token)
+            for encoder, batches in plain.items()
+            for batch in batches
+            for entry in batch
+            for token in ids[encoder]
+        )
+        if not used and all(len(tokens) == 1 for tokens in ids.values()):
+            return word, {encoder: tokens[0] for encoder, tokens in ids.items()}
+    raise ACFunError(
+        f"The prompt holds all of the words {', '.join(_STAND_INS)}, one of which is needed to "
+        "place the pseudo-word. Remove one of them."
+    )
+
+
+def _is(token: Any, token_id: int) -> bool:
+    return isinstance(token, int) and token == token_id

@@ -24,7 +24,7 @@ _PERCENT_STEPS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timing:
+class StrengthSchedule:
     """A range of sampling, and the strength over it.
 
     Raises:
@@ -68,10 +68,10 @@ class Timing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Acting:
+class AdapterSchedule:
     """When adapters act, and on what."""
 
-    timing: Timing = Timing()
+    timing: StrengthSchedule = StrengthSchedule()
     """The range and the ease."""
     applies_to: str = BOTH
     """Under which prompts; one of ``APPLIES_TO``."""

@@ -43,7 +43,7 @@ def eager_call(
             "This model is compiled; the steps in which the style acts run without compiling, "
             "because a compiled U-Net does not see it."
         )
-    return _forced_eager() if has_stances else nullcontext()
+    return _force_eager() if has_stances else nullcontext()
 
 
 _lock = Lock()
@@ -52,7 +52,7 @@ _stance = ExitStack()
 
 
 @contextmanager
-def _forced_eager() -> Iterator[None]:
+def _force_eager() -> Iterator[None]:
     """Hold torch's stance, which is one for all threads, until the last of them leaves."""
     global _callers
     with _lock:

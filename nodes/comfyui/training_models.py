@@ -1,12 +1,62 @@
-"""What the sockets of a training bring: checked, and cloned so that the training may use it."""
+"""Check MODEL, CLIP, VAE and CLIP_VISION, and borrow them for a training run."""
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import comfy.model_management
+import torch
+from comfy.patcher_extension import WrappersMP
+
 from ...acfun_ops.errors import ACFunError
-from ..schema import check_connected
+from .autograd import clones_for_norms, one_stream
+from .backbone import ComfyBackbone
+from .node_status import check_connected
+from .torch_compile import COMPILE_KEY, eager_call
 from .unet import unet_of
 
 _BYPASS = "bypass_lora"  # ComfyUI's key for LoRAs that it puts on modules and not on weights.
+
+
+@contextmanager
+def training_backbone(
+    model: Any,
+    clip: Any,
+    vae: Any,
+    clip_vision: Any,
+    dtype: torch.dtype | None,
+    prompt: str = "",
+    say: Callable[[str], None] = lambda text: None,
+) -> Iterator[ComfyBackbone]:
+    """Give a Backbone for the length of a training, outside inference mode.
+
+    Args:
+        model: a MODEL, as its socket brings it.
+        clip: a CLIP.
+        vae: a VAE.
+        clip_vision: a CLIP_VISION.
+        dtype: what the U-Net shall compute in, None for ComfyUI's own choice.
+        prompt: of the training, whose embeddings' contents count among the models.
+        say: is told what the user should know of the models.
+
+    Raises:
+        ACFunError: a socket brings nothing, or nothing that training can use.
+    """
+    check_sockets(model, clip, vae, clip_vision)
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        patcher, clip = static_clone(model), static_clone(clip)
+        stack.enter_context(one_stream(comfy.model_management))
+        stack.enter_context(eager_call(unet_of(patcher), {"wrappers": patcher.wrappers}, say))
+        # It brings the module that was compiled, which need not be that of this clone.
+        patcher.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, COMPILE_KEY)
+        backbone = ComfyBackbone(patcher, clip, vae, clip_vision, prompt)
+        if dtype is not None and dtype != backbone.compute_dtype:
+            patcher.set_model_compute_dtype(dtype)
+        stack.callback(backbone.close)
+        stack.enter_context(clones_for_norms(clip.cond_stage_model))
+        yield backbone
 
 
 def static_clone(loaded: Any) -> Any:

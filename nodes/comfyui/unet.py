@@ -1,17 +1,12 @@
-"""ComfyUI's U-Net: the canonical names of its blocks, and what of it inserts and training use."""
+"""ComfyUI's U-Net: the canonical names of its blocks, adapter sites and checks."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from functools import partial
 from typing import Any
 
 import comfy.model_sampling
-from comfy.clip_model import CLIPLayer
 from comfy.ldm.modules.attention import BasicTransformerBlock, SpatialTransformer
 from comfy.ldm.modules.diffusionmodules.openaimodel import ResBlock, UNetModel
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch import nn
 
 from ...acfun_ops.backbones.backbone import InsertPoint
 from ...acfun_ops.errors import ACFunError
@@ -115,69 +110,3 @@ def self_attentions(unet: UNetModel) -> list[nn.Module]:
     """Return the self-attentions of the decoder, in order."""
     modules = unet.output_blocks.modules()
     return [module.attn1 for module in modules if isinstance(module, BasicTransformerBlock)]
-
-
-@contextmanager
-def checkpointed_blocks(
-    unet: UNetModel, guard: Callable[[], AbstractContextManager[Any]] = nullcontext
-) -> Iterator[None]:
-    """Recompute the U-Net's blocks in the backward pass for the length of a ``with`` block.
-
-    ``guard`` is active inside each block, in the forward pass and in the recomputation.
-    """
-    with ExitStack() as restore:
-        for block in (*unet.input_blocks, unet.middle_block, *unet.output_blocks):
-            for layer in block:  # The U-Net calls a block's layers, never the block.
-                for part in _parts(layer):
-                    _lend(part, partial(_checkpointed, part.forward, guard), restore)
-        yield
-
-
-@contextmanager
-def checkpointed_layers(encoders: nn.Module) -> Iterator[None]:
-    """Recompute the layers of CLIP text encoders in the backward pass likewise."""
-    with ExitStack() as restore:
-        for layer in encoders.modules():
-            if isinstance(layer, CLIPLayer):
-                _lend(layer, partial(_checkpointed_layer, layer.forward), restore)
-        yield
-
-
-def _lend(module: nn.Module, forward: Callable[..., Any], restore: ExitStack) -> None:
-    """Give a module another forward until ``restore`` closes."""
-    own = vars(module).get("forward")  # Other packs may have given it one.
-    module.forward = forward
-    if own is None:
-        restore.callback(delattr, module, "forward")
-    else:
-        restore.callback(setattr, module, "forward", own)
-
-
-def _parts(layer: nn.Module) -> Iterable[nn.Module]:
-    # One transformer block of a deep transformer needs less memory at a time than all ten.
-    if isinstance(layer, SpatialTransformer) and len(layer.transformer_blocks) > 1:
-        return layer.transformer_blocks
-    return [layer]
-
-
-def _checkpointed(
-    forward: Callable[..., Tensor],
-    guard: Callable[[], AbstractContextManager[Any]],
-    *args: Any,
-    **kwargs: Any,
-) -> Tensor:
-    def guarded(*args: Any, **kwargs: Any) -> Tensor:
-        with guard():
-            return forward(*args, **kwargs)
-
-    # The U-Net goes on writing into transformer_options; the recomputation must see them as now.
-    seen = [dict(arg) if isinstance(arg, dict) else arg for arg in args]
-    named = {n: dict(arg) if isinstance(arg, dict) else arg for n, arg in kwargs.items()}
-    return checkpoint(guarded, *seen, use_reentrant=False, preserve_rng_state=False, **named)
-
-
-def _checkpointed_layer(forward: Callable[..., Tensor], x: Tensor, *args: Any) -> Tensor:
-    def on_copy(x: Tensor) -> Tensor:
-        return forward(x.clone(), *args)  # A layer adds to its input in place.
-
-    return checkpoint(on_copy, x, use_reentrant=False, preserve_rng_state=False)

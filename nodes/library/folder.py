@@ -5,15 +5,22 @@ import re
 import time
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 import folder_paths
 
 from ...acfun_ops.errors import ACFunError
 from ...acfun_ops.file_io import check_can_be_written
-from .style_names import TRAINING, file_of, is_label, label_of
+from ...acfun_ops.style.style_file import RUN_ID, read_facts
 
 FOLDER = "acfun"
+TRAINING = "training"
+"""The folder of models/acfun that every training leaves its style in."""
+_SHORT = 8  # Digits of a run's name that tell it from all others here.
+_LONGEST = 70
+_RUN_FILE = re.compile(rf"{TRAINING}[/\\]({RUN_ID.pattern})((?:_\d+)?)\.safetensors")
+_LABEL = re.compile(rf"{TRAINING}/.* #([0-9a-f]{{{_SHORT}}})((?:_\d+)?)")
 _FILE = "style.safetensors"
 _DATE = re.compile(r"%date:([^%]*)%")
 _UNITS = re.compile(r"dd?|MM?|hh?|mm?|ss?|yyy?y?")
@@ -86,7 +93,7 @@ def style_path(name: object) -> Path:
             f"models/{FOLDER}. Choose one from the list."
         )
     if is_label(name):  # Its prompt may hold anything, and is no path.
-        return _found(name, [file_of(name, folder_paths.get_filename_list(FOLDER))])
+        return _resolve(name, [file_by_label(name, folder_paths.get_filename_list(FOLDER))])
     parts = PurePosixPath(name.replace("\\", "/"))
     if ".." in parts.parts or parts.is_absolute() or ":" in name:
         raise ACFunError(
@@ -95,11 +102,11 @@ def style_path(name: object) -> Path:
         )
     names = folder_paths.get_filename_list(FOLDER)
     # Windows writes folders with a backslash, and macOS letters with their accents apart.
-    same = (other for other in names if _spelling(other) == _spelling(name))
-    return _found(name, (name, str(parts), *same))
+    same = (other for other in names if _normalize(other) == _normalize(name))
+    return _resolve(name, (name, str(parts), *same))
 
 
-def _found(name: str, spellings: Iterable[str | None]) -> Path:
+def _resolve(name: str, spellings: Iterable[str | None]) -> Path:
     for spelling in spellings:
         found = folder_paths.get_full_path(FOLDER, spelling) if spelling else None
         if found is not None:
@@ -153,7 +160,7 @@ def _save_place(prefix: object) -> tuple[Path, list[Path]]:
 def _free_path(prefix: object) -> tuple[Path, PurePosixPath]:
     """Return the folder to save to, and a prefix below it that a style can be saved under."""
     name = prefix if isinstance(prefix, str) else ""
-    parts = PurePosixPath(_dated(name).replace("\\", "/"))
+    parts = PurePosixPath(_expand_dates(name).replace("\\", "/"))
     leads_out = ".." in parts.parts or parts.is_absolute() or ":" in str(parts)
     if leads_out or not parts.name.strip(" .") or "\0" in name:
         colon = " and without a colon" if ":" in str(parts) else ""
@@ -175,7 +182,7 @@ def _free_path(prefix: object) -> tuple[Path, PurePosixPath]:
     return root, parts
 
 
-def _dated(prefix: str) -> str:
+def _expand_dates(prefix: str) -> str:
     """Put today's date in for ``%date:FORMAT%``, which the page does for stock nodes only."""
     now = time.localtime()
     numbers = {"d": now.tm_mday, "M": now.tm_mon, "h": now.tm_hour, "m": now.tm_min}
@@ -189,7 +196,7 @@ def _dated(prefix: str) -> str:
     return _DATE.sub(lambda match: _UNITS.sub(unit, match[1]), prefix)
 
 
-def _spelling(name: str) -> str:
+def _normalize(name: str) -> str:
     return unicodedata.normalize("NFC", name.replace("\\", "/"))
 
 
@@ -199,3 +206,53 @@ def _cannot_be_made(prefix: object, root: Path, error: Exception) -> ACFunError:
         f"A style '{prefix}' in {root} could not be made: {reason}. Choose another prefix or make "
         "the folder writable."
     )
+
+
+def label_of(name: str, path: Path) -> str:
+    """Return what people read for a style's file: "training/A woman, 150 steps, DATE #3f2a1c9d".
+
+    Only files that are called after their run get one; its digits alone find the file again.
+
+    Args:
+        name: of the file below models/acfun.
+        path: where it is.
+    """
+    run = _RUN_FILE.fullmatch(name)
+    if run is None:
+        return name
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError:
+        return name
+    return f"{_describe_run(path, changed)} #{run[1][:_SHORT]}{run[2]}"
+
+
+def is_label(name: str) -> bool:
+    """Tell whether a name is one that :func:`label_of` gives to a training's run."""
+    return _LABEL.fullmatch(name) is not None
+
+
+def file_by_label(label: str, names: Iterable[str]) -> str | None:
+    """Return the name of the file that a label stands for, None if there is none.
+
+    Args:
+        label: as :func:`label_of` gave it, perhaps before the file went on training.
+        names: of all files below models/acfun.
+    """
+    wanted = _LABEL.fullmatch(label)
+    if wanted is None:
+        return None
+    for name in names:
+        run = _RUN_FILE.fullmatch(name)
+        if run is not None and (run[1][:_SHORT], run[2]) == wanted.groups():
+            return name
+    return None
+
+
+@lru_cache(maxsize=4096)
+def _describe_run(path: Path, changed: int) -> str:
+    facts = read_facts(path)
+    prompt = " ".join(str(facts.get("prompt", "?")).split())
+    short = prompt if len(prompt) <= _LONGEST else f"{prompt[: _LONGEST - 3]}..."
+    date = time.strftime("%Y-%m-%d %H:%M", time.localtime(changed / 1e9))
+    return f"{TRAINING}/{short}, {facts.get('steps', '?')} steps, {date}"

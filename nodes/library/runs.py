@@ -1,17 +1,29 @@
-"""What is on disk of a training that is asked for: its finished style, or a part to go on from."""
+"""Training runs in ``models/acfun/training``: find finished and partial ones, save new ones."""
 
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+import folder_paths
 from torch import Tensor
 
 from ...acfun_ops.errors import ACFunError
 from ...acfun_ops.style.style import Style, StyleFacts
 from ...acfun_ops.style.style_file import load_style, read_facts
-from ...acfun_ops.training.run_files import resume_file
-from ..schema import log
-from .folder import style_files
+from ...acfun_ops.training.checkpoint import TrainState, load_state
+from ...acfun_ops.training.events import TrainResult
+from ...acfun_ops.training.run_files import (
+    keep_run,
+    new_place,
+    place_for,
+    prune_states,
+    resume_file,
+)
+from .folder import FOLDER, TRAINING, label_of, name_of, style_files, style_folder
 from .preview_image import preview_path, read_preview
-from .style_names import label_of
+
+log = logging.getLogger("ACFun")
 
 
 @dataclass(frozen=True)
@@ -26,7 +38,7 @@ class FinishedStyle:
     """The IMAGE that was saved with it, if there is one."""
 
 
-def finished_style(facts: StyleFacts, steps: int) -> FinishedStyle | None:
+def find_finished(facts: StyleFacts, steps: int) -> FinishedStyle | None:
     """Return the style of a run with all its steps, None if there is none.
 
     One that was saved with a picture comes before others.
@@ -49,13 +61,13 @@ def finished_style(facts: StyleFacts, steps: int) -> FinishedStyle | None:
     return None
 
 
-def unfinished_style(facts: StyleFacts, steps: int) -> str | None:
+def find_partial(facts: StyleFacts, steps: int) -> str | None:
     """Return the name, as it is listed, of the longest part of a run that has a ``.resume`` file.
 
     Whether that file is whole and of the same step is seen only when a training goes on from it.
 
     Args:
-        facts: of the run, as in :func:`finished_style`.
+        facts: of the run, as in :func:`find_finished`.
         steps: of the whole run; None is returned if there is no part of fewer.
     """
     longest, label = 0, None
@@ -68,3 +80,73 @@ def unfinished_style(facts: StyleFacts, steps: int) -> str | None:
         if is_same and isinstance(learnt, int) and longest < learnt < steps:
             longest, label = learnt, label_of(name, path)
     return label
+
+
+def check_can_save() -> None:
+    """Refuse to train where nothing could be kept, before the training and not after it.
+
+    Raises:
+        ACFunError: no folder of models/acfun can be written.
+    """
+    style_folder(TRAINING)
+
+
+class TrainingSaver:
+    """Writes a training run's style, and what it needs to go on, to ``models/acfun/training``.
+
+    ``is_run_name_shared`` tells whether other runs may have the run's name: each save then takes a
+    new file.
+    """
+
+    def __init__(self) -> None:
+        self.is_run_name_shared = False
+        self._path: Path | None = None
+
+    def save(self, result: TrainResult) -> str:
+        """Write the style and its state, named after the run; call it as often as needed.
+
+        A file of the same run that has more steps is left alone. Training states above
+        ``RESUME_LIMIT`` are removed, oldest first.
+
+        Returns:
+            A sentence that tells under which name Load ACFun Style lists it.
+
+        Raises:
+            ACFunError: it could not be written.
+        """
+        named = style_folder(TRAINING) / TRAINING / f"{result.style.facts.run}.safetensors"
+        before = self._path
+        if self.is_run_name_shared:
+            path = before or new_place(named)
+        else:
+            path = place_for(result.style, named)
+        error = keep_run(result, path, before)
+        self._path = path
+        name = name_of(path)
+        if error is not None:
+            log.warning("%s", error)
+            return (
+                f"It is kept as {name} (press R to list it), but not what it needs to go on "
+                f"exactly. {error}"
+            )
+        removed = prune_states(path.parent, newest=resume_file(path))
+        pruned = f" {removed} old .resume files were deleted to save space." if removed else ""
+        return f"It is kept as {name} (press R to list it).{pruned}"
+
+
+def find_state(style: Style) -> TrainState | None:
+    """Return the training state that a style was written from, None if there is none."""
+    for path in _state_files(style.facts.run):
+        try:
+            state = load_state(path)
+        except ACFunError as error:
+            log.warning("%s", error)
+            continue
+        if state.belongs_to(style):
+            return state
+    return None
+
+
+def _state_files(run: str) -> Iterator[Path]:
+    for folder in folder_paths.get_folder_paths(FOLDER):
+        yield from sorted((Path(folder) / TRAINING).glob(f"{run}*.resume"))

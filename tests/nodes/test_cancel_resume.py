@@ -188,10 +188,10 @@ def test_too_few_steps_leave_what_is_needed_to_go_on(acfun, cancelled):
 
 
 def test_old_training_states_are_pruned_and_the_node_says_so(acfun, cancelled, monkeypatch):
-    from acfun_pack.nodes.library import kept_training
+    from acfun_pack.nodes.library import runs
 
-    prune = kept_training.prune_states
-    monkeypatch.setattr(kept_training, "prune_states", lambda *a, **k: prune(*a, **k, limit=1))
+    prune = runs.prune_states
+    monkeypatch.setattr(runs, "prune_states", lambda *a, **k: prune(*a, **k, limit=1))
     _, path = cancelled(seed=45)
     states = list(path.parent.glob("*.resume"))
     assert states == [path.with_suffix(".resume")]

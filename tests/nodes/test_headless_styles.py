@@ -152,7 +152,7 @@ def test_both_sides_have_the_same_noise_schedule(acfun, backbone, loaded):
 
 
 def test_a_face_is_redrawn_alike_on_both_sides(acfun, backbone, loaded, comfy):
-    from acfun_pack.nodes.comfyui.backbone import training_backbone
+    from acfun_pack.nodes.comfyui.training_models import training_backbone
 
     style, face = torch.randn(2, 1, 4, 8, 8, generator=torch.Generator().manual_seed(4))
 

@@ -121,7 +121,7 @@ def test_an_fp8_text_encoder_trains(acfun, comfy):
 
 def test_the_plan_says_no_more_than_the_card_has(acfun):
     from acfun_pack.acfun_ops.training.config import TrainConfig
-    from acfun_pack.nodes.comfyui.backbone import training_backbone
+    from acfun_pack.nodes.comfyui.training_models import training_backbone
     from acfun_pack.nodes.comfyui.memory import plan_memory
 
     settings = Settings(family="sdxl", total=7.2 * GIB)
@@ -135,7 +135,7 @@ def test_the_plan_says_no_more_than_the_card_has(acfun):
 def test_the_plan_passes_over_a_loaded_model_that_died(acfun):
     import comfy.model_management as mm
     from acfun_pack.acfun_ops.training.config import TrainConfig
-    from acfun_pack.nodes.comfyui.backbone import training_backbone
+    from acfun_pack.nodes.comfyui.training_models import training_backbone
     from acfun_pack.nodes.comfyui.memory import plan_memory
 
     settings = Settings(total=3.4 * GIB)

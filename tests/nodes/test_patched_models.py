@@ -119,7 +119,7 @@ def test_styles_on_a_model_are_told_apart(acfun, model, clip):
 
 
 def test_what_a_training_sets_itself_is_in_no_name(acfun, model):
-    from acfun_pack.nodes.comfyui.backbone import training_backbone
+    from acfun_pack.nodes.comfyui.training_models import training_backbone
 
     sockets = [acfun.train_inputs()[name] for name in ("model", "clip", "vae", "clip_vision")]
 

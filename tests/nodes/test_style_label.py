@@ -73,14 +73,14 @@ def test_nothing_but_styles_of_the_folder_is_answered(either_server, name, sente
 
 def test_a_blend_says_so(acfun, tmp_path):
     from acfun_pack.acfun_ops.style.blend import blended, crossed
-    from acfun_pack.nodes.style_label import told_label
+    from acfun_pack.nodes.load_style import label_text
 
     first, second = acfun.style(), acfun.style(seed=1)
     path = tmp_path / "style.safetensors"
 
     def told(style):
         acfun.style_file.save_style(style, path)
-        return told_label(path, *acfun.style_file.read_label(path))
+        return label_text(path, *acfun.style_file.read_label(path))
 
     assert told(first).startswith("sd1, 3 steps, ")
     mixed = blended(first, second, 0.25)

@@ -300,7 +300,7 @@ def test_a_style_that_was_trained_before_brings_the_picture_it_was_saved_with(ac
 
 
 def test_the_models_own_resolution_is_the_default(acfun, comfy, monkeypatch):
-    from acfun_pack.nodes.comfyui.backbone import training_backbone
+    from acfun_pack.nodes.comfyui.training_models import training_backbone
 
     for checkpoint, side in (("sd1", 512), ("sd2_v", 768), ("sdxl", 1024)):
         inputs = (*comfy.checkpoint(checkpoint), comfy.clip_vision())

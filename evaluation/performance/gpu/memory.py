@@ -41,7 +41,7 @@ def measure_memory(case: dict[str, Any], models: Models) -> Result:
 
 
 def _train(models: Models, sockets: Any, checkpointing: str, before: int) -> Result:
-    mm, backbones = load("comfy.model_management"), load("acfun_pack.nodes.comfyui.backbone")
+    mm, backbones = load("comfy.model_management"), load("acfun_pack.nodes.comfyui.training_models")
     events = load("acfun_pack.acfun_ops.training.events")
     gpu = models.gpu
     peaks: list[int] = []
