@@ -1,5 +1,6 @@
 """Train ACFun Style."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,10 +11,10 @@ from typing_extensions import override
 
 from ..acfun_ops.backbones.backbone import DTYPES
 from ..acfun_ops.errors import ACFunError
+from ..acfun_ops.method.alignment_loss import ALIGNMENTS
 from ..acfun_ops.style.style import Style
 from ..acfun_ops.training.checkpoint import continued
 from ..acfun_ops.training.config import (
-    ALIGNMENTS,
     CHECKPOINTINGS,
     PRECISIONS,
     TrainConfig,
@@ -38,6 +39,10 @@ from .library.runs import (
 )
 from .schema import CATEGORY, SEARCH, StyleSocket
 
+_PATCHES_NOT_COMPARED = (
+    "Other nodes patch model or clip. Their patches were not compared with those that the style of "
+    "resume_from was trained with: connect the same nodes to go on with the same training."
+)
 _NO_PREVIEWS = "There are no previews, so nodes connected to previews do not run."
 _DEFAULTS = {name: field.default for name, field in TrainConfig.__dataclass_fields__.items()}
 
@@ -155,7 +160,7 @@ class TrainACFunStyle(io.ComfyNode):
             face_mask=[mask for mask in face_mask or [] if mask is not None] or None,
         )
         inputs = {name: _single(name, values) for name, values in lists.items()}
-        models = [inputs.pop(name) for name in ("model", "clip", "vae", "clip_vision")]
+        models = {name: inputs.pop(name) for name in ("model", "clip", "vae", "clip_vision")}
         resume, retrain = inputs.pop("resume_from", None), inputs.pop("retrain", False)
         preset = inputs.pop("preset", AS_SET)
         config = with_preset(TrainConfig(**inputs), preset)
@@ -171,7 +176,7 @@ class TrainACFunStyle(io.ComfyNode):
 
 
 def _train(
-    models: list[Any],
+    models: dict[str, Any],
     pictures: TrainPictures,
     config: TrainConfig,
     report: TrainingProgress,
@@ -181,15 +186,19 @@ def _train(
 ) -> io.NodeOutput:
     """Train unless it was done before, and keep the result on disk however the run ends."""
     dtype = DTYPES.get(config.precision)
-    with training_backbone(*models, dtype, config.prompt, report.say) as backbone:
-        # The numbers of objects that patch a model are in no name of a run.
+    with training_backbone(**models, dtype=dtype, prompt=config.prompt, say=report.say) as backbone:
+        # Which patches they are is in no name of a run.
         saver.is_run_name_shared = backbone.is_patched
         config, plan = plan_memory(backbone, config)
         pair = prepare_pair(backbone, pictures, config, dtype or backbone.compute_dtype)
         report.show_pair(pair)
         for text in picture_notices(pictures):
             report.say(text)
-        facts = pair.facts if resume is None else continued(pair.facts, resume)[0]
+        facts, is_same_run = pair.facts, False
+        if resume is not None:
+            facts, is_same_run = continued(pair.facts, resume)
+        if is_same_run and backbone.is_patched:
+            report.say(_PATCHES_NOT_COMPARED)
         may_be_done = not retrain and not saver.is_run_name_shared
         if may_be_done and (found := find_finished(facts, config.steps)):
             return _output_finished(found, report)
@@ -261,7 +270,7 @@ def _passes_previews(hidden: Any) -> bool:
     return any(link in node["inputs"].values() for node in (hidden.prompt or {}).values())
 
 
-def _check_images(socket: str, pictures: list[Tensor | None]) -> list[Tensor]:
+def _check_images(socket: str, pictures: Sequence[Tensor | None]) -> list[Tensor]:
     found = [batch for batch in pictures if batch is not None]
     check_connected(**{socket: found[0] if found else None})
     return found

@@ -9,13 +9,12 @@ import torch
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
-from ...acfun_ops.images import picture_hash
 from ...acfun_ops.method.concrete_fusion import BlockMask, FoldedFusion, PartStrengths, attached
 from ...acfun_ops.model_families import family_of
 from ...acfun_ops.style import compatibility as model_match
 from ...acfun_ops.style.style import Style
-from .batch_view import add_view, are_negative, find_crops
-from .crops import cut
+from .batch_view import add_view, are_negative, find_crops, full_crops
+from .crops import crop_mask
 from .node_status import NodeStatus, check_connected
 from .schedule import BOTH, NEGATIVE, AdapterSchedule, StrengthSchedule
 from .torch_compile import eager_call
@@ -63,12 +62,6 @@ class AdapterWrapper:
         self._placed: dict[torch.device, dict[str, FoldedFusion]] = {}
         self._masks: dict[tuple[Any, ...], BlockMask] = {}
         self._held = ExitStack()
-
-    @property
-    def patch_name(self) -> str:
-        """What tells these adapters from others, for the name of a training on such a model."""
-        mask = "" if self.mask is None else picture_hash(self.mask)
-        return f"{self.style.digest}:{self.strengths}:{self.schedule}:{mask}"
 
     def add_to(self, model: Any) -> None:
         """Add the wrappers to a MODEL, a clone of the caller's."""
@@ -169,26 +162,26 @@ class AdapterWrapper:
             each = torch.tensor(amounts, device=x.device).view(-1, 1, 1, 1)
         if self.mask is None:
             return None if each is None else BlockMask(each)
-        size, places = find_crops(x, options)
-        if places is None:
+        size, crops = find_crops(x, options)
+        if crops is None:
             self.status.add_warning(
                 "Another node shows the U-Net a changed part of the picture, and nothing tells "
                 "which: the mask is stretched over each part. Disconnect the mask or bypass that "
                 "node (tiles, resizing)."
             )
-            size, places = find_crops(x, {})
-        elif len(self.mask) > 1 and any(place.frame is None for place in places):
+            size, crops = full_crops(x, len(x))
+        elif len(self.mask) > 1 and any(crop.frame is None for crop in crops):
             self.status.add_warning(
                 "Another node shows the U-Net one of several equal pictures of the batch, and "
                 "nothing tells which: the first mask is used. Connect one mask or bypass that node."
             )
-        key = (x.device, size, places, x.shape[-2:], amounts)
+        key = (x.device, size, crops, x.shape[-2:], amounts)
         if key not in self._masks:
             if len(self._masks) >= _KEPT_MASKS:
                 self._masks.pop(next(iter(self._masks)))
             with torch.inference_mode(False):
                 mask = self.mask.to(x.device, torch.float32)
-                parts = cut(mask, size, places, x.shape[-2:])
+                parts = crop_mask(mask, size, crops, x.shape[-2:])
                 self._masks[key] = BlockMask(parts if each is None else parts * each)
         return self._masks[key]
 

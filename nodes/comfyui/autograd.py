@@ -55,10 +55,10 @@ def make_differentiable(module: nn.Module, device: torch.device) -> None:
     """
     for part in module.modules():
         for name, parameter in part._parameters.items():
-            if _is_refused(parameter, device):
+            if parameter is not None and _is_refused(parameter, device):
                 part._parameters[name] = nn.Parameter(parameter.clone(), requires_grad=False)
         for name, buffer in part._buffers.items():
-            if _is_refused(buffer, device):
+            if buffer is not None and _is_refused(buffer, device):
                 part._buffers[name] = buffer.clone()
 
 
@@ -76,19 +76,21 @@ class NormalTensors(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run an operation on normal tensors."""
-        if func == Tensor.data.__set__ and args[0].is_inference():
+        if func == _SET_DATA and args[0].is_inference():
             with torch.inference_mode():  # A patch moves its weights: what they move to is as they.
                 return func(args[0], args[1].clone())
-        if torch.is_grad_enabled() and func not in _ASKS:
+        if torch.is_grad_enabled() and func not in _QUERIES:
             args, kwargs = tree_map_only(Tensor, _normal, (args, dict(kwargs or {})))
         return func(*args, **(kwargs or {}))
 
 
-_ASKS = {
+_ATTRIBUTES: Any = Tensor
+_SET_DATA = _ATTRIBUTES.data.__set__
+_QUERIES = {
     Tensor.is_inference,
     Tensor.clone,
-    Tensor.requires_grad.__get__,
-    Tensor.grad.__get__,
+    _ATTRIBUTES.requires_grad.__get__,
+    _ATTRIBUTES.grad.__get__,
 }
 
 
@@ -191,7 +193,8 @@ def _run_checkpointed(
     # The U-Net goes on writing into transformer_options; the recomputation must see them as now.
     seen = [dict(arg) if isinstance(arg, dict) else arg for arg in args]
     named = {n: dict(arg) if isinstance(arg, dict) else arg for n, arg in kwargs.items()}
-    return checkpoint(run_guarded, *seen, use_reentrant=False, preserve_rng_state=False, **named)
+    run = partial(run_guarded, **named)
+    return checkpoint(run, *seen, use_reentrant=False, preserve_rng_state=False)
 
 
 def _run_layer_checkpointed(forward: Callable[..., Tensor], x: Tensor, *args: Any) -> Tensor:

@@ -19,15 +19,14 @@ from ...acfun_ops.model_families import family_of, name_by_encoders, name_of
 from .autograd import (
     Freeze,
     NormalTensors,
-    make_differentiable,
-)
-from .fingerprint import model_fingerprint
-from .latent_image import latent_image
-from .model_patches import is_patched, patch_names
-from .pseudo_word import prompt_embeddings, tokenize, word_ids
-from .unet import (
     checkpoint_blocks,
     checkpoint_layers,
+    make_differentiable,
+)
+from .fingerprint import is_patched, model_fingerprint
+from .latent_image import latent_image
+from .prompts import prompt_embeddings, tokenize, word_ids
+from .unet import (
     context_width,
     insert_points,
     prediction_of,
@@ -55,10 +54,9 @@ class ComfyBackbone:
         self._freeze = Freeze([self.patcher.model, clip.cond_stage_model])
         # Before the training adds its own.
         self.is_patched = is_patched(model, clip)
-        self._patches = patch_names(model, clip)
         self._prompt = prompt
         # Copying what a patch brings costs a little at every operation.
-        self._guard = NormalTensors if self._patches else nullcontext
+        self._guard = NormalTensors if self.is_patched else nullcontext
 
     @cached_property
     def fingerprint(self) -> str:
@@ -66,7 +64,7 @@ class ComfyBackbone:
         self.load()
         models = (self.patcher, self.clip, self.vae, self.clip_vision)
         embeddings = prompt_embeddings(self.clip, self._prompt)
-        return model_fingerprint(*models, self._patches, embeddings)
+        return model_fingerprint(*models, self.is_patched, embeddings)
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -205,7 +203,7 @@ class ComfyBackbone:
         model, batch = self.patcher.model, noisy.shape[0]
         side = max(self.native_side, 8 * noisy.shape[-1])
         sigmas = noisy.new_full((batch,), sigma, dtype=torch.float32)
-        conditions = {"c_crossattn": context.tokens.expand(batch, -1, -1)}
+        conditions: dict[str, Any] = {"c_crossattn": context.tokens.expand(batch, -1, -1)}
         y = model.encode_adm(
             pooled_output=context.pooled, width=side, height=side, device=self.device
         )
@@ -245,12 +243,12 @@ class ComfyBackbone:
         """Do nothing: ComfyUI casts by itself to what :func:`training_backbone` has set."""
         return nullcontext()
 
-    def gradient_checkpointing(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def gradient_checkpointing(self) -> Iterator[None]:
         """Recompute the blocks of the U-Net and the layers of the text encoder."""
-        stack = ExitStack()
-        stack.enter_context(checkpoint_blocks(self.unet, self._guard))
-        stack.enter_context(checkpoint_layers(self.clip.cond_stage_model))
-        return stack
+        stack = checkpoint_layers(self.clip.cond_stage_model)
+        with checkpoint_blocks(self.unet, self._guard), stack:
+            yield
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Tell whether memory ran out; ComfyUI then discards what the GPU has yet to report."""

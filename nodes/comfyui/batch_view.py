@@ -14,7 +14,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy.samplers import add_area_dims
 from torch import Tensor
 
-from .crops import Crop, find
+from .crops import Crop, find_crop
 
 _KEY = "acfun_view"
 
@@ -26,7 +26,7 @@ class View:
     """What is known of the picture that the U-Net sees a part of.
 
     size: height and width of the whole latent. latent: ``(n, c, h, w)``, what the areas of
-    conditions are cut from. places: of each of its samples, None if that is unknown. areas: height,
+    conditions are cut from. crops: of each of its samples, None if that is unknown. areas: height,
     width, top and left in ``latent`` by the uuid of a condition. negative: the uuids of what the
     guider takes for negative prompts, and positive of all others. prompts: of each list of
     conditions whether it is negative, in the order of ``cond_or_uncond``, and its embeddings
@@ -35,7 +35,7 @@ class View:
 
     size: tuple[int, int]
     latent: Tensor
-    places: tuple[Crop, ...] | None
+    crops: tuple[Crop, ...] | None
     areas: Mapping[Any, tuple[int, int, int, int]]
     negative: frozenset[Any] = frozenset()
     positive: frozenset[Any] = frozenset()
@@ -55,7 +55,7 @@ def add_view(model: Any) -> None:
 def find_crops(
     x: Tensor, options: Mapping[str, Any]
 ) -> tuple[tuple[int, int], tuple[Crop, ...] | None]:
-    """Return the size of the whole latent and the place of each sample of ``x`` in it.
+    """Return the size of the whole latent and the crop of each sample of ``x`` in it.
 
     Args:
         x: what the U-Net is called with, ``(b, c, h, w)``.
@@ -68,9 +68,14 @@ def find_crops(
     conditions = len(options.get("cond_or_uncond", [0]))
     images = len(x) if len(x) % conditions else len(x) // conditions
     if view is None:  # No sampler: x is all there is, once per condition.
-        return _size(x), tuple(Crop(index % images, 0, 0) for index in range(len(x)))
+        return full_crops(x, images)
     view = _narrow_to_window(view, images, options)
     return view.size, _condition_crops(x, view, options.get("uuids", ())) or _match_crops(x, view)
+
+
+def full_crops(x: Tensor, images: int) -> tuple[tuple[int, int], tuple[Crop, ...]]:
+    """Return what :func:`find_crops` does for whole latents; sample i is of image i mod images."""
+    return _size(x), tuple(Crop(index % images, 0, 0) for index in range(len(x)))
 
 
 def are_negative(
@@ -131,10 +136,10 @@ def _note_conditions(
         for cond in condition or ()
         if x_in.ndim == 4
     }
-    places = _window_crops(x_in, whole, model_options) or _match_crops(x_in, whole)
+    crops = _window_crops(x_in, whole, model_options) or _match_crops(x_in, whole)
     lists = [condition or () for condition in conds]
     prompts = tuple(zip(_sides(lists, whole), map(_embeddings, lists), strict=True))
-    view = replace(whole, latent=x_in, places=places, areas=areas, prompts=prompts)
+    view = replace(whole, latent=x_in, crops=crops, areas=areas, prompts=prompts)
     return executor(model, conds, x_in, timestep, _with_view(model_options, view))
 
 
@@ -148,8 +153,8 @@ def _size(x: Tensor) -> tuple[int, int]:
 
 
 def _full_view(x: Tensor) -> View:
-    places = tuple(Crop(frame, 0, 0) for frame in range(len(x)))
-    return View(size=_size(x), latent=x, places=places, areas={})
+    crops = tuple(Crop(frame, 0, 0) for frame in range(len(x)))
+    return View(size=_size(x), latent=x, crops=crops, areas={})
 
 
 def _area(cond: Mapping[str, Any], x_in: Tensor) -> tuple[int, int, int, int]:
@@ -171,34 +176,34 @@ def _narrow_to_window(view: View, frames: int, options: Mapping[str, Any]) -> Vi
     window: Sequence[int] = options.get("ad_params", {}).get("sub_idxs") or ()
     if not len(window) == frames < len(view.latent):  # It also says so when the window is over.
         return view
-    places = view.places and tuple(view.places[frame] for frame in window)
-    return replace(view, latent=view.latent[list(window)], places=places)
+    crops = view.crops and tuple(view.crops[frame] for frame in window)
+    return replace(view, latent=view.latent[list(window)], crops=crops)
 
 
 def _window_crops(
     x_in: Tensor, whole: View, model_options: Mapping[str, Any]
 ) -> tuple[Crop, ...] | None:
-    """Return the places of a context window's frames, or those of the whole if there is none."""
+    """Return the crops of a context window's frames, or those of the whole if there is none."""
     window = model_options.get("transformer_options", {}).get("context_window")
     frames = list(range(len(whole.latent)))
     if window is not None and window.dim == 0:
         retained = getattr(model_options.get("context_handler"), "latent_retain_index_list", [])
         options = {"retain_index_list": retained} if retained else {}
         frames = window.get_tensor(torch.tensor(frames), **options).tolist()
-    if (len(frames), *whole.latent.shape[1:]) != tuple(x_in.shape) or whole.places is None:
+    if (len(frames), *whole.latent.shape[1:]) != tuple(x_in.shape) or whole.crops is None:
         return None
-    return tuple(whole.places[frame] for frame in frames)
+    return tuple(whole.crops[frame] for frame in frames)
 
 
 def _condition_crops(x: Tensor, view: View, uuids: Sequence[Any]) -> tuple[Crop, ...] | None:
-    """Return the places of a batch as ComfyUI puts it together: all frames for each condition."""
+    """Return the crops of a batch as ComfyUI puts it together: all frames for each condition."""
     areas = _areas_of(x, view, uuids)
-    if areas is None or view.places is None:
+    if areas is None or view.crops is None:
         return None
     return tuple(
-        Crop(place.frame, place.top + top, place.left + left)
+        Crop(crop.frame, crop.top + top, crop.left + left)
         for _, _, top, left in areas
-        for place in view.places
+        for crop in view.crops
     )
 
 
@@ -263,15 +268,15 @@ def _match_crops(x: Tensor, view: View) -> tuple[Crop, ...] | None:
     """Return where samples are cut from the latent, by their values: noise is nowhere twice."""
     fits = x.ndim == 4 and x.shape[1] == view.latent.shape[1]
     is_part = fits and all(a <= b for a, b in zip(_size(x), _size(view.latent), strict=True))
-    if not is_part or view.places is None:
+    if not is_part or view.crops is None:
         return None
     latent = view.latent.to(x.device)
-    places = []
+    crops = []
     for sample in x:
-        place = find(sample, latent)
-        if place is None:
+        crop = find_crop(sample, latent)
+        if crop is None:
             return None
-        whole = view.places[place.frame or 0]
-        frame = None if place.frame is None else whole.frame
-        places.append(Crop(frame, whole.top + place.top, whole.left + place.left))
-    return tuple(places)
+        whole = view.crops[crop.frame or 0]
+        frame = None if crop.frame is None else whole.frame
+        crops.append(Crop(frame, whole.top + crop.top, whole.left + crop.left))
+    return tuple(crops)

@@ -1,4 +1,4 @@
-"""Places of parts of a picture in the whole of it, and masks cut to them."""
+"""Crops of a latent: where a sample was cut from, and masks cut to match."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 
 class Crop(NamedTuple):
-    """Where a sample was cut from the batch of whole latents, in latent pixels.
+    """Where a sample was cut from the batch of full latents, in latent pixels.
 
-    frame is None where several frames are equal and nothing tells which it was.
+    frame is None where several frames are equal and the sample may be of any.
     """
 
     frame: int | None
@@ -19,22 +19,24 @@ class Crop(NamedTuple):
     left: int
 
 
-def cut(mask: Tensor, size: tuple[int, int], places: Sequence[Crop], part: Sequence[int]) -> Tensor:
-    """Return the parts ``(b, 1, h, w)`` of a mask that belong to places.
+def crop_mask(
+    mask: Tensor, size: tuple[int, int], crops: Sequence[Crop], crop_size: Sequence[int]
+) -> Tensor:
+    """Return the crops ``(b, 1, h, w)`` of a mask.
 
     Args:
         mask: as painted, ``(m, 1, any, any)``; frame i has mask i modulo m, an unknown one the
             first.
         size: of the whole latent, to which the mask is stretched.
-        places: one for each sample.
-        part: height and width of the samples.
+        crops: one for each sample.
+        crop_size: height and width of the samples.
     """
-    whole = F.interpolate(mask, size=size, mode="area")
-    parts = [_roll(whole[(p.frame or 0) % len(mask)], p.top, p.left) for p in places]
-    return torch.stack(parts)[..., : part[0], : part[1]].contiguous()
+    full = F.interpolate(mask, size=size, mode="area")
+    rolled = [_roll(full[(p.frame or 0) % len(mask)], p.top, p.left) for p in crops]
+    return torch.stack(rolled)[..., : crop_size[0], : crop_size[1]].contiguous()
 
 
-def find(sample: Tensor, latent: Tensor) -> Crop | None:
+def find_crop(sample: Tensor, latent: Tensor) -> Crop | None:
     """Return where a sample was cut from, by its values, None if it is nowhere.
 
     Args:
@@ -44,7 +46,7 @@ def find(sample: Tensor, latent: Tensor) -> Crop | None:
     height, width = sample.shape[-2:]
     found: dict[int, Crop] = {}
     for frame, top, left in (latent == sample[:, :1, :1]).all(dim=1).nonzero().tolist():
-        # Some packs roll the picture before they cut it into tiles.
+        # Some packs roll the image before they cut it into tiles.
         if frame not in found and torch.equal(
             _roll(latent[frame], top, left)[:, :height, :width], sample
         ):
@@ -55,7 +57,7 @@ def find(sample: Tensor, latent: Tensor) -> Crop | None:
     return first if len(found) == 1 else first._replace(frame=None)
 
 
-def _roll(picture: Tensor, top: int, left: int) -> Tensor:
+def _roll(image: Tensor, top: int, left: int) -> Tensor:
     if (top, left) == (0, 0):
-        return picture
-    return picture.roll((-top, -left), dims=(-2, -1))
+        return image
+    return image.roll((-top, -left), dims=(-2, -1))

@@ -1,4 +1,4 @@
-"""What names the models that a training uses: their weights, and the patches on these."""
+"""Fingerprint of the models of a training run: their weights, and whether they are patched."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
@@ -9,13 +9,16 @@ from torch import Tensor, nn
 
 from ...acfun_ops.backbones.backbone import fingerprint_of
 
+_OPTIONS = ("transformer_options", "model_function_wrapper", "sampler_cfg_function")
+_HOOKS = ("injections", "additional_models", "weight_wrapper_patches")
+
 
 def model_fingerprint(
     model: Any,
     clip: Any,
     vae: Any,
     clip_vision: Any,
-    patches: str,
+    is_patched: bool,
     embeddings: Iterable[tuple[str, Tensor]],
 ) -> str:
     """Return a hash of a sample of all weights that training depends on, and of their patches.
@@ -29,22 +32,25 @@ def model_fingerprint(
         clip: a CLIP that is loaded.
         vae: a VAE.
         clip_vision: a CLIP_VISION.
-        patches: what else patches MODEL and CLIP, of :func:`patch_names`.
+        is_patched: whether other patches than those on weights act, see :func:`is_patched`.
         embeddings: of the prompt, of :func:`prompt_embeddings`.
     """
     encoder = clip.patcher
     weights = chain(
-        _plain(model, model.get_model_object("diffusion_model"), "diffusion_model."),
-        _plain(encoder, clip.cond_stage_model),
+        _base_weights(model, model.get_model_object("diffusion_model"), "diffusion_model."),
+        _base_weights(encoder, clip.cond_stage_model),
         clip_vision.model.named_parameters(),
         vae.first_stage_model.named_parameters(),
     )
     are_set = ((name, weight) for name, weight in weights if _is_set(name))
-    settings = f"{clip.layer_idx}{patches}"
-    return fingerprint_of(chain(are_set, _patches(model), _patches(encoder), embeddings), settings)
+    settings = f"{clip.layer_idx}{'patched' if is_patched else ''}"
+    patches = chain(_weight_patches(model), _weight_patches(encoder))
+    return fingerprint_of(chain(are_set, patches, embeddings), settings)
 
 
-def _plain(patcher: Any, network: nn.Module, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+def _base_weights(
+    patcher: Any, network: nn.Module, prefix: str = ""
+) -> Iterator[tuple[str, Tensor]]:
     """Yield a network's weights as they are without patches."""
     for name, weight in network.named_parameters():
         key = prefix + name
@@ -53,7 +59,7 @@ def _plain(patcher: Any, network: nn.Module, prefix: str = "") -> Iterator[tuple
         yield name, patcher.backup[key].weight if is_baked else weight
 
 
-def _patches(patcher: Any) -> Iterator[tuple[str, Tensor]]:
+def _weight_patches(patcher: Any) -> Iterator[tuple[str, Tensor]]:
     """Yield all that tells a patcher's patches from others: strengths in names, and tensors."""
     for key in sorted(patcher.patches):
         yield from _parts(key, patcher.patches[key])
@@ -74,3 +80,19 @@ def _parts(name: str, part: Any) -> Iterator[tuple[str, Tensor]]:
 def _is_set(name: str) -> bool:
     # Checkpoints may lack these, and ComfyUI then leaves them uninitialised.
     return "_projection." not in name and not name.endswith("logit_scale")
+
+
+def is_patched(model: Any, clip: Any) -> bool:
+    """Tell whether a call of MODEL or CLIP runs anything but ComfyUI's own code on its weights.
+
+    Patches on weights, such as LoRAs, do not count; ComfyUI's own nodes, such as FreeU, do.
+    """
+    options = (model.model_options.get(name) for name in _OPTIONS)
+    # A CLIP's object patches are ComfyUI's own settings of how it computes.
+    changed = any(options) or bool(model.object_patches)
+    return changed or _has_hooks(model) or _has_hooks(clip.patcher)
+
+
+def _has_hooks(patcher: Any) -> bool:
+    wrappers = any(patcher.wrappers.values())
+    return wrappers or any(getattr(patcher, name) for name in _HOOKS)

@@ -121,8 +121,8 @@ def test_an_fp8_text_encoder_trains(acfun, comfy):
 
 def test_the_plan_says_no_more_than_the_card_has(acfun):
     from acfun_pack.acfun_ops.training.config import TrainConfig
-    from acfun_pack.nodes.comfyui.training_models import training_backbone
     from acfun_pack.nodes.comfyui.memory import plan_memory
+    from acfun_pack.nodes.comfyui.training_models import training_backbone
 
     settings = Settings(family="sdxl", total=7.2 * GIB)
     with simulation(settings) as (_, sockets), training_backbone(**sockets, dtype=None) as backbone:
@@ -135,8 +135,8 @@ def test_the_plan_says_no_more_than_the_card_has(acfun):
 def test_the_plan_passes_over_a_loaded_model_that_died(acfun):
     import comfy.model_management as mm
     from acfun_pack.acfun_ops.training.config import TrainConfig
-    from acfun_pack.nodes.comfyui.training_models import training_backbone
     from acfun_pack.nodes.comfyui.memory import plan_memory
+    from acfun_pack.nodes.comfyui.training_models import training_backbone
 
     settings = Settings(total=3.4 * GIB)
     with simulation(settings) as (_, sockets), training_backbone(**sockets, dtype=None) as backbone:

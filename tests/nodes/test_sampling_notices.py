@@ -110,11 +110,11 @@ def test_chained_nodes_speak_for_themselves(acfun, adapt, page, draw):
     one = adapt(applies_to="negative only")
     both = acfun.adapt(one, acfun.style("sd1", 1))
     first, second = (wrapper.__self__ for wrapper in both.wrappers["apply_model"]["acfun"])
-    second.notices.node_id = "second"
+    second.status.node_id = "second"
     page.clear()
     with run("one"):
         draw(both, cfg=1.0)
-    assert first.notices.text.startswith(NO_PROMPT) and second.notices.text == ""
+    assert first.status.text.startswith(NO_PROMPT) and second.status.text == ""
     assert [node for node, _ in page] == ["node"]
 
 

@@ -208,7 +208,7 @@ def test_a_prompt_that_a_pack_has_made_anew_stays_on_its_side(acfun):
     known = View(
         size=(8, 8),
         latent=torch.zeros(1, 4, 8, 8),
-        places=None,
+        crops=None,
         areas={},
         negative=frozenset("n"),
         positive=frozenset("p"),

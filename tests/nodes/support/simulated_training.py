@@ -122,8 +122,8 @@ def train(settings: Settings, card: SimulatedCard, sockets: dict[str, Any]) -> F
     from acfun_pack.acfun_ops.training.events import SamplingEvent, StepEvent, TrainPictures
     from acfun_pack.acfun_ops.training.fit import fit
     from acfun_pack.nodes.comfyui.backbone import ComfyBackbone
-    from acfun_pack.nodes.comfyui.training_models import training_backbone
     from acfun_pack.nodes.comfyui.memory import plan_memory
+    from acfun_pack.nodes.comfyui.training_models import training_backbone
 
     side = settings.side or NATIVE_SIDES[settings.family]
     steps: list[StepFigures] = []
