@@ -69,6 +69,9 @@ class Backbone(Protocol):
     def native_side(self) -> int:
         """The picture side in pixels that the model was made for."""
 
+    def latents_shape(self, side: int) -> tuple[int, int, int, int]:
+        """Return the shape of the latents ``(1, c, h, w)`` of a square of so many pixels."""
+
     def encode_pictures(self, pictures: Tensor) -> Tensor:
         """Encode RGB squares ``(b, s, s, 3)`` in [0, 1] to U-Net latents ``(b, c, h, w)``."""
 

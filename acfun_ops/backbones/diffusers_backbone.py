@@ -5,27 +5,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from itertools import chain
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import (
-    AutoencoderDC,
-    AutoencoderKL,
-    AutoencoderTiny,
-    DDPMScheduler,
-    UNet2DConditionModel,
-)
+from diffusers import AutoencoderDC
 from einops import rearrange
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from ..errors import ACFunError, first_line, is_out_of_memory
+from ..errors import ACFunError, is_out_of_memory
 from ..method.concrete_fusion import InsertAt
 from ..method.diffusion import Prediction
-from ..model_families import family_of, name_by_encoders
-from ..pseudo_word import has_pseudo_word
+from ..model_families import family_of
 from .backbone import Context, InsertPoint, fingerprint_of
 from .diffusers_unet import (
     check_unet,
@@ -36,10 +28,10 @@ from .diffusers_unet import (
     self_attentions,
 )
 from .image_encoder import VisionEncoder, load_vision_encoder
-from .pipeline_files import PipelineParts, check_folder, load_part, read_json
-from .text_encoder import text_encoders
+from .pipeline_files import check_folder
+from .pipeline_parts import load_parts
+from .text_encoder import encode_prompt, text_encoders
 
-VAES = {kind.__name__: kind for kind in (AutoencoderKL, AutoencoderTiny, AutoencoderDC)}
 # A schedule rescaled to end in pure noise ends in sigma 4096 instead, as diffusers has it.
 _LEAST_ALPHA = 2.0**-24
 
@@ -96,6 +88,11 @@ class DiffusersBackbone:
             return int(self.vae.spatial_compression_ratio)
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
+    def latents_shape(self, side: int) -> tuple[int, int, int, int]:
+        """Return the shape that the U-Net takes."""
+        latent_side = side // self.latent_scale
+        return 1, int(self.unet.config.in_channels), latent_side, latent_side
+
     @torch.no_grad()
     def encode_pictures(self, pictures: Tensor) -> Tensor:
         """Encode in the VAE's dtype, to float32 latents on ``device``: the mode, no noise."""
@@ -133,18 +130,7 @@ class DiffusersBackbone:
         self, prompt: str, pseudo_word: str, vectors: Mapping[str, Tensor]
     ) -> Context:
         """Encode to float32. Without vectors the pseudo-word is a word like any other."""
-        if vectors and has_pseudo_word(prompt, pseudo_word) and vectors.keys() != self.texts.keys():
-            raise ACFunError(
-                f"The style was trained with the text encoders of {name_by_encoders(vectors)}; "
-                f"this pipeline has those of {name_by_encoders(self.texts)}. Use a pipeline of the "
-                "family it was trained on."
-            )
-        encoded = [
-            text.encode(prompt, pseudo_word, vectors.get(name)) for name, text in self.texts.items()
-        ]
-        length = min(embedding.shape[1] for embedding, _ in encoded)
-        tokens = torch.cat([embedding[:, :length] for embedding, _ in encoded], dim=-1)
-        return Context(tokens, encoded[-1][1] if len(encoded) > 1 else None)
+        return encode_prompt(self.texts, prompt, pseudo_word, vectors)
 
     def insert_points(self, where: InsertAt) -> dict[str, InsertPoint]:
         """Return modules of the U-Net itself, under the LDM names that diffusers does not use."""
@@ -211,8 +197,8 @@ class DiffusersBackbone:
 
 
 def load_pipeline(
-    folder: Path,
-    image_encoder: Path | None = None,
+    folder: str | PathLike[str],
+    image_encoder: str | PathLike[str] | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> DiffusersBackbone:
@@ -227,46 +213,12 @@ def load_pipeline(
     Raises:
         ACFunError: the folder is no such pipeline; the message says what is missing.
     """
+    folder = Path(folder)
     check_folder(folder)
-    vision = load_vision_encoder(folder, image_encoder)
-    try:
-        parts = _load_parts(folder, dtype)
-    except ACFunError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ACFunError(
-            f"{folder} could not be read as a pipeline: {first_line(error)}. "
-            "Download or save it again, with safetensors."
-        ) from error
-    for network in (parts.unet, parts.vae):
-        network.to(device)
-    for network in (parts.text_encoder, parts.text_encoder_2, vision.model):
-        if network is not None:
-            network.to(device, dtype)
+    vision = load_vision_encoder(folder, None if image_encoder is None else Path(image_encoder))
+    parts = load_parts(folder, device, dtype)
+    vision.model.to(device, dtype)
     return DiffusersBackbone(parts, vision)
-
-
-def _load_parts(folder: Path, dtype: torch.dtype) -> PipelineParts:
-    scheduler = read_json(folder / "scheduler" / "scheduler_config.json")
-    vae = read_json(folder / "vae" / "config.json")
-    overflows = vae.get("force_upcast", True)
-    vae_kind = VAES.get(vae.get("_class_name"), AutoencoderKL)
-    vae_dtype = torch.float32 if overflows and dtype == torch.float16 else dtype
-    second = folder / "text_encoder_2"
-    has_second = second.is_dir()
-    return PipelineParts(
-        unet=_diffusers_part(UNet2DConditionModel, folder / "unet", dtype),
-        vae=_diffusers_part(vae_kind, folder / "vae", vae_dtype),
-        scheduler=DDPMScheduler.from_config(scheduler),
-        tokenizer=_tokenizer(folder / "tokenizer"),
-        text_encoder=load_part(CLIPTextModel, folder / "text_encoder"),
-        tokenizer_2=_tokenizer(folder / "tokenizer_2") if has_second else None,
-        text_encoder_2=(
-            load_part(CLIPTextModelWithProjection, folder / "text_encoder_2")
-            if has_second
-            else None
-        ),
-    )
 
 
 def _named_weights(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
@@ -287,11 +239,3 @@ def _latents_of(encoded: Any) -> Tensor:
     else:
         latents = encoded.latent
     return latents
-
-
-def _diffusers_part(kind: Any, part: Path, dtype: torch.dtype) -> Any:
-    return load_part(kind, part, torch_dtype=dtype, low_cpu_mem_usage=False)
-
-
-def _tokenizer(part: Path) -> Any:
-    return CLIPTokenizer.from_pretrained(part, local_files_only=True)

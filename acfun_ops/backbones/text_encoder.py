@@ -1,6 +1,6 @@
 """Prompts through CLIP text encoders of transformers, with the pseudo-word's vector put in."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import ACFunError
-from ..pseudo_word import pseudo_word_pattern
+from ..model_families import name_by_encoders
+from ..pseudo_word import has_pseudo_word, pseudo_word_pattern
+from .backbone import Context
 
 SD2_WIDTH = 1024
 
@@ -57,7 +59,7 @@ class TextEncoder:
             embedding ``(1, p)``; float32.
         """
         ids, places = self._token_ids(prompt, pseudo_word, vector is not None)
-        with _replaced(self.model.get_input_embeddings(), places, vector):
+        with _replace_vector(self.model.get_input_embeddings(), places, vector):
             output = self.model(ids.to(self.model.device), output_hidden_states=True)
         hidden = output.hidden_states[-2] if self.penultimate else output.last_hidden_state
         pooled = getattr(output, "text_embeds", None)
@@ -88,11 +90,39 @@ class TextEncoder:
         return torch.tensor(chunks), torch.tensor(marks)
 
 
+def encode_prompt(
+    texts: Mapping[str, TextEncoder], prompt: str, pseudo_word: str, vectors: Mapping[str, Tensor]
+) -> Context:
+    """Encode a prompt with all text encoders of a pipeline, to float32; see Backbone.
+
+    Raises:
+        ACFunError: the vectors are for other text encoders.
+    """
+    if vectors and has_pseudo_word(prompt, pseudo_word) and vectors.keys() != texts.keys():
+        raise ACFunError(
+            f"The style was trained with the text encoders of {name_by_encoders(vectors)}; "
+            f"this pipeline has those of {name_by_encoders(texts)}. Use a pipeline of the "
+            "family it was trained on."
+        )
+    encoded = [text.encode(prompt, pseudo_word, vectors.get(name)) for name, text in texts.items()]
+    length = min(embedding.shape[1] for embedding, _ in encoded)
+    tokens = torch.cat([embedding[:, :length] for embedding, _ in encoded], dim=-1)
+    return Context(tokens, encoded[-1][1] if len(encoded) > 1 else None)
+
+
 def text_encoders(pipeline: Any) -> dict[str, TextEncoder]:
     """Return a pipeline's text encoders under ComfyUI's names for them.
 
     They are "l" (SD1), "h" (SD2), "l" and "g" (SDXL), and "l" for one of any other width.
+
+    Raises:
+        ACFunError: the pipeline was loaded without its text encoder.
     """
+    if getattr(pipeline, "text_encoder", None) is None:
+        raise ACFunError(
+            "The pipeline was loaded without its text encoder, which encodes the prompt with the "
+            "style. Load it whole."
+        )
     second = getattr(pipeline, "text_encoder_2", None)
     if second is None:
         name = "h" if pipeline.unet.config.cross_attention_dim == SD2_WIDTH else "l"
@@ -104,7 +134,7 @@ def text_encoders(pipeline: Any) -> dict[str, TextEncoder]:
 
 
 @contextmanager
-def _replaced(embedding: nn.Module, places: Tensor, vector: Tensor | None) -> Iterator[None]:
+def _replace_vector(embedding: nn.Module, places: Tensor, vector: Tensor | None) -> Iterator[None]:
     """Put a vector where the pseudo-word stands, for the length of a ``with`` block."""
     if vector is None or not places.any():
         yield

@@ -1,16 +1,17 @@
 """The command ``generate``: pictures with a trained style."""
 
 from argparse import Namespace
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from ..backbones.diffusers_backbone import load_pipeline
+from ..backbones.pipeline_parts import load_text_to_image
 from ..errors import ACFunError
 from ..image_files import check_picture_name, write_picture
 from ..method.concrete_fusion import PartStrengths
 from ..output_places import check_place
 from ..pseudo_word import has_pseudo_word
-from ..sampling.generate import Drawing, check_applies, draw_picture
+from ..sampling.generate import Drawing
+from ..sampling.styled_pipeline import sample_image, styled
 from ..style.style_file import load_style
 from .pipeline import chosen_device, chosen_dtype
 from .terminal import Progress, note, say
@@ -45,16 +46,17 @@ def run(options: Namespace) -> int:
     if not has_pseudo_word(first.prompt, word):
         note(f"note: The prompt does not name the style; {word} in it gives more of the style.")
     device = chosen_device(options.device)
-    dtype = chosen_dtype(options.precision, device)
-    backbone = load_pipeline(options.model, options.clip_vision, device, dtype)
-    check_applies(style, backbone)
-    for number in range(options.count):
-        drawing = replace(first, seed=first.seed + number)
-        with Progress(f"seed {drawing.seed}", drawing.steps) as progress:
-            picture = draw_picture(backbone, drawing, style, progress.step)
-        path = _path(options.out, drawing.seed, options.count)
-        write_picture(picture, path)
-        say(f"Saved {path}")
+    pipeline = load_text_to_image(options.model, device, chosen_dtype(options.precision, device))
+    strengths = asdict(first.strengths)
+    with styled(pipeline, style, abstract=first.strength, **strengths) as encode:
+        embeddings = encode(first.prompt, first.negative)
+        for seed in range(first.seed, first.seed + options.count):
+            drawing = replace(first, seed=seed)
+            with Progress(f"seed {seed}", drawing.steps) as progress:
+                picture = sample_image(pipeline, embeddings, drawing, progress.step)
+            path = _path(options.out, seed, options.count)
+            write_picture(picture, path)
+            say(f"Saved {path}")
     return 0
 
 

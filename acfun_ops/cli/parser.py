@@ -180,7 +180,7 @@ def _add_train_many(command: ArgumentParser) -> None:
 
 
 def _add_generate(command: ArgumentParser) -> None:
-    _add_pipeline(command)
+    _add_pipeline(command, has_vision=False)
     _add_file(command, "--style-file", required=True, metavar="FILE", help="a trained style")
     command.add_argument("--prompt", required=True, help="any prompt; S* in it names the style")
     _add_file(
@@ -195,7 +195,7 @@ def _add_generate(command: ArgumentParser) -> None:
     for name, default, text in (
         ("seed", 0, "seed of the first picture"),
         ("count", 1, "pictures, each with the next seed, which then stands in its name"),
-        ("steps", 30, "steps of the sampler (Euler)"),
+        ("steps", 30, "steps of the pipeline's own scheduler"),
         ("size", 0, "side in pixels, a multiple of 8; 0 takes the model's own"),
         ("guidance", 7.0, "how closely to follow the prompt; 1 is off"),
         ("strength", 1.0, "of the whole style: 0 is off, 1 as trained"),
@@ -223,7 +223,7 @@ def _add_demo(command: ArgumentParser) -> None:
     )
 
 
-def _add_pipeline(command: ArgumentParser) -> None:
+def _add_pipeline(command: ArgumentParser, has_vision: bool = True) -> None:
     _add_file(
         command,
         "--model",
@@ -231,10 +231,11 @@ def _add_pipeline(command: ArgumentParser) -> None:
         metavar="DIR",
         help="a local diffusers pipeline of the SD1.x, SD2.x or SDXL family, in safetensors",
     )
-    _add_file(
-        command,
-        "--clip-vision",
-        metavar="DIR",
-        help="a CLIP vision model (ViT-L/14), if the pipeline has none",
-    )
+    if has_vision:
+        _add_file(
+            command,
+            "--clip-vision",
+            metavar="DIR",
+            help="a CLIP vision model (ViT-L/14), if the pipeline has none",
+        )
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")

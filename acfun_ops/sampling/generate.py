@@ -1,6 +1,6 @@
 """Pictures drawn with a trained style on any Backbone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -46,18 +46,6 @@ class Drawing:
             raise ACFunError(f"size is {self.size}; expected 0 or a multiple of 8 pixels.")
 
 
-def check_applies(style: Style, backbone: Backbone) -> None:
-    """Refuse a style that does not fit a backbone, see :func:`check_fits`.
-
-    Raises:
-        ACFunError: it was trained on another kind of model.
-    """
-    points = backbone.insert_points(style.facts.insert_at)
-    widths = {block: point.channels for block, point in points.items()}
-    context = backbone.encode_prompt("", style.facts.pseudo_word, {}).tokens.shape[-1]
-    check_fits(style, ModelShape(backbone.family, context, widths))
-
-
 @torch.no_grad()
 def draw_picture(
     backbone: Backbone,
@@ -76,18 +64,23 @@ def draw_picture(
     Raises:
         ACFunError: the style does not fit the model.
     """
-    context = _context(backbone, drawing, style)
-    plain = backbone.encode_prompt(drawing.negative, "", {}) if drawing.guidance != 1 else None
-    side = drawing.size or backbone.native_side
-    shape = backbone.encode_pictures(torch.zeros(1, side, side, 3)).shape
-    noise = torch.randn(shape, generator=torch.Generator().manual_seed(drawing.seed))
+    plain = backbone.encode_prompt(drawing.negative, "", {})
     inserts, modules = {}, {}
-    if style is not None:
-        inserts = {b: i.to(backbone.device) for b, i in style.inserts().items()}
+    if style is None:
+        context = backbone.encode_prompt(drawing.prompt, "", {})
+    else:
         points = backbone.insert_points(style.facts.insert_at)
+        widths = {block: point.channels for block, point in points.items()}
+        check_fits(style, ModelShape(backbone.family, plain.tokens.shape[-1], widths))
+        context = encode_styled(
+            backbone.encode_prompt, drawing.prompt, style, drawing.strength, backbone.device
+        )
+        inserts = {b: i.to(backbone.device) for b, i in style.inserts().items()}
         modules = {block: point.module for block, point in points.items()}
+    shape = backbone.latents_shape(drawing.size or backbone.native_side)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(drawing.seed))
     sigmas = sampling_sigmas(backbone.sigmas, drawing.steps)
-    guidance = Guidance(context, plain, drawing.guidance)
+    guidance = Guidance(context, plain if drawing.guidance != 1 else None, drawing.guidance)
     with attached(inserts, modules, drawing.strengths):
         latents = draw_latents(
             backbone, noise_at(sigmas[0], noise), sigmas, guidance, on_step=on_step
@@ -95,16 +88,27 @@ def draw_picture(
     return backbone.decode_latents(latents)
 
 
-def _context(backbone: Backbone, drawing: Drawing, style: Style | None) -> Context:
-    if style is None:
-        return backbone.encode_prompt(drawing.prompt, "", {})
-    check_applies(style, backbone)
+def encode_styled(
+    encode: Callable[[str, str, Mapping[str, Tensor]], Context],
+    prompt: str,
+    style: Style,
+    strength: float,
+    device: torch.device,
+) -> Context:
+    """Encode a prompt with a style: S* placed, and fused with each abstract part.
+
+    Args:
+        encode: a model's ``encode_prompt``, see Backbone.
+        prompt: any prompt, with the style's pseudo-word where it is wanted.
+        style: fits the model.
+        strength: of the abstract part (AFun).
+        device: where AFun computes.
+    """
     contexts = []
     for share, member in style.members:
-        context = backbone.encode_prompt(drawing.prompt, style.facts.pseudo_word, member.vectors)
-        fusion = member.abstract_fusion().to(backbone.device)
-        style_tokens = member.style_tokens.to(backbone.device)
-        fused = fusion(context.tokens, style_tokens, drawing.strength)
+        context = encode(prompt, style.facts.pseudo_word, member.vectors)
+        fusion = member.abstract_fusion().to(device)
+        fused = fusion(context.tokens.to(device), member.style_tokens.to(device), strength)
         contexts.append((share, Context(fused, context.pooled)))
     return _summed(contexts) if len(contexts) > 1 else contexts[0][1]
 

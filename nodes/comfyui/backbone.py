@@ -107,6 +107,10 @@ class ComfyBackbone:
                 self.patcher.cleanup()
             self.is_running = False
 
+    def latents_shape(self, side: int) -> tuple[int, int, int, int]:
+        """Return the shape that the U-Net takes: eight pixels a latent in all families."""
+        return 1, int(self.unet.in_channels), side // 8, side // 8
+
     def encode_pictures(self, pictures: Tensor) -> Tensor:
         """Encode on the VAE's device, to float32 latents where ComfyUI keeps them.
 

@@ -36,6 +36,7 @@ ALLOWED = {*sys.stdlib_module_names, "torch", "einops", "safetensors", "numpy", 
 OUTSIDE = {
     "backbones.diffusers_backbone": {"diffusers"},
     "backbones.diffusers_unet": {"diffusers"},
+    "backbones.pipeline_parts": {"diffusers"},
     "image_files": {"PIL"},
     "contact_sheet": {"PIL"},
     "cli.demo": {"PIL"},

@@ -106,6 +106,9 @@ class TinyBackbone:
         self.models = nn.ModuleDict({"unet": self.unet, "texts": self.texts}).requires_grad_(False)
         self.calls = 0
 
+    def latents_shape(self, side: int) -> tuple[int, int, int, int]:
+        return 1, 4, side // 8, side // 8
+
     def encode_pictures(self, pictures: Tensor) -> Tensor:
         patches = rearrange(pictures, "b (h i) (w j) c -> b h w (i j c)", i=8, j=8)
         return torch.einsum("bhwp,cp->bchw", 2 * patches - 1, self.vae) / 4

@@ -86,7 +86,7 @@ def test_a_machine_without_memory_left_is_told_of(line, trained, monkeypatch):
         raise MemoryError
 
     line.out = trained
-    monkeypatch.setattr(generate_command, "load_pipeline", exhausted)
+    monkeypatch.setattr(generate_command, "load_text_to_image", exhausted)
     code, _, errors = line.generate()
     assert (code, errors) == (
         1,

@@ -68,7 +68,7 @@ def test_several_pictures_have_their_seeds_in_their_names(line, trained):
 
 def test_a_place_that_cannot_be_written_is_refused_before_drawing(line, trained, monkeypatch):
     line.out = trained
-    monkeypatch.setattr(generate_command, "load_pipeline", lambda *a: pytest.fail("Loaded."))
+    monkeypatch.setattr(generate_command, "load_text_to_image", lambda *a: pytest.fail("Loaded."))
     (line.folder / "out_seed7.png").mkdir()
     said = line.error(line.generate("--seed", 7, "--count", 2))
     assert "The picture could not be written to" in said and "out_seed7.png" in said
