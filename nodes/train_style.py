@@ -130,8 +130,6 @@ class TrainACFunStyle(io.ComfyNode):
                     tooltip="Train even if models/acfun holds the finished style of the same "
                     "pictures, settings and models.",
                 ),
-                _option(io.String, "style_picture_weights", optional=True),
-                _option(io.String, "face_photo_weights", optional=True),
             ],
             outputs=[
                 StyleSocket.Output("style", display_name="style", tooltip="The trained style."),

@@ -92,14 +92,6 @@ class TrainConfig:
         "Recompute U-Net blocks in the backward pass: less memory, about a third slower. auto "
         "decides from the free memory, and turns it on when memory runs out.",
     )
-    style_picture_weights: str = _option(
-        "",
-        "With several style pictures, how much each counts: one number for each, in their order, "
-        "as '1, 0.5'. 0 leaves one out; empty counts all alike.",
-    )
-    face_photo_weights: str = _option(
-        "", "With several face photos, how often each is learnt from: one number for each."
-    )
     pseudo_word: str = _research("S*", "The word in the prompt that is learnt.")
     initial_word: str = _research("style", "The pseudo-word's vector starts at this word's.")
     layers: int = _research(2, "Attention layers of AFun, 1 to 8.", 1, 8)

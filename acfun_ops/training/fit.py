@@ -167,7 +167,6 @@ class _Run:
     def _draw_between(self) -> None:
         """Draw I_i of the reading ``drawn``, unless the run that goes on has it already."""
         kept, is_over = self.progress.kept, self.progress.step >= self.config.steps
-        # Not "drawn": files with one of that name may hold it for face photos of weight 0, too.
         if self.config.alignment != "drawn" or "redrawn" in kept or is_over:
             return
         with _before_first_step(self.backbone, OUT_OF_MEMORY_REDRAWING):
@@ -209,8 +208,8 @@ class _Run:
 
     def _batch(self, sigma: float) -> tuple[AlignmentBatch, Tensor | None]:
         pair, config, kept = self.pair, self.config, self.progress.kept
-        style = self._sample_index(len(pair.style), pair.style_weights)
-        face = self._sample_index(len(pair.face), pair.face_weights)
+        style = self._sample_index(len(pair.style))
+        face = self._sample_index(len(pair.face))
         due = "imagery" not in kept or self.progress.step % IMAGERY_EVERY == 0
         if config.alignment == "imagery" and due:
             kept["imagery"] = self.model.draw(
@@ -230,10 +229,7 @@ class _Run:
         )
         return batch, None if pair.face_mask is None else pair.face_mask[face : face + 1]
 
-    def _sample_index(self, count: int, weights: tuple[float, ...] | None) -> int:
-        if weights is not None:
-            chances = torch.tensor(weights, dtype=torch.float64)
-            return int(torch.multinomial(chances, 1, generator=self.generator))
+    def _sample_index(self, count: int) -> int:
         return int(torch.randint(count, (1,), generator=self.generator))
 
     def _report(self, loss: float) -> bool:

@@ -23,7 +23,6 @@ from ..style.style import FORMAT, StyleFacts
 from .checkpoint import run_of
 from .config import TrainConfig
 from .events import TrainPictures
-from .picture_weights import checked_weights, picture_weights
 
 MAX_STYLE_PICTURES = 8
 MAX_STYLE_NUMBERS = 600 * 1024
@@ -31,10 +30,6 @@ MAX_STYLE_NUMBERS = 600 * 1024
 
 # What may differ between two parts of one run.
 _NOT_IN_RUN = ("steps", "preview_every", "gradient_checkpointing")
-# Are in a run only where they make a difference.
-_WEIGHTS = ("style_picture_weights", "face_photo_weights")
-
-Weights = tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +40,6 @@ class PreparedPair:
     """``(b, s, s, 3)`` in [0, 1] on the CPU."""
     face: Tensor
     """``(b, s, s, 3)`` in [0, 1] on the CPU."""
-    style_weights: Weights | None
-    """How much each style picture counts, None if all count alike."""
-    face_weights: Weights | None
-    """How much each face photo counts, None if all count alike."""
     given: TrainPictures
     """As the user gave them."""
     facts: StyleFacts
@@ -67,34 +58,21 @@ class EncodedPair:
     """``(b, 1, h, w)``, one per face photo, each with mean 1."""
     style_tokens: Tensor
     """CLIP image tokens ``(n, di)`` of all style pictures, float32."""
-    style_weights: Weights | None
-    """How much each style picture counts, None if all count alike."""
-    face_weights: Weights | None
-    """How much each face photo counts, None if all count alike."""
     facts: StyleFacts
     """Of the style to come, at step 0."""
 
     @property
     def combinations(self) -> list[tuple[int, int]]:
-        """Style pictures with face photos, by index: each that counts at least once."""
-        styles = _counted(self.style_weights, len(self.style))
-        faces = _counted(self.face_weights, len(self.face))
-        count = max(len(styles), len(faces))
-        return [(styles[k % len(styles)], faces[k % len(faces)]) for k in range(count)]
+        """Style pictures with face photos, by index: each of them at least once."""
+        styles, faces = len(self.style), len(self.face)
+        return [(k % styles, k % faces) for k in range(max(styles, faces))]
 
     def combination(self, style: int, face: int) -> int:
-        """Return which of the ``combinations`` is nearest to a style picture with a face photo.
-
-        Both must count.
-        """
+        """Return which of the ``combinations`` is nearest to a style picture with a face photo."""
         both = self.combinations
         # Those that are left out would each cost as much as many steps; the face matters most.
         found = (style, face) if (style, face) in both else next(c for c in both if c[1] == face)
         return both.index(found)
-
-
-def _counted(weights: Weights | None, count: int) -> list[int]:
-    return [index for index in range(count) if weights is None or weights[index] > 0]
 
 
 def prepare_pair(
@@ -112,7 +90,7 @@ def prepare_pair(
         dtype: what the U-Net will compute in; it names the run.
 
     Raises:
-        ACFunError: the pictures are unusable, or their weights are.
+        ACFunError: the pictures are unusable.
     """
     side = config.resolution or backbone.native_side
     check_pictures(pictures.style, "style_image")
@@ -123,30 +101,14 @@ def prepare_pair(
     if pictures.face_mask is not None:
         mask = prepare_mask(pictures.face_mask, pictures.face, side)
         hashes[2] = picture_hash(mask / mask.amax())
-    weights = [
-        _weights_of(config, name, count)
-        for name, count in zip(_WEIGHTS, (len(styles), len(face)), strict=True)
-    ]
-    settings = {k: v for k, v in asdict(config).items() if k not in (*_NOT_IN_RUN, *_WEIGHTS)}
+    settings = {k: v for k, v in asdict(config).items() if k not in _NOT_IN_RUN}
     settings |= {"resolution": side, "precision": str(dtype).removeprefix("torch.")}
-    settings |= {name: str(w)[1:-1] for name, w in zip(_WEIGHTS, weights, strict=True) if w}
     return PreparedPair(
         style=style,
         face=face,
         given=pictures,
-        style_weights=weights[0],
-        face_weights=weights[1],
         facts=_facts(backbone, config, settings, hashes),
     )
-
-
-def _weights_of(config: TrainConfig, option: str, count: int) -> Weights | None:
-    """Return the weights of the pictures that are used, None if they are alike."""
-    weights = picture_weights(getattr(config, option), count, option)
-    if weights is None or option != "style_picture_weights":
-        return weights
-    used = tuple(at_most(weights, MAX_STYLE_PICTURES))
-    return checked_weights(used, str(used)[1:-1], option)
 
 
 def encode_pair(backbone: Backbone, pair: PreparedPair) -> EncodedPair:
@@ -165,49 +127,35 @@ def encode_pair(backbone: Backbone, pair: PreparedPair) -> EncodedPair:
     if pair.given.face_mask is not None:
         mask = prepare_mask(pair.given.face_mask, pair.given.face, face_latents.shape[-1])
         mask = mask.to(backbone.device)
-    tokens = fewer_tokens(backbone.style_tokens(pair.style).float(), pair.style_weights)
+    tokens = fewer_tokens(backbone.style_tokens(pair.style).float())
     return EncodedPair(
         style=style_latents,
         face=face_latents,
         face_mask=mask,
         style_tokens=tokens.to(backbone.device),
-        style_weights=pair.style_weights,
-        face_weights=pair.face_weights,
         facts=pair.facts,
     )
 
 
-def fewer_tokens(tokens: Tensor, weights: Weights | None = None) -> Tensor:
+def fewer_tokens(tokens: Tensor) -> Tensor:
     """Return the tokens of all style pictures in a row, averaged where they would be too many.
 
     The tokens go into the style's file. Above ``MAX_STYLE_NUMBERS`` each picture's patches are
-    averaged 2 x 2 until they fit; its class token, if it has one, stays. A picture of lower weight
-    brings fewer patches, in proportion, and so draws less of AFun's attention; one of weight 0
-    brings nothing. Tokens that are no such grid of patches, as those of encoders with register
-    tokens, are never averaged: there pictures of any weight above 0 bring all of theirs. Not of the
+    averaged 2 x 2 until they fit; its class token, if it has one, stays. Tokens that are no such
+    grid of patches, as those of encoders with register tokens, are never averaged. Not of the
     paper, which has one style picture.
 
     Args:
         tokens: ``(b, n, di)``: n a square number of patches, or one more with a class token first.
-        weights: of the pictures, one of them above 0; None if they are alike.
 
     Returns:
         ``(m, di)``, at most ``MAX_STYLE_NUMBERS`` numbers where the patches allow it.
     """
-    counted = _counted(weights, len(tokens))
-    tokens, grid = tokens[counted], math.isqrt(tokens.shape[1])
+    grid = math.isqrt(tokens.shape[1])
     first = tokens.shape[1] - grid**2  # 1 with a class token, 0 without; else no grid of patches.
     while tokens.numel() > MAX_STYLE_NUMBERS and first <= 1 and grid > 1:
         tokens, grid = _pooled(tokens, first, grid // 2), grid // 2
-    if weights is None or first > 1:
-        return tokens.flatten(0, 1)
-    shares = [weights[index] / max(weights) for index in counted]
-    return torch.cat(
-        [
-            _pooled(tokens[i : i + 1], first, max(1, round(grid * math.sqrt(share))))[0]
-            for i, share in enumerate(shares)
-        ]
-    )
+    return tokens.flatten(0, 1)
 
 
 def _pooled(tokens: Tensor, first: int, side: int) -> Tensor:

@@ -64,7 +64,7 @@ def test_fresh_training_node_has_the_defaults(comfy_page):
     defaults = {field: spec.default for field, spec in TrainConfig.__dataclass_fields__.items()}
     defaults |= {"preset": "as set below", "retrain": False}
     assert widgets == {name: defaults[name] for name in widgets}
-    assert len(widgets) == 16
+    assert len(widgets) == 14
 
 
 EXECUTED = """(output) => {

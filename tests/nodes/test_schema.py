@@ -33,8 +33,6 @@ NODES = {
             "resume_from": "ACFUN_STYLE",
             "preset": "as set below",
             "retrain": False,
-            "style_picture_weights": "",
-            "face_photo_weights": "",
         },
         {"style": "ACFUN_STYLE", "loss": "LOSS_MAP", "previews": "IMAGE"},
     ),

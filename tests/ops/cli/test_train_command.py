@@ -67,8 +67,6 @@ def test_every_option_of_a_training_is_reachable():
         "dropout": 0.5,
         "insert_at": "attention",
         "statistics": "mean_std",
-        "style_picture_weights": "1, 0.5",
-        "face_photo_weights": "0.5, 1",
     }
     assert changed.keys() == {f.name for f in fields(TrainConfig)}
     files = ["train", "--model", "m", "--style-image", "a", "--face-image", "b", "--out", "c"]

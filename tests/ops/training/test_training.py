@@ -357,17 +357,10 @@ def white_noise_after_the_weights(config, backbone, generator):
 
 
 @pytest.mark.parametrize(
-    ("pictures", "weights", "count"),
-    [
-        ({}, {}, 1),
-        ({"styles": 3}, {}, 3),
-        ({"faces": 2}, {}, 2),
-        ({"styles": 3, "faces": 2}, {}, 3),
-        ({"styles": 3}, {"style_picture_weights": "1, 0, 1"}, 2),
-        ({"faces": 3}, {"face_photo_weights": "1, 0, 1"}, 2),
-    ],
+    ("pictures", "count"),
+    [({}, 1), ({"styles": 3}, 3), ({"faces": 2}, 2), ({"styles": 3, "faces": 2}, 3)],
 )
-def test_drawn_is_drawn_once_by_the_model_without_the_style(pictures, weights, count):
+def test_drawn_is_drawn_once_by_the_model_without_the_style(pictures, count):
     backbone, asked = TinyBackbone(), []
     denoise = backbone.denoise
 
@@ -377,7 +370,7 @@ def test_drawn_is_drawn_once_by_the_model_without_the_style(pictures, weights, c
         return denoise(noisy, sigma, context)
 
     backbone.denoise = spy
-    config = small_config(alignment="drawn", **weights)
+    config = small_config(alignment="drawn")
     kept = run(config, backbone, tiny_pictures(**pictures)).state.kept["redrawn"]
     assert len(kept) == count
     drawing, steps = (False, False), (True, True)
@@ -394,10 +387,8 @@ def test_redrawing_tells_each_of_its_steps_before_the_first_of_training(faces):
     assert isinstance(told[-1], StepEvent)
 
 
-@pytest.mark.parametrize(
-    ("faces", "weights", "styles"), [(1, "", 3), (2, "1, 0", 2), (3, "0, 0, 1", 2)]
-)
-def test_drawn_takes_the_picture_of_its_own_style_and_face(monkeypatch, faces, weights, styles):
+@pytest.mark.parametrize(("faces", "styles"), [(1, 3), (2, 1)])
+def test_drawn_takes_the_picture_of_its_own_style_and_face(monkeypatch, faces, styles):
     seen = []
 
     def spy(alignment, style, face, sigma, style_weight, face_weight, imagery):
@@ -407,7 +398,7 @@ def test_drawn_takes_the_picture_of_its_own_style_and_face(monkeypatch, faces, w
         )
 
     monkeypatch.setattr(fit, "alignment_batch", spy)
-    config = small_config(steps=20, alignment="drawn", face_photo_weights=weights)
+    config = small_config(steps=20, alignment="drawn")
     run(config, pictures=tiny_pictures(styles=styles, faces=faces))
     backbone = TinyBackbone()
     plain = backbone.encode_prompt("", "S*", {})

@@ -69,7 +69,7 @@ def test_drawn_is_drawn_again_without_the_style_where_the_state_is_missing():
 
 
 def test_what_older_files_hold_as_drawn_is_not_taken():
-    config = small_config(steps=4, alignment="drawn", face_photo_weights="0, 1")
+    config = small_config(steps=4, alignment="drawn")
     given = {"pictures": tiny_pictures(faces=2)}
     first = run(config, on_event=Recorder(stop_at=2), **given)
     kept = {name: t for name, t in first.state.kept.items() if name in ("prompt", "pooled")}
