@@ -1,10 +1,14 @@
 """Makes the project, and the test harness in tests/nodes, importable from every test.
 
 Both stand last on sys.path. Tests write `import tiny_models` or `from comfy_server import ...`.
-What was skipped is said in the very last line, which nobody overlooks.
+The markers of a folder are set here; `slow` and `gpu` stand at the tests themselves. What was
+skipped is said in the very last line, which nobody overlooks.
 """
 
+import os
+import shutil
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,24 +18,40 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT / "tests" / "nodes" / "support"), str(ROOT)]
 
-SERVERS = {"server", "old_server", "either_server"}
+# The longest groups, which are begun first: each keeps one process and one server busy.
+LONG_GROUPS = ("server", "old_server", "page_server")
+MARKED_FOLDERS = {"nodes": "comfyui", "browser": "browser"}
+# A folder that all processes of a run share. The first makes it, and the others inherit its name.
+SHARED_FOLDER = "ACFUN_TESTS_SHARED_FOLDER"
+makes_shared_folder = SHARED_FOLDER not in os.environ
+if makes_shared_folder:
+    os.environ[SHARED_FOLDER] = tempfile.mkdtemp(prefix="acfun-tests-")
 
 skipped_tests: Counter[str] = Counter()  # By reason.
 skipped_files: Counter[str] = Counter()  # Test files that were skipped whole.
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Name the marker that pytest-xdist reads, which may be missing."""
-    config.addinivalue_line("markers", "xdist_group(name): what one process runs")
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep in one process the tests of a file, and all that share a server of a whole session."""
+    """Mark each test with its folder and its group, and begin with the longest groups.
+
+    One process runs the tests of a file, and all those that share a server of a whole session.
+    """
     for item in items:
-        shares = SERVERS.intersection(getattr(item, "fixturenames", ()))
-        group = "servers" if shares else item.path.stem
-        item.add_marker(pytest.mark.xdist_group(group))
+        room = item.path.relative_to(ROOT / "tests").parts[0]
+        if room in MARKED_FOLDERS:
+            item.add_marker(MARKED_FOLDERS[room])
+        item.add_marker(pytest.mark.xdist_group(group_of(item)))
+    order = {name: position for position, name in enumerate(LONG_GROUPS)}
+    items.sort(key=lambda item: order.get(group_of(item), len(order)))
+
+
+def group_of(item: pytest.Item) -> str:
+    """Return the server that a test uses for the whole session, or else its file."""
+    names = set(getattr(item, "fixturenames", ()))
+    if "either_server" in names:
+        names.add(item.callspec.params["either_server"])
+    return next((name for name in LONG_GROUPS if name in names), item.path.stem)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -67,7 +87,9 @@ def pytest_testnodedown(node: Any) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Say last of all how many tests were skipped and why."""
+    """Remove the shared folder; say last of all how many tests were skipped and why."""
+    if makes_shared_folder:
+        shutil.rmtree(os.environ.pop(SHARED_FOLDER), ignore_errors=True)
     skipped = skipped_tests + skipped_files
     terminal = config.pluginmanager.get_plugin("terminalreporter")
     if terminal is not None and skipped:

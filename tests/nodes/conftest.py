@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from comfy_process import SHARED_MODEL_FOLDERS
 
 from evaluation import comfyui_host
 from evaluation.comfyui_host import COMFYUI, OLD_COMFYUI
@@ -31,8 +32,17 @@ REASON = (
     "and install its requirements.txt"
 )
 PREVIEWS = ("--preview-method", "latent2rgb")
+SUPPORT = Path(__file__).resolve().parent / "support"
 
-base_folder = tempfile.TemporaryDirectory(prefix="comfyui-test-models-")
+# ComfyUI's folder in this process. Its tiny models lie where all processes of a run find them.
+base_folder = tempfile.TemporaryDirectory(prefix="comfyui-test-base-")
+shared_models = Path(os.environ["ACFUN_TESTS_SHARED_FOLDER"]) / "models"
+
+for folder in SHARED_MODEL_FOLDERS:
+    (shared_models / folder).mkdir(parents=True, exist_ok=True)
+    link = Path(base_folder.name) / "models" / folder
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(shared_models / folder, target_is_directory=True)
 
 if HAS_COMFYUI:
     on_gpu = "ACFUN_TESTS_ON_GPU" in os.environ
@@ -68,7 +78,7 @@ def pytest_pycollect_makemodule(
 
 
 def pytest_unconfigure() -> None:
-    """Remove the tiny models."""
+    """Remove ComfyUI's folder."""
     base_folder.cleanup()
 
 
@@ -80,16 +90,17 @@ def comfyui_path() -> Path:
 
 @pytest.fixture(scope="session")
 def models_dir() -> ModelsDir:
-    """Return the session's folder of tiny models; each is written when first asked for."""
+    """Return the run's folder of tiny models; each is written when first asked for."""
+    import short_encoders  # noqa: F401  # The files are as short as what is read from them.
     from models_dir import ModelsDir
 
-    return ModelsDir(Path(base_folder.name) / "models")
+    return ModelsDir(shared_models)
 
 
 @pytest.fixture(scope="session")
 def server(models_dir: ModelsDir) -> Iterator[ComfyServer]:
     """Yield a running server of the ComfyUI under test, with the pack and with previews."""
-    with comfyui_host.new_server(models_dir.root, arguments=PREVIEWS) as running:
+    with new_test_server(models_dir) as running:
         yield running
 
 
@@ -98,8 +109,15 @@ def old_server(models_dir: ModelsDir) -> Iterator[ComfyServer]:
     """Yield a running server of the oldest supported ComfyUI, with the pack and previews."""
     if not comfyui_host.is_installed(OLD_COMFYUI):
         pytest.skip(f"There is no ComfyUI in {OLD_COMFYUI}; COMFYUI_OLD_PATH sets the folder.")
-    with comfyui_host.new_server(models_dir.root, OLD_COMFYUI, arguments=PREVIEWS) as running:
+    with new_test_server(models_dir, OLD_COMFYUI) as running:
         yield running
+
+
+def new_test_server(models_dir: ModelsDir, comfyui: Path = COMFYUI) -> ComfyServer:
+    """Return a server with the pack, with previews and with short encoders."""
+    server = comfyui_host.new_server(models_dir.root, comfyui, arguments=PREVIEWS)
+    server.add_pack(SUPPORT / "short_encoders")
+    return server
 
 
 @pytest.fixture(scope="module", params=["server", "old_server"])

@@ -17,6 +17,7 @@ from style_graphs import saved_style
 from evaluation.comfyui_host import new_server
 
 PROMPTS = Path(__file__).parent / "failed_prompts"
+SHORT_ENCODERS = Path(__file__).resolve().parent / "support" / "short_encoders"
 WIDTH = 768  # Of the prompt embeddings, whose keys and values a hypernetwork changes.
 
 
@@ -39,7 +40,9 @@ def place(acfun, models_dir):
     """A server with all that the prompts name."""
     for key in ("sd1", "clip_vision"):
         models_dir.path(key)
-    with new_server(models_dir.root, arguments=["--fp8_e4m3fn-text-enc"]) as server:
+    server = new_server(models_dir.root, arguments=["--fp8_e4m3fn-text-enc"])
+    server.add_pack(SHORT_ENCODERS)
+    with server:
         for seed, name in enumerate(("style_image", "face_image", "ds/1", "ds/2", "ds/3")):
             pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
             server.add_input(f"{name}.png", pixels.repeat(8, axis=0).repeat(8, axis=1))

@@ -7,17 +7,13 @@ from typing import Any
 
 import torch
 from models_dir import ModelsDir
-from torch import nn
-
-ENCODER_LAYERS = 3
 
 
 class ComfyLibrary:
     """Loads the tiny models through ComfyUI's own nodes, in inference mode as its executor does.
 
     What is loaded is kept for the session and shared, as ComfyUI shares what its loaders return:
-    a test that changes a model changes it for all. For speed the text and vision encoders keep
-    the first few of their layers; the servers have them whole.
+    a test that changes a model changes it for all. Their encoders are short, as in the servers.
     """
 
     def __init__(self, models: ModelsDir) -> None:
@@ -33,21 +29,9 @@ class ComfyLibrary:
         """Return MODEL, CLIP and VAE of a tiny checkpoint, not shared; CLIP is None without one."""
         loader = self.nodes.CheckpointLoaderSimple()
         model, clip, vae = loader.load_checkpoint(self._models.name(key))
-        if clip is not None:
-            _shorten(clip.cond_stage_model)
         return model, clip, vae
 
     @torch.inference_mode()
     def _load_clip_vision(self) -> Any:
         """Return the CLIP_VISION of the tiny ViT-L/14."""
-        vision = self.nodes.CLIPVisionLoader().load_clip(self._models.name("clip_vision"))[0]
-        _shorten(vision.model)
-        return vision
-
-
-def _shorten(encoders: nn.Module) -> None:
-    from comfy.clip_model import CLIPEncoder
-
-    for module in encoders.modules():
-        if isinstance(module, CLIPEncoder):
-            module.layers = module.layers[:ENCODER_LAYERS]
+        return self.nodes.CLIPVisionLoader().load_clip(self._models.name("clip_vision"))[0]

@@ -87,6 +87,11 @@ class ComfyProcess:
         """Return the server's own models/acfun."""
         return self.base / "models" / "acfun"
 
+    def add_pack(self, folder: Path) -> None:
+        """Link a folder of custom nodes in, which the next start loads."""
+        link = self.base / "custom_nodes" / folder.name
+        link.symlink_to(folder, target_is_directory=True)
+
     def __enter__(self: Process) -> Process:
         """Start ComfyUI; return when it answers."""
         self._start()

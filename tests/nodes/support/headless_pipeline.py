@@ -1,7 +1,7 @@
 """One set of random weights twice: as a diffusers folder and as a checkpoint that ComfyUI loads.
 
 The U-Net is made by diffusers and renamed for ComfyUI by ComfyUI's own table; the text encoder and
-the vision model are those of the tiny checkpoint, with the few layers that ComfyLibrary keeps.
+the vision model are those of the tiny checkpoint, with the few layers that are kept of them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 import comfy.sd1_clip
 import comfy.utils
 import torch
-from comfy_library import ENCODER_LAYERS
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from models_dir import ModelsDir
 from safetensors.torch import load_file, save_file
+from short_encoders import LAYERS
 from tiny_models import SD1_UNET
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
@@ -89,7 +89,7 @@ def _write_encoders(
 
 
 def _config(kind: Any, path: Path) -> Any:
-    settings = json.loads(path.read_text()) | {"num_hidden_layers": ENCODER_LAYERS}
+    settings = json.loads(path.read_text()) | {"num_hidden_layers": LAYERS}
     return kind(**settings)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,10 @@ TINY_MODELS = {
 
 
 class ModelsDir:
-    """The folder `root`, filled on demand with the models of TINY_MODELS."""
+    """The folder `root`, filled on demand with the models of TINY_MODELS.
+
+    Several processes may share it: one of them writes a model, and the others wait for it.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -50,7 +54,11 @@ class ModelsDir:
         model = TINY_MODELS[key]
         path = self.root / model.folder / model.file_name
         if not path.exists():
-            model.write(path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.with_suffix(".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)  # Until the file is closed.
+                if not path.exists():
+                    model.write(path)
         return path
 
     def name(self, key: str) -> str:

@@ -33,9 +33,7 @@ SIZED = ("EmptyLatentImage", "ACFunStyleSheet")
 
 def link_small_prior(server: ComfyProcess) -> None:
     """Put Load Small Prior into a server's custom nodes; before it starts."""
-    folder = Path(__file__).resolve().parent / "small_prior_node"
-    link = server.base / "custom_nodes" / folder.name
-    link.symlink_to(folder, target_is_directory=True)
+    server.add_pack(Path(__file__).resolve().parent / "small_prior_node")
 
 
 def with_small_prior(prompt: PromptGraph) -> PromptGraph:

@@ -61,6 +61,7 @@ SDXL_UNET: dict[str, Any] = UNET_DEFAULTS | {
     "adm_in_channels": 2816,
 }
 V_PREDICTION_KEY = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
+VIT_L_KEY = "vision_model.encoder.layers.22.layer_norm1.weight"
 LORA_RANK = 4
 
 
@@ -156,7 +157,10 @@ def clip_vision_state(
         model = comfy.clip_model.CLIPVisionModelProjection(
             config, torch.float32, "meta", comfy.ops.disable_weight_init
         )
-    return fill(model.state_dict(), seed, dtype, device)
+    layout = dict(model.state_dict())
+    # ComfyUI knows a ViT-L by this layer, which is missing where encoders are short.
+    layout.setdefault(VIT_L_KEY, layout[VIT_L_KEY.replace(".22.", ".0.")])
+    return fill(layout, seed, dtype, device)
 
 
 def write_controlnet(path: Path, seed: int = 0, dtype: torch.dtype = torch.float16) -> None:
