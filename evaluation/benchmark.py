@@ -58,7 +58,7 @@ class Pair:
         """SHA-256 of all that a method is given, hex."""
         words = [self.prompt, self.face_words, self.style_words, self.other_prompt]
         words.append(self.style_prompt)
-        given = [self.style, self.face] + [self.spliced] * (self.spliced is not None)
+        given = [self.style, self.face, *([] if self.spliced is None else [self.spliced])]
         images = [picture_hash(image[None]) for image in given]
         return hashlib.sha256("\n".join([*words, *images]).encode()).hexdigest()
 

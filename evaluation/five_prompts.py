@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,7 +75,9 @@ def people_of_prompts(person: Person) -> dict[str, Person]:
     for group in CHANGED:
         value = getattr(person, group)
         words = GROUPS[group]
-        other = words[(words.index(value) + 1) % len(words)] if value in words else not value
+        other: Any = not value
+        if value in words:
+            other = words[(words.index(value) + 1) % len(words)]
         changed[group] = replace(person, **{group: other})
     return changed
 

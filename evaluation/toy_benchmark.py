@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -159,7 +160,8 @@ class Tuning:
 
 
 def _pair(one: HeldOutPair) -> Pair:
-    words, other_words = map(describe, (one.person, replace(one.person, **{one.extra: True})))
+    extra: dict[str, Any] = {one.extra: True}
+    words, other_words = map(describe, (one.person, replace(one.person, **extra)))
     return Pair(
         name=one.name,
         style=torch.from_numpy(one.style),

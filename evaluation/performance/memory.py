@@ -62,7 +62,7 @@ def cases(version: str, family: str) -> list[dict[str, Any]]:
     """
     dtypes = ("fp16", "bf16", "fp8", "fp32") if version == NEWEST else ("fp16",)
     pairs = [(weights, on) for weights in dtypes for on in ("off", "on")]
-    table = [{"weights": w, "checkpointing": on} for w, on in pairs]
+    table: list[dict[str, Any]] = [{"weights": w, "checkpointing": on} for w, on in pairs]
     small = {"weights": "fp16", "checkpointing": "on"}
     table += [small | {"total": SMALL_GPUS[family] * GIB}, small | {"state": "NO_VRAM"}]
     return [{"family": family, **case} for case in table]

@@ -78,9 +78,10 @@ def load_checkpoint(checkpoint: Path) -> Loaded:
     """Load a checkpoint, and the CLIP vision model next to it, as ComfyUI's loaders do."""
     vision = comfyui_host.load("comfy.clip_vision")
     with torch.inference_mode():
-        loaded = comfyui_host.load("comfy.sd").load_checkpoint_guess_config(str(checkpoint))[:3]
+        load = comfyui_host.load("comfy.sd").load_checkpoint_guess_config
+        model, clip, vae, _ = load(str(checkpoint))
         vision = vision.load(str(checkpoint.parent / "clip_vision.safetensors"))
-    return Loaded(*loaded, vision)
+    return Loaded(model, clip, vae, vision)
 
 
 def format_table(results: dict[str, dict[str, float]]) -> str:

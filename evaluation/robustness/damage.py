@@ -5,6 +5,7 @@ import pickle
 import random
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -12,10 +13,13 @@ from safetensors.torch import save
 from ..comfyui_host import load
 
 TINY = load("tiny_styles")
+NAMES: tuple[str, ...]
 NAMES = ("", "../../evil", "cfun.x", "afun.layers.9.out.weight", "cfun.input_blocks.-1.0.down.bias")
 NAMES += ("token." + "x" * 5000, "token.\0", "token.\u202e", "__metadata__", "weights.", "kept.a")
 DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I8", "U8", "BOOL", "F8_E4M3", "F4", "X", "", None, 3)
+SIZES: tuple[Any, ...]
 SIZES = (0, 1, 3, -1, 2**31, 2**40, 2**63, 2**64 - 1, 10**30, 1.5, None, "4", [])
+VALUES: tuple[Any, ...]
 VALUES = (None, True, -1, 0, 65, 2**70, 1e308, "", "x" * 10_000, "\ud800", [], {}, [[]], "../x")
 TEXTS = ("", "{", "[]", "null", "3", '"x"', "NaN", "[" * 50_000, '{"a":' * 20_000, "\0")
 FOREIGN = (

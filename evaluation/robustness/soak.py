@@ -58,7 +58,7 @@ def soak(trainings: int, samplings: int, seed: int = 0) -> tuple[dict[str, Any],
     figures = {
         "trainings": use.trained,
         "samplings": use.sampled,
-        "plain pictures, all bit-identical": use.plain_pictures,
+        "plain pictures, all bit-identical": use.plain_images,
         "server's memory after the warm-up, MB": round(megabytes[0]),
         "server's memory at the end, MB": round(megabytes[1]),
         "hooks and gradients on the shared model, at most": max(use.left),
@@ -85,7 +85,7 @@ class _Use:
     def train(self) -> None:
         """Train and save a style; every third time stop it half-way or go on from another."""
         rng = self.rng
-        options = {"alignment": rng.choice(["staged", "paired", "blend"])}
+        options: dict[str, Any] = {"alignment": rng.choice(["staged", "paired", "blend"])}
         options["gradient_checkpointing"] = rng.choice(["auto", "on"])
         options["preview_every"] = rng.choice([0, 0, 2])
         graph = self.graphs.training_graph(self.server, self.models, seed=self.trained, **options)

@@ -139,7 +139,7 @@ def format_table(machine: Result, entries: list[Result]) -> str:
         "| --- " * 4 + "|",
     ]
     for entry in entries:
-        good = {True: "yes", False: "**no**"}.get(entry.get("good"), "not run")
+        good = {True: "yes", False: "**no**", None: "not run"}[entry.get("good")]
         parts = [f"{name}: {_format(value)}" for name, value in entry.get("result", {}).items()]
         parts += [f"**{entry['error']}**"] if "error" in entry else []
         figures = "; ".join(parts).replace("|", "/").replace("\n", " ")
