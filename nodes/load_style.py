@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.style.blend import CROSSED
-from ..acfun_ops.style.model_spec import StyleCard
+from ..acfun_ops.style.model_spec import StyleCard, shorten
 from ..acfun_ops.style.style import StyleFacts
 from ..acfun_ops.style.style_file import load_style, read_label
 from .comfyui.node_status import show_errors_on_node, show_text, ui_text
@@ -127,7 +127,7 @@ def label_text(path: Path, facts: StyleFacts, card: StyleCard) -> str:
     under = f", {card.license}" if card.license else ""
     return (
         f"{kind}, {facts.steps} steps, {date}, {size:.2f} MB{author}{under}, "
-        f"trained with: {facts.prompt}"
+        f"trained with: {shorten(facts.prompt)}"
     )
 
 

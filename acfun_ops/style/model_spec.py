@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
 PREFIX = "modelspec."
+MOST_LETTERS = 300
+"""Of each text of a card."""
 _IMPLEMENTATION = "https://github.com/acfun-comfy/ComfyUI-ACFun"
 _ARCHITECTURES = {"sd1": "stable-diffusion-v1", "sdxl": "stable-diffusion-xl-v1-base"}
 
@@ -57,5 +59,11 @@ def model_spec(
 
 def card_in(metadata: Mapping[str, str]) -> StyleCard:
     """Return what people say of a style, from its file's metadata."""
-    names = [field.name for field in fields(StyleCard)]
-    return StyleCard(**{name: metadata.get(f"{PREFIX}{name}", "") for name in names})
+    texts = {field.name: metadata.get(f"{PREFIX}{field.name}", "") for field in fields(StyleCard)}
+    # The thumbnail is an image and not shown as a text.
+    return StyleCard(**{n: t if n == "thumbnail" else shorten(t) for n, t in texts.items()})
+
+
+def shorten(text: str) -> str:
+    """Return a text of at most ``MOST_LETTERS``: a file may come from anyone."""
+    return text if len(text) <= MOST_LETTERS else f"{text[: MOST_LETTERS - 3]}..."

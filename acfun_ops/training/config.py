@@ -15,6 +15,9 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 CHECKPOINTINGS: tuple[Checkpointing, ...] = get_args(Checkpointing)
 
 
+_KINDS = {int: "a whole number", float: "a number", str: "a text"}
+
+
 def _option(default: Any, help: str, low: float = -math.inf, high: float = math.inf) -> Any:
     return field(default=default, metadata={"help": help, "low": low, "high": high})
 
@@ -105,6 +108,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for option, spec in self.__dataclass_fields__.items():
             value, low, high = getattr(self, option), spec.metadata["low"], spec.metadata["high"]
+            kind = type(spec.default)
+            is_whole_float = kind is float and type(value) is int
+            if type(value) is not kind and not is_whole_float:
+                raise ACFunError(
+                    f"{option} is {value!r}; expected {_KINDS[kind]}, as {spec.default!r}."
+                )
             if isinstance(value, int | float) and not low <= value <= high:
                 if high == math.inf:
                     raise ACFunError(f"{option} is {value}; expected {low:,} or more. Raise it.")

@@ -31,7 +31,13 @@ from .optimizer import DivergedError, Optimization, OverflowedError
 from .previews import Previews
 from .progress import Progress
 from .styled_model import StyledModel
-from .training_images import PreparedPair, encode_pair, prepare_pair
+from .training_images import (
+    RESTYLING_OVERFLOWS,
+    PreparedPair,
+    check_finite,
+    encode_pair,
+    prepare_pair,
+)
 
 USUAL_BYTES = {"sd1": 8e6, "sdxl": 20e6}
 """That a style of a family stays below at rank 32 with CLIP ViT-L/14."""
@@ -173,6 +179,7 @@ class _Run:
             kept["redrawn"] = self.model.redrawn_faces(
                 lambda step, total: self.on_event(RedrawingEvent(step, total))
             )
+            check_finite((kept["redrawn"],), RESTYLING_OVERFLOWS)
         self.progress.mark()
 
     def _step(self) -> float | None:

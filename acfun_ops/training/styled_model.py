@@ -15,7 +15,7 @@ from ..sampling.style_injection import Redrawing, redrawn
 from .config import TrainConfig
 from .optimizer import VECTORS_EVERY
 from .trainable_style import Trainables
-from .training_images import EncodedPair
+from .training_images import TEXT_ENCODER_OVERFLOWS, EncodedPair, check_finite
 
 # Sharper than StyleID has it and in half the steps, about the time of ten of the training; guided
 # by the words of the prompt, which it has not, as that keeps the face.
@@ -46,6 +46,8 @@ class StyledModel:
         vectors = backbone.word_vectors(config.initial_word)
         with torch.no_grad():
             self.start = backbone.encode_prompt(config.prompt, config.pseudo_word, vectors)
+        encoded = (*vectors.values(), self.start.tokens, self.start.pooled)
+        check_finite(encoded, TEXT_ENCODER_OVERFLOWS)
         self.trainables = Trainables(
             text_dim=self.start.tokens.shape[-1],
             image_dim=pair.style_tokens.shape[-1],

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 
 from .. import __version__
 from ..backbones.backbone import Backbone
+from ..errors import ACFunError
 from ..images import (
     at_most,
     check_pictures,
@@ -24,6 +26,23 @@ from .checkpoint import run_of
 from .config import TrainConfig
 from .events import TrainPictures
 
+VAE_OVERFLOWS = (
+    "The VAE gives values that are not finite for these pictures, as SDXL's does in half "
+    "precision. Run it in fp32 or bf16 (ComfyUI without --fp16-vae), or use a VAE made for half "
+    "precision."
+)
+IMAGE_ENCODER_OVERFLOWS = (
+    "CLIP vision gives values that are not finite for the style picture. Use another CLIP vision "
+    "model, or run it in fp32."
+)
+TEXT_ENCODER_OVERFLOWS = (
+    "The text encoder gives values that are not finite for the training prompt. Run it in another "
+    "precision (fp32 or bf16), or use the CLIP of another checkpoint."
+)
+RESTYLING_OVERFLOWS = (
+    "Redrawing the face in the style gave values that are not finite. Set precision to bf16 or "
+    "fp32, or choose staged at alignment."
+)
 MAX_STYLE_PICTURES = 8
 MAX_STYLE_NUMBERS = 600 * 1024
 """In the tokens of a style: with 600 tokens of ViT-L/14 at rank 32, one of SD1.5 is below 8 MB."""
@@ -119,15 +138,18 @@ def encode_pair(backbone: Backbone, pair: PreparedPair) -> EncodedPair:
         pair: of :func:`prepare_pair`.
 
     Raises:
-        ACFunError: the mask is empty in the square that is trained on.
+        ACFunError: the mask is empty in the square that is trained on, or a model gives values
+            that are not finite.
     """
     style_latents = backbone.encode_pictures(pair.style).to(backbone.device)
     face_latents = backbone.encode_pictures(pair.face).to(backbone.device)
+    check_finite((style_latents, face_latents), VAE_OVERFLOWS)
     mask = None
     if pair.given.face_mask is not None:
         mask = prepare_mask(pair.given.face_mask, pair.given.face, face_latents.shape[-1])
         mask = mask.to(backbone.device)
     tokens = fewer_tokens(backbone.style_tokens(pair.style).float())
+    check_finite((tokens,), IMAGE_ENCODER_OVERFLOWS)
     return EncodedPair(
         style=style_latents,
         face=face_latents,
@@ -135,6 +157,16 @@ def encode_pair(backbone: Backbone, pair: PreparedPair) -> EncodedPair:
         style_tokens=tokens.to(backbone.device),
         facts=pair.facts,
     )
+
+
+def check_finite(tensors: Iterable[Tensor | None], sentence: str) -> None:
+    """Look at what a model made where it made it, before a loss is not finite for another reason.
+
+    Raises:
+        ACFunError: one of them holds NaN or infinity; ``sentence`` says whose they are.
+    """
+    if not all(tensor is None or bool(torch.isfinite(tensor).all()) for tensor in tensors):
+        raise ACFunError(sentence)
 
 
 def fewer_tokens(tokens: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 from workflow_prompts import ROOT
 
 PAGES = sorted((ROOT / "web" / "docs").glob("*.md"))
-SOURCES = [*(ROOT / "nodes").glob("*.py"), *(ROOT / "acfun_ops").rglob("*.py")]
+SOURCES = [*(ROOT / "nodes").rglob("*.py"), *(ROOT / "acfun_ops").rglob("*.py")]
 SECTIONS = ("Input", "Output", "Errors and remedies", "Example")
 EXPLAINED = re.compile(r"^- \*\*(.+?)\*\*[ :]", re.MULTILINE)
 JOINED_LITERALS = re.compile(r'"\s*f?"')  # What Python puts together from two lines.

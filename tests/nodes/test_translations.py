@@ -123,7 +123,7 @@ def texts(pack):
     """Return every text of the modules that ComfyUI loads, and of the page's scripts."""
     found = {m for name, m in sys.modules.items() if name.startswith(f"{pack.__name__}.")}
     paths = sorted({Path(m.__file__) for m in found if m.__file__})
-    assert {"train.py", "whole_files.py"} <= {path.name for path in paths}
+    assert {"train_style.py", "file_io.py"} <= {path.name for path in paths}
     scripts = [path.read_text(encoding="utf-8") for path in (ROOT / "web").glob("*.js")]
     in_scripts = [re.sub(r"\$\{.*\}", "{0}", m) for s in scripts for m in IN_SCRIPTS.findall(s)]
     assert len(in_scripts) == 1

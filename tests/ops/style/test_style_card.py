@@ -10,7 +10,7 @@ import pytest
 from safetensors import safe_open
 from tiny_styles import FACTS, sample_style, with_metadata
 
-from acfun_ops.style.model_spec import PREFIX, StyleCard, model_spec
+from acfun_ops.style.model_spec import MOST_LETTERS, PREFIX, StyleCard, card_in, model_spec
 from acfun_ops.style.style import METADATA_KEY, style_bytes
 from acfun_ops.style.style_file import load_style, read_facts, save_style
 
@@ -125,3 +125,10 @@ def test_facts_are_read_without_the_weights(saved, tmp_path):
         odd.write_bytes(content)
         assert read_facts(odd) == {}
     assert read_facts(tmp_path / "none.safetensors") == {}
+
+
+def test_long_texts_of_a_file_are_cut_and_pictures_are_not():
+    texts = {"author": "a" * 30_000_000, "title": "b" * MOST_LETTERS, "thumbnail": "c" * 5000}
+    card = card_in({f"{PREFIX}{name}": text for name, text in texts.items()})
+    assert card.author == "a" * (MOST_LETTERS - 3) + "..."
+    assert (card.title, card.thumbnail) == (texts["title"], texts["thumbnail"])

@@ -162,3 +162,23 @@ def test_config_is_frozen_and_takes_keywords_only():
         TrainConfig().steps = 5
     with pytest.raises(TypeError):
         TrainConfig("a face in S* style")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "expected"),
+    [
+        ("steps", "150", "a whole number, as 150"),
+        ("steps", 1.5, "a whole number"),
+        ("steps", True, "a whole number"),
+        ("learning_rate", None, "a number, as 0.0005"),
+        ("prompt", 3, "a text"),
+        ("alignment", b"drawn", "a text"),
+    ],
+)
+def test_wrong_types_get_a_sentence(option, value, expected):
+    with pytest.raises(ACFunError, match=f"^{option} is .*; expected {expected}"):
+        TrainConfig(**{option: value})
+
+
+def test_whole_numbers_are_numbers():
+    assert TrainConfig(style_weight=1).style_weight == 1
