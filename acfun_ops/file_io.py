@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .errors import ACFunError
+from .messages import Message
 
 MAX_TENSORS = 4096
 _LONGEST_REASON = 200
@@ -39,12 +40,22 @@ class FileKind:
 
     def too_large(self, size: int) -> str | None:
         """Return what is said of a file of so many bytes, None if it may be as large."""
-        return f"it is {size / 2**20:.0f} MB large" if size > self.max_bytes else None
+        return (
+            Message("it is {size:.0f} MB large", size=size / 2**20)
+            if size > self.max_bytes
+            else None
+        )
 
     def damaged(self, path: Path, reason: str) -> ACFunError:
         """Return the error that says why a file is none of this kind."""
         short = " ".join(reason.split())[:_LONGEST_REASON]  # Libraries cite what is in a file.
-        return ACFunError(f"{path.name} is no usable {self.name}: {short}. {self.remedy}")
+        return ACFunError(
+            "{name} is no usable {name2}: {short}. {remedy}",
+            name=path.name,
+            name2=self.name,
+            short=short,
+            remedy=self.remedy,
+        )
 
 
 def check_can_be_written(path: Path) -> None:
@@ -85,8 +96,11 @@ def write_whole(content: bytes, path: Path, what: str) -> int:
         temporary.replace(path)
     except OSError as error:
         raise ACFunError(
-            f"The {what} could not be written to {path}: {error.strerror or error}. Nothing was "
-            "left behind there; free some space or choose a folder that can be written, and retry."
+            "The {what} could not be written to {path}: {value}. Nothing was left behind "
+            "there; free some space or choose a folder that can be written, and retry.",
+            what=what,
+            path=path,
+            value=error.strerror or error,
         ) from error
     finally:
         with suppress(OSError):
@@ -136,10 +150,14 @@ def read_safetensors(
             tensors = {name: file.get_tensor(name).clone() for name in names}
     except OSError as error:
         raise ACFunError(
-            f"{path.name} could not be read: {error.strerror or error}. Choose another file."
+            "{name} could not be read: {value}. Choose another file.",
+            name=path.name,
+            value=error.strerror or error,
         ) from error
     except SafetensorError as error:
-        raise kind.damaged(path, f"it is no whole safetensors file ({error})") from error
+        raise kind.damaged(
+            path, Message("it is no whole safetensors file ({error})", error=error)
+        ) from error
     try:
         facts = json.loads(text)
     except (ValueError, RecursionError) as error:

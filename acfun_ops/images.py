@@ -53,7 +53,9 @@ def check_pictures(pictures: Pictures, role: str) -> None:
     """
     batches = _batches(pictures)
     if not batches:
-        raise ACFunError(f"{role} is an empty list: at least one picture is needed. Connect one.")
+        raise ACFunError(
+            "{role} is an empty list: at least one picture is needed. Connect one.", role=role
+        )
     for number, batch in enumerate(batches, start=1):
         _check_batch(batch, role if len(batches) == 1 else f"{role} {number} of {len(batches)}")
 
@@ -61,26 +63,40 @@ def check_pictures(pictures: Pictures, role: str) -> None:
 def _check_batch(pictures: Tensor, role: str) -> None:
     if pictures.ndim != 4 or pictures.shape[-1] not in (1, 2, 3, 4):
         raise ACFunError(
-            f"{role} must be pictures of shape (batch, height, width, channels) with 1 to 4 "
-            f"channels; found {tuple(pictures.shape)}. Connect an IMAGE output."
+            "{role} must be pictures of shape (batch, height, width, channels) with 1 to "
+            "4 channels; found {shape}. Connect an IMAGE output.",
+            role=role,
+            shape=tuple(pictures.shape),
         )
     if pictures.shape[0] == 0:
-        raise ACFunError(f"{role} is an empty batch: at least one picture is needed. Connect one.")
+        raise ACFunError(
+            "{role} is an empty batch: at least one picture is needed. Connect one.", role=role
+        )
     height, width = pictures.shape[1:3]
     if min(height, width) < MIN_SIDE:
         raise ACFunError(
-            f"{role} is {width} x {height} pixels; each side must be {MIN_SIDE} or more. "
-            "Use a larger picture."
+            "{role} is {width} x {height} pixels; each side must be {least} or more. Use "
+            "a larger picture.",
+            role=role,
+            width=width,
+            height=height,
+            least=MIN_SIDE,
         )
     if max(height, width) > MAX_ASPECT * min(height, width):
         raise ACFunError(
-            f"{role} is {width} x {height} pixels, and training would cut a square from its centre "
-            f"and lose most of it; at most {MAX_ASPECT:g} : 1 is taken. Crop it first."
+            "{role} is {width} x {height} pixels, and training would cut a square from "
+            "its centre and lose most of it; at most {most:g} : 1 is taken. Crop it "
+            "first.",
+            role=role,
+            width=width,
+            height=height,
+            most=MAX_ASPECT,
         )
     if not torch.isfinite(pictures).all():
         raise ACFunError(
-            f"{role} holds NaN or infinite values; every value must be between 0 and 1. "
-            "Check the node that made it."
+            "{role} holds NaN or infinite values; every value must be between 0 and 1. "
+            "Check the node that made it.",
+            role=role,
         )
 
 
@@ -100,18 +116,23 @@ def check_mask(mask: Tensor, role: str) -> Tensor:
     layout = tuple(mask.shape)
     if mask.ndim not in (2, 3, 4) or (mask.ndim == 4 and mask.shape[1] != 1):
         raise ACFunError(
-            f"{role} must be masks of shape (batch, height, width); found {layout}. Connect a MASK "
-            "output."
+            "{role} must be masks of shape (batch, height, width); found {layout}. "
+            "Connect a MASK output.",
+            role=role,
+            layout=layout,
         )
     if mask.numel() == 0:
         raise ACFunError(
-            f"{role} is empty: it has the shape {layout}, and at least one mask of one pixel is "
-            "needed. Connect another MASK or none."
+            "{role} is empty: it has the shape {layout}, and at least one mask of one "
+            "pixel is needed. Connect another MASK or none.",
+            role=role,
+            layout=layout,
         )
     if not torch.isfinite(mask).all():
         raise ACFunError(
-            f"{role} holds NaN or infinite values; every value must be between 0 and 1. Check the "
-            "node that made it."
+            "{role} holds NaN or infinite values; every value must be between 0 and 1. "
+            "Check the node that made it.",
+            role=role,
         )
     mask = mask.detach().to("cpu", torch.float32).clamp(0, 1)
     return mask.reshape(-1, 1, *mask.shape[-2:])
@@ -175,8 +196,10 @@ def prepare_mask(mask: Pictures, pictures: Pictures, side: int) -> Tensor:
     masks = single_pictures([_checked_mask(batch) for batch in _batches(mask)])
     if len(masks) not in (1, len(photos)):
         raise ACFunError(
-            f"face_mask must hold one mask or one per face photo ({len(photos)}); found "
-            f"{len(masks)}. Connect a MASK made from the face photo."
+            "face_mask must hold one mask or one per face photo ({count}); found "
+            "{count2}. Connect a MASK made from the face photo.",
+            count=len(photos),
+            count2=len(masks),
         )
     masks = masks * len(photos) if len(masks) == 1 else masks
     pairs = zip(masks, photos, strict=True)

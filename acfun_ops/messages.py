@@ -66,6 +66,7 @@ def to_json(text: str) -> str | dict[str, object]:
 
 
 def _format(value: object, spec: str) -> str:
+    value = getattr(value, "message", value)  # Of an ACFunError.
     return value if isinstance(value, str) and not spec else format(value, spec)
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ..acfun_ops.images import check_mask
+from ..acfun_ops.messages import join_messages
 from ..acfun_ops.method.concrete_fusion import PartStrengths
 from ..acfun_ops.style.style import Style
 from .comfyui.adapters import ALL_BLACK, apply_adapters, check_fits
@@ -110,7 +111,7 @@ class ApplyCFunAdapters(io.ComfyNode):
             warnings.append(ALL_BLACK)
         if start_percent == end_percent and strengths.any():
             warnings.append(_NO_RANGE)
-        node_id, text = cls.hidden.unique_id, "\n".join(warnings)
+        node_id, text = cls.hidden.unique_id, join_messages("\n", warnings)
         schedule = AdapterSchedule(timing=timing, applies_to=applies_to)
         styled = apply_adapters(model, style, strengths, schedule, area, NodeStatus(node_id, text))
         return io.NodeOutput(styled, ui=show_text(node_id, text))

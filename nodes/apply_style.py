@@ -7,6 +7,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ..acfun_ops.images import check_mask
+from ..acfun_ops.messages import join_messages
 from ..acfun_ops.method.concrete_fusion import PartStrengths
 from ..acfun_ops.style.style import Style
 from .comfyui.adapters import ALL_BLACK, apply_adapters, check_fits
@@ -119,7 +120,7 @@ class ApplyACFunStyle(io.ComfyNode):
             abstract = concrete = 0.0
         if abstract != 0:
             warnings.append(pseudo_word_warning(text, style.facts.pseudo_word))
-        node_id, text_on_node = cls.hidden.unique_id, "\n".join(filter(None, warnings))
+        node_id, text_on_node = cls.hidden.unique_id, join_messages("\n", warnings)
         strengths = PartStrengths().scaled(concrete)
         schedule = AdapterSchedule(timing=StrengthSchedule(ease=ease), applies_to=applies_to)
         return io.NodeOutput(

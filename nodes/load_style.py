@@ -12,6 +12,7 @@ from server import PromptServer
 from typing_extensions import override
 
 from ..acfun_ops.errors import ACFunError
+from ..acfun_ops.messages import Message
 from ..acfun_ops.style.blend import CROSSED
 from ..acfun_ops.style.model_spec import StyleCard, shorten
 from ..acfun_ops.style.style import StyleFacts
@@ -92,7 +93,7 @@ async def _answer(request: web.Request) -> web.Response:
     try:
         shown = await asyncio.to_thread(_read_ui_label, request.query.get("name", ""))
     except ACFunError as error:
-        return web.json_response({"error": str(error)}, status=404)
+        return web.json_response(ui_text(error.message), status=404)
     return web.json_response(shown)
 
 
@@ -123,18 +124,32 @@ def label_text(path: Path, facts: StyleFacts, card: StyleCard) -> str:
     file = path.stat()
     date = card.date or time.strftime("%Y-%m-%d", time.localtime(file.st_mtime))
     kind, size = _kind_of(facts), file.st_size / 1e6
-    author = f", by {card.author}" if card.author else ""
+    author = Message(", by {author}", author=card.author) if card.author else ""
     under = f", {card.license}" if card.license else ""
-    return (
-        f"{kind}, {facts.steps} steps, {date}, {size:.2f} MB{author}{under}, "
-        f"trained with: {shorten(facts.prompt)}"
+    return Message(
+        "{kind}, {steps} steps, {date}, {size:.2f} MB{author}{under}, trained with: {shorten}",
+        kind=kind,
+        steps=facts.steps,
+        date=date,
+        size=size,
+        author=author,
+        under=under,
+        shorten=shorten(facts.prompt),
     )
 
 
 def _kind_of(facts: StyleFacts) -> str:
     if facts.shares:
         shares = " : ".join(f"{share:.2f}" for share in facts.shares)
-        return f"{facts.family} (a blend of {len(facts.shares)} styles at {shares})"
+        return Message(
+            "{family} (a blend of {count} styles at {shares})",
+            family=facts.family,
+            count=len(facts.shares),
+            shares=shares,
+        )
     if facts.settings.get("blend") == CROSSED:
-        return f"{facts.family} (the abstract part of one style, the concrete part of another)"
+        return Message(
+            "{family} (the abstract part of one style, the concrete part of another)",
+            family=facts.family,
+        )
     return facts.family

@@ -11,6 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from ..acfun_ops.errors import ACFunError
+from ..acfun_ops.messages import Message, join_messages
 from ..acfun_ops.style.model_spec import StyleCard
 from ..acfun_ops.style.style import Style
 from ..acfun_ops.style.style_file import load_style, read_facts, save_style
@@ -143,19 +144,24 @@ def save_once(
         path = new_style_path(prefix)
         titled = replace(wanted, card=replace(wanted.card, title=path.stem.rsplit("_", 2)[0]))
         size = save_style(titled, path)
-        text = f"Saved {path} ({size / 1e6:.2f} MB, {style.facts.steps} steps)"
+        text = Message(
+            "Saved {path} ({size:.2f} MB, {steps} steps)",
+            path=path,
+            size=size / 1e6,
+            steps=style.facts.steps,
+        )
     else:
         path, card = found
-        text = f"Saved before as {path}, unchanged; no second file was written"
+        text = Message("Saved before as {path}, unchanged; no second file was written", path=path)
         if card.thumbnail != thumbnail:
-            text = f"{text}, and the picture inside stays as it was"
+            text = Message("{text}, and the picture inside stays as it was", text=text)
     if preview is None:
-        return f"{text}\n{_NO_PICTURE}" if has_thumbnail and not thumbnail else text
+        return join_messages("\n", [text, _NO_PICTURE]) if has_thumbnail and not thumbnail else text
     try:
         write_preview(preview, path)
     except ACFunError as error:
-        return f"{text}, but without its preview. {error}"
-    return f"{text}, with its preview beside it"
+        return Message("{text}, but without its preview. {error}", text=text, error=error)
+    return Message("{text}, with its preview beside it", text=text)
 
 
 def _card(card: StyleCard, label: Mapping[str, str]) -> StyleCard:

@@ -14,6 +14,7 @@ from typing_extensions import override
 import nodes as stock
 
 from ..acfun_ops.contact_sheet import SheetRow, contact_sheet
+from ..acfun_ops.messages import Message
 from ..acfun_ops.method.concrete_fusion import FULL_STRENGTH, PartStrengths
 from ..acfun_ops.style.style import Style
 from .comfyui.adapters import apply_adapters, check_fits
@@ -169,7 +170,14 @@ class ACFunStyleSheet(io.ComfyNode):
         for number in range(seeds * len(COLUMNS)):
             row, column = divmod(number, len(COLUMNS))
             label = f"seed {row_seeds[row]}, {list(COLUMNS)[column]}"
-            status.show(f"picture {number + 1} of {seeds * len(COLUMNS)}: {label}")
+            status.show(
+                Message(
+                    "picture {number} of {seeds}: {label}",
+                    number=number + 1,
+                    seeds=seeds * len(COLUMNS),
+                    label=label,
+                )
+            )
             styled, positive = columns[column]
             conditionings = (positive, against)
             pictures.append(_generate(styled, vae, conditionings, latent, row_seeds[row], sampling))

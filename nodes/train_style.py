@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from ..acfun_ops.backbones.backbone import DTYPES
 from ..acfun_ops.errors import ACFunError
+from ..acfun_ops.messages import Message, join_messages
 from ..acfun_ops.method.alignment_loss import ALIGNMENTS
 from ..acfun_ops.style.style import Style
 from ..acfun_ops.training.checkpoint import continued
@@ -202,9 +203,12 @@ def _train(
             return _output_finished(found, report)
         if may_be_done and resume is None and (name := find_partial(facts, config.steps)):
             report.say(
-                f"{name} is an unfinished part of this training, which starts anew. To go on from "
-                "that part instead, stop, choose it in Load ACFun Style and connect it to "
-                "resume_from."
+                Message(
+                    "{name} is an unfinished part of this training, which starts anew. To go on "
+                    "from that part instead, stop, choose it in Load ACFun Style and connect it "
+                    "to resume_from.",
+                    name=name,
+                )
             )
         if plan:
             report.say(plan)
@@ -228,8 +232,12 @@ def _output_finished(found: FinishedStyle, report: TrainingProgress) -> io.NodeO
         report.previews.append(found.picture)
     _warn_no_previews(report)
     report.end(
-        f"Took {found.name} ({style.facts.steps} steps), trained before on the same pictures, "
-        "settings and models. Turn on retrain to train anew, for previews or losses."
+        Message(
+            "Took {name} ({steps} steps), trained before on the same pictures, settings "
+            "and models. Turn on retrain to train anew, for previews or losses.",
+            name=found.name,
+            steps=style.facts.steps,
+        )
     )
     return _output(style, [] if state is None else state.losses.tolist(), report)
 
@@ -241,7 +249,7 @@ def _save(result: TrainResult, report: TrainingProgress) -> None:
     try:
         message = report.keep(result)
     except ACFunError as error:  # A full disk must not cost a style that is still in the graph.
-        message = f"{result.message} {error}"
+        message = join_messages(" ", [result.message, error.message])
     report.end(message)
     if report.interrupt is not None:
         raise report.interrupt
@@ -277,12 +285,16 @@ def _check_images(socket: str, pictures: Sequence[Tensor | None]) -> list[Tensor
 def _single(socket: str, values: list[Any]) -> Any:
     """Return the one value of an input; a list of equal ones is taken for one."""
     if not values:
-        raise ACFunError(f"The socket {socket} brings an empty list. Connect one {socket}.")
+        raise ACFunError(
+            "The socket {socket} brings an empty list. Connect one {socket}.", socket=socket
+        )
     first = values[0]
     plain = isinstance(first, str | float | int)
     if any(value != first if plain else value is not first for value in values):
         raise ACFunError(
-            f"The socket {socket} brings a list of {len(values)} that differ, and all pictures "
-            f"together train one style. Connect one {socket}."
+            "The socket {socket} brings a list of {count} that differ, and all pictures "
+            "together train one style. Connect one {socket}.",
+            socket=socket,
+            count=len(values),
         )
     return first

@@ -1,35 +1,27 @@
-// Shows what a training's last run said, also when ComfyUI took the run from its cache: nothing
-// runs then, but the page is sent the node's kept text, which it shows on Preview Any only.
+// Shows what our nodes say in the page's language, and what a training's last run said also when
+// ComfyUI took the run from its cache: nothing runs then, but the page is sent the node's kept text,
+// which it shows on Preview Any only.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
 import { inPageLanguage } from "./translation.js";
 
 const ENTITIES = { "&": "&amp;", "<": "&lt;", ">": "&gt;" };
 
+// Some versions of the page take a node's text for HTML.
 function escaped(text) {
   return text.replaceAll(/[&<>]/g, (sign) => ENTITIES[sign]);
 }
 
-function unescaped(text) {
-  const signs = Object.fromEntries(Object.entries(ENTITIES).map(([sign, name]) => [name, sign]));
-  return text.replaceAll(/&(amp|lt|gt);/g, (name) => signs[name]);
-}
+// The message that each node's next text is of, sent before the text; by node id.
+const messages = new Map();
 
-// Inside subgraphs the server writes a node's id as a path: 12:5.
-function isOurs(path) {
-  let node;
-  let graph = app.graph.rootGraph ?? app.graph;
-  for (const id of String(path).split(":")) {
-    node = graph?.getNodeById(Number(id));
-    graph = node?.subgraph;
-  }
-  return Boolean(node?.comfyClass?.startsWith("ACFun"));
-}
+api.addEventListener("acfun.message", ({ detail }) => messages.set(detail.node, detail));
 
 api.addEventListener("progress_text", (event) => {
   const { detail } = event;
-  if (!isOurs(detail.nodeId)) return;
-  const text = escaped(inPageLanguage(unescaped(detail.text)));
+  const sent = messages.get(String(detail.nodeId));
+  if (sent?.text !== detail.text) return;
+  const text = escaped(inPageLanguage(sent.message));
   if (text === detail.text) return;
   event.stopImmediatePropagation(); // Or the page might show this text after the other.
   api.dispatchEvent(new CustomEvent("progress_text", { detail: { ...detail, text } }));
@@ -37,7 +29,7 @@ api.addEventListener("progress_text", (event) => {
 
 api.addEventListener("executed", ({ detail }) => {
   if (!detail.output?.acfun) return;
-  const text = escaped(detail.output.text.join("\n"));
+  const text = escaped(inPageLanguage(detail.output.acfun[0]));
   // As if the node had said it now, so that the page shows it where it shows all such texts.
   api.dispatchEvent(new CustomEvent("progress_text", { detail: { nodeId: detail.node, text } }));
 });
@@ -62,7 +54,8 @@ async function bringExamples(graph) {
     await api.fetchApi("/upload/image", { method: "POST", body });
   }
   await app.refreshComboInNodes();
-  const detail = inPageLanguage(`Put into ComfyUI's input folder: ${missing.join(", ")}`);
+  const template = "Put into ComfyUI's input folder: {names}";
+  const detail = inPageLanguage({ template, values: { names: missing.join(", ") } });
   app.extensionManager.toast.add({ severity: "info", summary: "ACFun", detail, life: 10000 });
 }
 
@@ -71,9 +64,11 @@ app.registerExtension({ name: "ACFun.ExamplePictures", beforeConfigureGraph: bri
 // ComfyUI lists a pack's templates in the order of the disk. Ours are numbered.
 const PACK = decodeURIComponent(new URL(import.meta.url).pathname.split("/").at(-2));
 const byNumber = (one, other) => parseInt(one) - parseInt(other);
-const allTemplates = api.getWorkflowTemplates.bind(api);
-api.getWorkflowTemplates = async () => {
-  const names = await allTemplates();
-  names[PACK]?.sort(byNumber);
-  return names;
-};
+const allTemplates = api.getWorkflowTemplates?.bind(api);
+if (allTemplates) {
+  api.getWorkflowTemplates = async () => {
+    const names = await allTemplates();
+    if (Array.isArray(names?.[PACK])) names[PACK].sort(byNumber);
+    return names;
+  };
+}

@@ -16,9 +16,8 @@ async function showLabel(node) {
   const answer = await api.fetchApi(`/acfun/style?name=${encodeURIComponent(name)}`);
   const output = await answer.json();
   if (choiceOf(node)?.value !== name) return; // Chosen again in the meantime.
-  if (!answer.ok) output.text = [output.error];
   node.imgs = undefined; // Of the style that was chosen before.
-  const detail = { node: String(node.id), output: { ...output, acfun: [true] } };
+  const detail = { node: String(node.id), output: output };
   api.dispatchEvent(new CustomEvent("executed", { detail }));
 }
 

@@ -103,10 +103,13 @@ class AbstractFusion(nn.Module):
             return text
         if text.shape[-1] != self.text_dim or style_tokens.shape[-1] != self.image_dim:
             raise ACFunError(
-                "The prompt was encoded by another kind of CLIP than the style was trained with "
-                f"(embeddings {text.shape[-1]} wide and not {self.text_dim}, image tokens "
-                f"{style_tokens.shape[-1]} and {self.image_dim}). Use the CLIP of the model family "
-                "it was trained on."
+                "The prompt was encoded by another kind of CLIP than the style was trained "
+                "with (embeddings {shape} wide and not {text_dim}, image tokens {shape2} and "
+                "{image_dim}). Use the CLIP of the model family it was trained on.",
+                shape=text.shape[-1],
+                text_dim=self.text_dim,
+                shape2=style_tokens.shape[-1],
+                image_dim=self.image_dim,
             )
         if style_tokens.ndim == 2:
             style_tokens = style_tokens.expand(text.shape[0], -1, -1)

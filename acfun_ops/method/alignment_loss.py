@@ -115,8 +115,10 @@ def alignment_batch(
         shared = imagery
     else:
         raise ACFunError(
-            f"'{alignment}' is no reading of the alignment loss that can be used here; expected "
-            f"{', '.join(ALIGNMENTS)}, and a generated picture for 'imagery' and 'drawn'."
+            "'{alignment}' is no reading of the alignment loss that can be used here; "
+            "expected {choices}, and a generated picture for 'imagery' and 'drawn'.",
+            alignment=alignment,
+            choices=", ".join(ALIGNMENTS),
         )
     return AlignmentBatch(
         latents=torch.cat([shared, shared]),

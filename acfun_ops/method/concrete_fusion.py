@@ -35,8 +35,10 @@ def part_of(block: str) -> Part:
     name = _BLOCK.fullmatch(block)
     if name is None:
         raise ACFunError(
-            f"'{block}' is no U-Net block name; expected one that starts with "
-            f"{', '.join(_PARTS)}. The style file is damaged or foreign."
+            "'{block}' is no U-Net block name; expected one that starts with {names}. "
+            "The style file is damaged or foreign.",
+            block=block,
+            names=", ".join(_PARTS),
         )
     return _PARTS[name[1]]
 
@@ -172,8 +174,10 @@ def _limited(x: Tensor, fused: Tensor, strength: Tensor) -> Tensor:
 def _check_channels(x: Tensor, channels: int) -> None:
     if x.shape[1] != channels:
         raise ACFunError(
-            f"This style's insert is {channels} channels wide, the block {x.shape[1]}. "
-            "Apply the style to the model family it was trained on."
+            "This style's insert is {channels} channels wide, the block {shape}. Apply "
+            "the style to the model family it was trained on.",
+            channels=channels,
+            shape=x.shape[1],
         )
 
 
@@ -256,8 +260,11 @@ def attached(
     missing = sorted(inserts.keys() - modules.keys())
     if missing:
         raise ACFunError(
-            f"The style has inserts for {len(inserts)} blocks, but the model lacks {missing[0]} "
-            f"({len(missing)} missing). Apply the style to the model family it was trained on."
+            "The style has inserts for {count} blocks, but the model lacks {missing} "
+            "({count2} missing). Apply the style to the model family it was trained on.",
+            count=len(inserts),
+            missing=missing[0],
+            count2=len(missing),
         )
     mask = BlockMask(mask) if isinstance(mask, Tensor) else mask
     hooks = {

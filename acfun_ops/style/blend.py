@@ -36,7 +36,9 @@ def blended(a: Style, b: Style, ratio: float) -> Style:
         ACFunError: the ratio is out of range, the styles are of different kinds, or too many.
     """
     if not 0 <= ratio <= 1:
-        raise ACFunError(f"ratio is {ratio:g}; expected 0 (only style_a) to 1 (only style_b).")
+        raise ACFunError(
+            "ratio is {ratio:g}; expected 0 (only style_a) to 1 (only style_b).", ratio=ratio
+        )
     _check_alike(a, b, ("family", "pseudo_word", "insert_at", "statistics", "heads"))
     if ratio in (0, 1):
         return b if ratio else a
@@ -44,8 +46,9 @@ def blended(a: Style, b: Style, ratio: float) -> Style:
     members = [(weight * share, m) for style, weight in weighted for share, m in style.members]
     if len(members) > MAX_PARTS:
         raise ACFunError(
-            f"This blend would hold {len(members)} styles; at most {MAX_PARTS} can be blended. "
-            "Leave some out."
+            "This blend would hold {count} styles; at most {most} can be blended. Leave some out.",
+            count=len(members),
+            most=MAX_PARTS,
         )
     facts = _facts(a, b, {"blend": "blend", "ratio": ratio})
     return replace(
@@ -111,11 +114,16 @@ def _check_alike(a: Style, b: Style, facts: tuple[str, ...]) -> None:
     for name, of_a, of_b in found:
         if of_a != of_b:
             raise ACFunError(
-                f"The styles differ in their {name.replace('_', ' ')}: style_a has {of_a}, style_b "
-                f"{of_b}. Blend styles that were trained alike on one model family."
+                "The styles differ in their {what}: style_a has {of_a}, style_b {of_b}. "
+                "Blend styles that were trained alike on one model family.",
+                what=name.replace("_", " "),
+                of_a=of_a,
+                of_b=of_b,
             )
     if a.block_widths != b.block_widths:
         raise ACFunError(
-            f"The styles differ in their blocks: style_a has {len(a.concrete)}, style_b "
-            f"{len(b.concrete)}, or their widths do. Blend styles of one model family."
+            "The styles differ in their blocks: style_a has {count}, style_b {count2}, "
+            "or their widths do. Blend styles of one model family.",
+            count=len(a.concrete),
+            count2=len(b.concrete),
         )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..errors import ACFunError
+from ..messages import Message
 from ..model_families import name_of
 from .style import Style
 
@@ -29,8 +30,9 @@ def check_fits(style: Style, model: ModelShape) -> None:
     reason = misfit(style, model)
     if reason is not None:
         raise ACFunError(
-            f"The style {reason}. Use a model like the one it was trained on, or train a new style "
-            "on this one."
+            "The style {reason}. Use a model like the one it was trained on, or train a "
+            "new style on this one.",
+            reason=reason,
         )
 
 
@@ -39,15 +41,21 @@ def misfit(style: Style, model: ModelShape) -> str | None:
     there = name_of(style.facts.family, style.context_width)
     here = name_of(model.family, model.context_width)
     if there != here:
-        return f"was trained on {there}; this model is {here}"
+        return Message("was trained on {there}; this model is {here}", there=there, here=here)
     if style.context_width != model.context_width:
-        return (
-            f"was trained on {there} whose prompt embeddings are {style.context_width} wide; this "
-            f"model takes {model.context_width}"
+        return Message(
+            "was trained on {there} whose prompt embeddings are {context_width} wide; "
+            "this model takes {context_width2}",
+            there=there,
+            context_width=style.context_width,
+            context_width2=model.context_width,
         )
     if style.block_widths != model.block_widths:
-        return (
-            f"was trained on {there} with other blocks than this model: its {len(style.concrete)} "
-            f"and the {len(model.block_widths)} of this model differ in name or width"
+        return Message(
+            "was trained on {there} with other blocks than this model: its {count} and "
+            "the {count2} of this model differ in name or width",
+            there=there,
+            count=len(style.concrete),
+            count2=len(model.block_widths),
         )
     return None

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..errors import ACFunError
 from ..file_io import FileKind, read_metadata, read_safetensors, write_whole
+from ..messages import Message
 from ..method.concrete_fusion import InsertAt, Statistics, part_of
 from ..model_families import FAMILIES
 from .model_spec import StyleCard, card_in
@@ -49,8 +50,11 @@ def save_style(style: Style, path: Path) -> int:
     flaw = STYLE_FILE.too_large(len(content)) or _flaw_of(style)
     if flaw is not None:
         raise ACFunError(
-            f"The style was not written to {path}, because it could not be loaded again: {flaw}. "
-            "Train with fewer style pictures, a smaller rank or a lower learning_rate."
+            "The style was not written to {path}, because it could not be loaded again: "
+            "{flaw}. Train with fewer style pictures, a smaller rank or a lower "
+            "learning_rate.",
+            path=path,
+            flaw=flaw,
         )
     return write_whole(content, path, "style")
 
@@ -70,7 +74,9 @@ def load_style(path: Path) -> Style:
     for name, tensor in tensors.items():
         kind, _, rest = name.partition(".")
         if kind != "cfun" or rest.count(".") < 2:
-            raise STYLE_FILE.damaged(path, f"it holds a tensor '{name[:60]}' that no style has")
+            raise STYLE_FILE.damaged(
+                path, Message("it holds a tensor '{name}' that no style has", name=name[:60])
+            )
         block, layer, parameter = rest.rsplit(".", 2)
         concrete.setdefault(block, {})[f"{layer}.{parameter}"] = tensor
     style = Style(
@@ -131,8 +137,11 @@ def _facts_from(metadata: dict[str, Any], path: Path) -> StyleFacts:
         raise STYLE_FILE.damaged(path, "its format version is missing")
     if version > BLEND_FORMAT:
         raise ACFunError(
-            f"{path.name} has style format {version}; this version of the pack reads up to "
-            f"{BLEND_FORMAT}. Update the pack."
+            "{name} has style format {version}; this version of the pack reads up to "
+            "{format}. Update the pack.",
+            name=path.name,
+            version=version,
+            format=BLEND_FORMAT,
         )
     metadata = metadata | {"shares": _shares_in(metadata)}
     kinds = {"str": str, "int": int, "tuple": tuple}
@@ -146,7 +155,8 @@ def _facts_from(metadata: dict[str, Any], path: Path) -> StyleFacts:
         )
         if not good:
             raise STYLE_FILE.damaged(
-                path, f"its fact '{fact.name}' is missing or not of the right kind"
+                path,
+                Message("its fact '{name}' is missing or not of the right kind", name=fact.name),
             )
     in_range = 1 <= metadata["heads"] <= 64 and metadata["steps"] >= 0
     in_range = in_range and metadata["family"] in FAMILIES
@@ -190,5 +200,5 @@ def _flaw_of(style: Style) -> str | None:
         style.inserts()
     except (RuntimeError, ValueError, KeyError, IndexError, ArithmeticError) as error:
         reason = str(error).split("\n")[-1].strip()
-        return f"its tensors do not fit together ({reason})"
+        return Message("its tensors do not fit together ({reason})", reason=reason)
     return None if len(widths) == 1 else "its abstract parts are of different widths"

@@ -112,13 +112,26 @@ class TrainConfig:
             is_whole_float = kind is float and type(value) is int
             if type(value) is not kind and not is_whole_float:
                 raise ACFunError(
-                    f"{option} is {value!r}; expected {_KINDS[kind]}, as {spec.default!r}."
+                    "{option} is {value!r}; expected {kinds}, as {default!r}.",
+                    option=option,
+                    value=value,
+                    kinds=_KINDS[kind],
+                    default=spec.default,
                 )
             if isinstance(value, int | float) and not low <= value <= high:
                 if high == math.inf:
-                    raise ACFunError(f"{option} is {value}; expected {low:,} or more. Raise it.")
+                    raise ACFunError(
+                        "{option} is {value}; expected {low:,} or more. Raise it.",
+                        option=option,
+                        value=value,
+                        low=low,
+                    )
                 raise ACFunError(
-                    f"{option} is {value}; expected {low:,} to {high:,}. Set it within that range."
+                    "{option} is {value}; expected {low:,} to {high:,}. Set it within that range.",
+                    option=option,
+                    value=value,
+                    low=low,
+                    high=high,
                 )
         for option, values in {
             "alignment": ALIGNMENTS,
@@ -129,7 +142,10 @@ class TrainConfig:
         }.items():
             if getattr(self, option) not in values:
                 raise ACFunError(
-                    f"{option} is '{getattr(self, option)}'; expected one of {', '.join(values)}."
+                    "{option} is '{value}'; expected one of {values}.",
+                    option=option,
+                    value=getattr(self, option),
+                    values=", ".join(values),
                 )
         if self.learning_rate == 0 or self.style_weight + self.face_weight == 0:
             raise ACFunError(
@@ -137,17 +153,23 @@ class TrainConfig:
                 "is learnt. Raise them."
             )
         if self.resolution % 64:
-            raise ACFunError(f"resolution is {self.resolution}; expected 0 or a multiple of 64.")
+            raise ACFunError(
+                "resolution is {resolution}; expected 0 or a multiple of 64.",
+                resolution=self.resolution,
+            )
         if not self.prompt.strip():
             raise ACFunError(
-                "The training prompt is empty. Describe the face and name the style, for example: "
-                f"A painting of a woman in {self.pseudo_word} style."
+                "The training prompt is empty. Describe the face and name the style, for "
+                "example: A painting of a woman in {pseudo_word} style.",
+                pseudo_word=self.pseudo_word,
             )
         if not has_pseudo_word(self.prompt, self.pseudo_word):
             raise ACFunError(
-                f"The training prompt '{self.prompt[:80]}' does not name the style: it needs "
-                f"{self.pseudo_word} as a word of its own. Write, for example: A painting of a "
-                f"woman in {self.pseudo_word} style."
+                "The training prompt '{prompt}' does not name the style: it needs "
+                "{pseudo_word} as a word of its own. Write, for example: A painting of a "
+                "woman in {pseudo_word} style.",
+                prompt=self.prompt[:80],
+                pseudo_word=self.pseudo_word,
             )
 
 

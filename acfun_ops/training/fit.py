@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..backbones.backbone import DTYPES, Backbone
 from ..errors import ACFunError
+from ..messages import Message
 from ..method.alignment_loss import AlignmentBatch, alignment_batch, alignment_loss
 from ..method.diffusion import add_noise, sample_noise, sample_sigma
 from ..sampling.sampler import StoppedError
@@ -136,11 +137,14 @@ class _Run:
         """Run the loop with the inserts on the model, and off again however it ends."""
         first, steps = self.progress.step, self.config.steps
         if first >= steps:
-            text = f"resume_from already has {first} steps: raise steps above that to go on."
+            text = Message(
+                "resume_from already has {first} steps: raise steps above that to go on.",
+                first=first,
+            )
             self.on_event(NoticeEvent(text))
         size = self.model.trainables.style_size(self.pair.style_tokens)
         if size > USUAL_BYTES.get(self.facts.family, size):
-            self.on_event(NoticeEvent(LARGE_STYLE.format(size=size / 1e6)))
+            self.on_event(NoticeEvent(Message(LARGE_STYLE, size=size / 1e6)))
         self.optimization.keep()
         try:
             self._draw_between()
@@ -254,35 +258,40 @@ class _Run:
                 self.progress.restore(state, self.backbone.device)
                 return
             except ACFunError as error:  # One of another version, say.
-                self.on_event(NoticeEvent(str(error)))
+                self.on_event(NoticeEvent(error.message))
         self.model.trainables.load_style(style, self.backbone.family)
         text = "pictures, settings or checkpoint differ from its training, so"
         if same_run:
             text = "its training state is missing, so the optimiser starts anew and"
             self.progress.count_on(old.steps, self.config.seed)
-        text = f"{text} steps count from {self.progress.step}."
-        self.on_event(NoticeEvent(f"Resuming from the style's weights alone: {text}"))
+        text = Message("{text} steps count from {step}.", text=text, step=self.progress.step)
+        self.on_event(
+            NoticeEvent(Message("Resuming from the style's weights alone: {text}", text=text))
+        )
 
-    def _result(self, outcome: Outcome, message: str = "") -> TrainResult:
+    def _result(self, outcome: Outcome, template: str = "", bad: int = 0) -> TrainResult:
         progress = self.progress
         if self.optimization.is_moving:  # An interrupt within the step left half of it.
             self.optimization.undo()
         facts = replace(self.facts, steps=progress.step)
         is_whole = outcome != "diverged" and self.optimization.is_whole
-        message = message or MESSAGES[outcome]
+        step, total = progress.step, self.config.steps
+        message = Message(template or MESSAGES[outcome], step=step, total=total)
+        if bad:
+            message = Message("At step {bad}: {what}", bad=bad, what=message)
         return TrainResult(
             style=self.model.trainables.to_style(facts, self.pair.style_tokens),
             state=progress.state(facts.run) if is_whole else None,
             losses=list(progress.losses),
             outcome=outcome,
-            message=message.format(step=progress.step, total=self.config.steps),
+            message=message,
         )
 
     def _diverged(self, first: int, error: DivergedError) -> TrainResult:
         bad = self.progress.step + 1
         if isinstance(error, OverflowedError):
             # What overflowed were the gradients; the weights gave a finite loss.
-            return self._result("diverged", f"At step {bad}: {OVERFLOWED}")
+            return self._result("diverged", OVERFLOWED, bad)
         if self.progress.step > first:
             self.progress.unlearn_step()
-        return self._result("diverged", f"At step {bad}: {MESSAGES['diverged']}")
+        return self._result("diverged", bad=bad)

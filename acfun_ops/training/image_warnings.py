@@ -12,6 +12,7 @@ from ..images import (
     prepare_mask,
     single_pictures,
 )
+from ..messages import Message
 from .events import TrainPictures
 from .training_images import MAX_STYLE_PICTURES
 
@@ -43,8 +44,18 @@ def picture_notices(pictures: TrainPictures) -> list[str]:
 def _counts(used: int, styles: int, faces: int) -> list[str]:
     if styles == faces == 1:
         return []
-    count = f"{used} of {styles}, evenly spread," if used < styles else used
-    return [f"One style is trained on style pictures: {count} and face photos: {faces}."]
+    count = (
+        Message("{used} of {styles}, evenly spread,", used=used, styles=styles)
+        if used < styles
+        else used
+    )
+    return [
+        Message(
+            "One style is trained on style pictures: {count} and face photos: {faces}.",
+            count=count,
+            faces=faces,
+        )
+    ]
 
 
 def _oddities(role: str, pictures: list[Tensor]) -> list[str]:
@@ -61,12 +72,20 @@ def _oddities(role: str, pictures: list[Tensor]) -> list[str]:
         (plain, "nothing but one plain colour, so there is nothing to learn"),
     ):
         if found:
-            notices.append(f"{_some(role, len(found), len(pictures))} has {text}.")
+            notices.append(
+                Message(
+                    "{some} has {text}.", some=_some(role, len(found), len(pictures)), text=text
+                )
+            )
     return notices
 
 
 def _some(role: str, count: int, total: int) -> str:
-    return role if total == 1 else f"{role} ({count} of {total})"
+    return (
+        role
+        if total == 1
+        else Message("{role} ({count} of {total})", role=role, count=count, total=total)
+    )
 
 
 def _cuts(role: str, pictures: list[Tensor]) -> list[str]:
@@ -76,7 +95,14 @@ def _cuts(role: str, pictures: list[Tensor]) -> list[str]:
     named = [f"{w} x {h} -> {min(w, h)} x {min(w, h)}" for w, h in list(sizes)[:_NAMED_SIZES]]
     more = ", ..." if len(sizes) > _NAMED_SIZES else ""
     some = _some(role, sizes.total(), len(pictures))
-    return [f"{some} is cut to the centred square ({', '.join(named)}{more})."]
+    return [
+        Message(
+            "{some} is cut to the centred square ({named}{more}).",
+            some=some,
+            named=", ".join(named),
+            more=more,
+        )
+    ]
 
 
 def _is_plain(square: Tensor) -> bool:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ACFunError
+from ..messages import Message
 from .trainable_style import Trainables
 
 MAX_GRAD_NORM = 1.0
@@ -165,7 +166,7 @@ class Optimization:
             for name, parameter in zip(self.names, self.parameters, strict=True):
                 moment = moments.get(f"{name}.exp_avg", parameter)
                 if moment.shape != parameter.shape:
-                    raise ValueError(f"{name} has another shape")
+                    raise ValueError(Message("{name} has another shape", name=name))
             self.adamw.load_state_dict(saved)
             if scaler:
                 self.scaler.load_state_dict(dict(scaler))

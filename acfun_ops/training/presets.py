@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import ACFunError
+from ..messages import Message
 from .config import TrainConfig
 
 AS_SET = "as set below"
@@ -35,11 +36,15 @@ def with_preset(config: TrainConfig, preset: str) -> TrainConfig:
         ACFunError: there is no such preset.
     """
     if preset not in PRESETS:
-        raise ACFunError(f"preset is '{preset}'; expected one of {', '.join(PRESETS)}.")
+        raise ACFunError(
+            "preset is '{preset}'; expected one of {presets}.",
+            preset=preset,
+            presets=", ".join(PRESETS),
+        )
     return replace(config, **PRESETS[preset])
 
 
 def told_preset(preset: str, config: TrainConfig) -> str:
     """Return the sentence that says which numbers a training with a preset uses."""
     numbers = ", ".join(f"{name} {getattr(config, name):g}" for name in PRESETS[preset])
-    return f"Preset {preset}: {numbers}."
+    return Message("Preset {preset}: {numbers}.", preset=preset, numbers=numbers)

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 
 from ..errors import ACFunError, first_line
+from ..messages import Message
 from .events import (
     Event,
     NoticeEvent,
@@ -46,7 +47,13 @@ class Reporter(ABC):
         try:
             self._keep_said(self.last.snapshot(), aloud=True)
         except (RuntimeError, MemoryError, OSError) as error:
-            self.say(f"The style of step {self.last.step} could not be kept: {first_line(error)}.")
+            self.say(
+                Message(
+                    "The style of step {step} could not be kept: {reason}.",
+                    step=self.last.step,
+                    reason=first_line(error),
+                )
+            )
 
     def _keep_said(self, result: TrainResult, aloud: bool) -> None:
         # A full disk must not cost a training that goes on.

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ACFunError
+from ..messages import Message
 from ..method.abstract_fusion import AbstractFusion
 from ..method.concrete_fusion import ConcreteFusion, Statistics
 from ..model_families import name_by_encoders
@@ -91,23 +92,31 @@ class Trainables(nn.Module):
             )
         if style.style_tokens.shape[-1] != self.abstract.image_dim:
             raise ACFunError(
-                f"resume_from was trained with CLIP image tokens {style.style_tokens.shape[-1]} "
-                f"wide; the connected clip_vision gives {self.abstract.image_dim}. Connect the "
-                "CLIP vision model that the style was trained with."
+                "resume_from was trained with CLIP image tokens {shape} wide; the connected "
+                "clip_vision gives {image_dim}. Connect the CLIP vision model that the style "
+                "was trained with.",
+                shape=style.style_tokens.shape[-1],
+                image_dim=self.abstract.image_dim,
             )
         widths = {block: insert.channels for block, insert in self.inserts().items()}
         reason = misfit(style, ModelShape(family, self.abstract.text_dim, widths))
         if reason is None and style.vectors.keys() != self.vectors.keys():
-            reason = f"was trained with the text encoders of {name_by_encoders(style.vectors)}"
+            reason = Message(
+                "was trained with the text encoders of {encoders}",
+                encoders=name_by_encoders(style.vectors),
+            )
         if reason is not None:
             raise ACFunError(
-                f"resume_from {reason}. Connect the model that it was trained on, or disconnect "
-                "resume_from."
+                "resume_from {reason}. Connect the model that it was trained on, or "
+                "disconnect resume_from.",
+                reason=reason,
             )
         if style.facts.heads != self.heads:
             raise ACFunError(
-                f"resume_from was trained with {style.facts.heads} attention heads, this training "
-                f"asks for {self.heads}. Set heads to {style.facts.heads}."
+                "resume_from was trained with {heads} attention heads, this training asks "
+                "for {heads2}. Set heads to {heads}.",
+                heads=style.facts.heads,
+                heads2=self.heads,
             )
         try:
             self.abstract.load_state_dict(style.abstract)

@@ -9,6 +9,7 @@ import torch
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
+from ...acfun_ops.messages import Message
 from ...acfun_ops.method.concrete_fusion import BlockMask, FoldedFusion, PartStrengths, attached
 from ...acfun_ops.model_families import family_of
 from ...acfun_ops.style import compatibility as model_match
@@ -259,17 +260,25 @@ def check_fits(style: Style, model: Any) -> None:
 
 
 def _unmatched_prompt_warning(applies_to: str) -> str:
-    return (
-        f"applies_to is {applies_to}, and this sampling had no such prompt, so the adapters never "
-        "acted. At cfg 1 there is no negative prompt: raise cfg, or set applies_to to both."
+    return Message(
+        "applies_to is {applies_to}, and this sampling had no such prompt, so the "
+        "adapters never acted. At cfg 1 there is no negative prompt: raise cfg, or "
+        "set applies_to to both.",
+        applies_to=applies_to,
     )
 
 
 def _bypassed_warning(model_options: Mapping[str, Any]) -> str:
     other = model_options.get("model_function_wrapper")
     module = getattr(other, "__module__", None)
-    culprit = f"The likely cause is {module}, which" if module else "Another node, as DeepCache,"
-    return (
-        "The style's adapters never acted in this sampling, so the picture lacks its strokes and "
-        f"colours. {culprit} seems to run the U-Net in a way of its own. Bypass that node."
+    culprit = (
+        Message("The likely cause is {module}, which", module=module)
+        if module
+        else "Another node, as DeepCache,"
+    )
+    return Message(
+        "The style's adapters never acted in this sampling, so the picture lacks its "
+        "strokes and colours. {culprit} seems to run the U-Net in a way of its own. "
+        "Bypass that node.",
+        culprit=culprit,
     )

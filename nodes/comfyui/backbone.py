@@ -128,9 +128,12 @@ class ComfyBackbone:
             latents = self.vae.encode(pictures)
         if latents.ndim != 4 or latents.shape[1] != channels:
             raise ACFunError(
-                f"The connected vae is of another kind of model than {self._name} (its latents: "
-                f"{tuple(latents.shape[1:])}, the model's: {channels} channels). Connect the VAE "
-                "of the checkpoint."
+                "The connected vae is of another kind of model than {name} (its latents: "
+                "{shape}, the model's: {channels} channels). Connect the VAE of the "
+                "checkpoint.",
+                name=self._name,
+                shape=tuple(latents.shape[1:]),
+                channels=channels,
             )
         return self.patcher.model.process_latent_in(latents.clone()).float()
 
@@ -160,7 +163,8 @@ class ComfyBackbone:
         for encoder, ids in word_ids(self.clip, word).items():
             if not ids:
                 raise ACFunError(
-                    f"The initial word '{word}' has no token in this CLIP. Use a common word."
+                    "The initial word '{word}' has no token in this CLIP. Use a common word.",
+                    word=word,
                 )
             text_model = getattr(self.clip.cond_stage_model, f"clip_{encoder}", None)
             if text_model is None:
@@ -265,8 +269,10 @@ class ComfyBackbone:
 
     def _other_clip(self) -> ACFunError:
         return ACFunError(
-            f"The connected clip is of {name_by_encoders(self.clip.tokenize(''))} and does not fit "
-            f"the model, which is {self._name}. Connect the CLIP of the same checkpoint."
+            "The connected clip is of {encoders} and does not fit the model, which is "
+            "{name}. Connect the CLIP of the same checkpoint.",
+            encoders=name_by_encoders(self.clip.tokenize("")),
+            name=self._name,
         )
 
     def _transformer_options(self, sigmas: Tensor, rows: list[int]) -> dict[str, Any]:

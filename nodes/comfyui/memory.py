@@ -5,6 +5,7 @@ from typing import Any
 
 import comfy.model_management as mm
 
+from ...acfun_ops.messages import Message
 from ...acfun_ops.model_families import NAMES
 from ...acfun_ops.training.config import TrainConfig
 
@@ -66,12 +67,19 @@ def plan_memory(backbone: Any, config: TrainConfig) -> tuple[TrainConfig, str]:
     outside = weights if mm.vram_state == mm.VRAMState.NO_VRAM else weights + need[option] - room
     outside = min(max(outside, 0.0), weights)
     total = (weights + need[option] - outside) / GIB
-    sentence = (
-        f"{NAMES.get(backbone.family, 'This model')} at {side}: about {total:.1f} GB, "
-        f"checkpointing {option}"
+    sentence = Message(
+        "{model} at {side}: about {total:.1f} GB, checkpointing {option}",
+        model=NAMES.get(backbone.family, "This model"),
+        side=side,
+        total=total,
+        option=option,
     )
     if outside > GIB / 20:
-        sentence = f"{sentence}, {outside / GIB:.1f} GB of weights in main memory (slower)"
+        sentence = Message(
+            "{plan}, {outside:.1f} GB of weights in main memory (slower)",
+            plan=sentence,
+            outside=outside / GIB,
+        )
     # "auto" stays where the plan sees no need, so that fit may still turn it on.
     return (replace(config, gradient_checkpointing="on") if option == "on" else config), sentence
 

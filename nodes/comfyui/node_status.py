@@ -11,6 +11,7 @@ from comfy_execution.utils import get_executing_context
 from server import PromptServer
 
 from ...acfun_ops.errors import ACFunError
+from ...acfun_ops.messages import Message, join_messages, to_json
 
 log = logging.getLogger("ACFun")
 
@@ -40,15 +41,15 @@ class NodeStatus:
 
     def __init__(self, node_id: str, own: str = "") -> None:
         self.node_id = node_id
-        self.shown = ""
+        self.shown = Message("")
         self._own = own
         self._warnings: list[str] = []
         self._run = _run_id()
 
     @property
-    def text(self) -> str:
+    def text(self) -> Message:
         """All warnings, one a line."""
-        return "\n".join(filter(None, [self._own, *self._warnings]))
+        return join_messages("\n", [self._own, *self._warnings])
 
     def begin(self, *_: Any) -> None:
         """Clear the warnings of an earlier run of the graph."""
@@ -69,7 +70,7 @@ class NodeStatus:
 
     def show(self, status: str = "") -> None:
         """Show all warnings, and below them the current status."""
-        self.shown = f"{self.text}\n{status}".strip()
+        self.shown = join_messages("\n", [self.text, status])
         set_status(self.node_id, self.shown or " ")
 
 
@@ -82,7 +83,11 @@ def check_connected(**sockets: Any) -> None:
     for socket, value in sockets.items():
         # A checkpoint without a VAE gives an empty one.
         if value is None or getattr(value, "first_stage_model", value) is None:
-            raise ACFunError(f"The socket {socket} brings nothing. Connect {_REMEDIES[socket]}.")
+            raise ACFunError(
+                "The socket {socket} brings nothing. Connect {remedy}.",
+                socket=socket,
+                remedy=_REMEDIES[socket],
+            )
 
 
 def show_text(node_id: str, text: str) -> dict[str, Any] | None:
@@ -96,7 +101,7 @@ def show_text(node_id: str, text: str) -> dict[str, Any] | None:
 
 def ui_text(text: str) -> dict[str, Any]:
     """Return a ``ui`` output that shows a text on its node, also when the run is from the cache."""
-    return ui.PreviewText(text).as_dict() | {"acfun": (True,)}  # Read by web/acfun.js.
+    return ui.PreviewText(text).as_dict() | {"acfun": (to_json(text),)}  # Read by web/acfun.js.
 
 
 def set_status(node_id: str, text: str) -> None:
@@ -104,7 +109,11 @@ def set_status(node_id: str, text: str) -> None:
     if PromptServer.instance.client_id is not None:
         _nodes_with_text.add(node_id)
         # Some versions of the page take this for HTML, and a style's prompt may come from anyone.
-        PromptServer.instance.send_progress_text(html.escape(text, quote=False), node_id)
+        shown = html.escape(text, quote=False)
+        message = {"node": node_id, "text": shown, "message": to_json(text)}
+        server = PromptServer.instance
+        server.send_sync("acfun.message", message, server.client_id)  # For web/acfun.js.
+        server.send_progress_text(shown, node_id)
 
 
 def show_errors_on_node(execute: Callable[..., Any]) -> Callable[..., Any]:
@@ -121,7 +130,7 @@ def show_errors_on_node(execute: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return execute(cls, *args, **inputs)
         except ACFunError as error:
-            set_status(node_id, str(error))
+            set_status(node_id, error.message)
             raise
 
     return execute_and_show

@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from ...acfun_ops.messages import Message, join_messages
 from ...acfun_ops.training.events import Event, PreviewEvent, RedrawingEvent, StepEvent, TrainResult
 from ...acfun_ops.training.reporting import Reporter
 from ...acfun_ops.training.training_images import PreparedPair
@@ -79,7 +80,7 @@ class TrainingProgress(Reporter):
         Raises:
             ACFunError: it could not be written.
         """
-        return f"{result.message} {self._save(result)}"
+        return join_messages(" ", [result.message, self._save(result)])
 
     def say(self, text: str) -> None:
         """Log a sentence and show it on the node for the rest of the run."""
@@ -108,7 +109,13 @@ class TrainingProgress(Reporter):
 
     def show_redrawing(self, event: RedrawingEvent) -> None:
         """Show on the node how far it is."""
-        self.status.show(f"Redrawing the face in the style: step {event.step} of {event.total}.")
+        self.status.show(
+            Message(
+                "Redrawing the face in the style: step {step} of {total}.",
+                step=event.step,
+                total=event.total,
+            )
+        )
 
     def show_preview(self, event: PreviewEvent) -> None:
         """Show the strip of style, face and preview on the node."""
@@ -137,13 +144,18 @@ class _Pace:
 
     def text(self, event: StepEvent) -> str:
         """Return "step 35 of 150, loss 0.1234, 1.25 s a step, 2:24 left"."""
-        text = f"step {event.step} of {event.total}, loss {self.loss:.4f}"
+        text = Message(
+            "step {step} of {total}, loss {loss:.4f}",
+            step=event.step,
+            total=event.total,
+            loss=self.loss,
+        )
         done = event.step - (self.first or 0)
         if done == 0:
             return text  # The first step also warms up, and tells nothing of the others.
         pace = (time.monotonic() - self.began) / done
         left = tqdm.format_interval(pace * (event.total - event.step))
-        return f"{text}, {pace:.2f} s a step, {left} left"
+        return Message("{text}, {pace:.2f} s a step, {left} left", text=text, pace=pace, left=left)
 
 
 def _strip(pictures: list[Tensor]) -> Image.Image:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...acfun_ops.errors import ACFunError
+from ...acfun_ops.messages import Message
 from ...acfun_ops.model_families import name_by_encoders
 from ...acfun_ops.pseudo_word import has_pseudo_word, pseudo_word_pattern
 from ...acfun_ops.style.style import Style
@@ -89,9 +90,11 @@ def pseudo_word_warning(text: str, pseudo_word: str) -> str:
     """Return what to say of a prompt without the style's word, "" if it has it."""
     if has_pseudo_word(text, pseudo_word):
         return ""
-    return (
-        f"The prompt does not hold this style's word {pseudo_word}, so it adds nothing. Write "
-        f"{pseudo_word}, exactly so and as a word of its own, where the style shall stand."
+    return Message(
+        "The prompt does not hold this style's word {pseudo_word}, so it adds "
+        "nothing. Write {pseudo_word}, exactly so and as a word of its own, where "
+        "the style shall stand.",
+        pseudo_word=pseudo_word,
     )
 
 
@@ -132,9 +135,10 @@ def tokenize(clip: Any, text: str, pseudo_word: str, vectors: Mapping[str, Tenso
     plain = clip.tokenize(pattern.sub(" ", text))
     if plain.keys() != vectors.keys():
         raise ACFunError(
-            f"The style was trained with the CLIP of {name_by_encoders(vectors)}; the connected "
-            f"clip is of {name_by_encoders(plain)}. Connect the CLIP of the model family it was "
-            "trained on."
+            "The style was trained with the CLIP of {encoders}; the connected clip is of "
+            "{encoders2}. Connect the CLIP of the model family it was trained on.",
+            encoders=name_by_encoders(vectors),
+            encoders2=name_by_encoders(plain),
         )
     stand_in, ids = _find_stand_in(clip, plain)
     tokens = clip.tokenize(pattern.sub(f" {stand_in} ", text))
@@ -182,8 +186,9 @@ def _find_stand_in(clip: Any, plain: Tokens) -> tuple[str, dict[str, int]]:
         if not used and all(len(tokens) == 1 for tokens in ids.values()):
             return word, {encoder: tokens[0] for encoder, tokens in ids.items()}
     raise ACFunError(
-        f"The prompt holds all of the words {', '.join(_STAND_INS)}, one of which is needed to "
-        "place the pseudo-word. Remove one of them."
+        "The prompt holds all of the words {words}, one of which is needed to place "
+        "the pseudo-word. Remove one of them.",
+        words=", ".join(_STAND_INS),
     )
 
 

@@ -41,8 +41,10 @@ class StrengthSchedule:
     def __post_init__(self) -> None:
         if self.start > self.end:
             raise ACFunError(
-                f"start_percent ({self.start:g}) is after end_percent ({self.end:g}), so the "
-                "adapters would never act. Swap them."
+                "start_percent ({start:g}) is after end_percent ({end:g}), so the adapters "
+                "would never act. Swap them.",
+                start=self.start,
+                end=self.end,
             )
 
     def is_in_range(self, sigma: float, sampling: Any) -> bool:

@@ -36,8 +36,9 @@ def eager_call(
     if is_compiled or COMPILE_KEY in wrappers:
         if not has_stances:
             raise ACFunError(
-                f"This model is compiled, and torch {torch.__version__} cannot switch that off "
-                "for the calls with a style; torch 2.6 can. Bypass Torch Compile or update."
+                "This model is compiled, and torch {version} cannot switch that off for the "
+                "calls with a style; torch 2.6 can. Bypass Torch Compile or update.",
+                version=torch.__version__,
             )
         say(
             "This model is compiled; the steps in which the style acts run without compiling, "

@@ -46,9 +46,10 @@ def unet_of(model: Any) -> UNetModel:
     unet = model.get_model_object("diffusion_model")
     if not isinstance(unet, UNetModel) or unet.use_temporal_resblocks or not context_width(unet):
         raise ACFunError(
-            f"ACFun works on the ResBlocks of a U-Net that draws pictures from a prompt; the "
-            f"connected model is {_name_of(model)}. Connect a checkpoint of the SD1.x, SD2.x or "
-            "SDXL family."
+            "ACFun works on the ResBlocks of a U-Net that draws pictures from a prompt; "
+            "the connected model is {name}. Connect a checkpoint of the SD1.x, SD2.x or "
+            "SDXL family.",
+            name=_name_of(model),
         )
     return unet
 

@@ -49,8 +49,10 @@ def style_folder(below: str = "") -> Path:
         else:
             return folder
     raise ACFunError(
-        f"No folder of models/{FOLDER} can be written ({'; '.join(reasons)}). Make one writable, "
-        f"or name another one under {FOLDER}: in extra_model_paths.yaml."
+        "No folder of models/{folder} can be written ({reasons}). Make one writable, "
+        "or name another one under {folder}: in extra_model_paths.yaml.",
+        folder=FOLDER,
+        reasons="; ".join(reasons),
     )
 
 
@@ -89,16 +91,20 @@ def style_path(name: object) -> Path:
     """
     if not isinstance(name, str):
         raise ACFunError(
-            f"style_file is {json.dumps(name, default=str)}; expected the name of a file below "
-            f"models/{FOLDER}. Choose one from the list."
+            "style_file is {name}; expected the name of a file below models/{folder}. "
+            "Choose one from the list.",
+            name=json.dumps(name, default=str),
+            folder=FOLDER,
         )
     if is_label(name):  # Its prompt may hold anything, and is no path.
         return _resolve(name, [file_by_label(name, folder_paths.get_filename_list(FOLDER))])
     parts = PurePosixPath(name.replace("\\", "/"))
     if ".." in parts.parts or parts.is_absolute() or ":" in name:
         raise ACFunError(
-            f"'{name}' leads out of the folder of styles; expected a file below models/{FOLDER}. "
-            "Choose one from the list."
+            "'{name}' leads out of the folder of styles; expected a file below "
+            "models/{folder}. Choose one from the list.",
+            name=name,
+            folder=FOLDER,
         )
     names = folder_paths.get_filename_list(FOLDER)
     # Windows writes folders with a backslash, and macOS letters with their accents apart.
@@ -112,8 +118,10 @@ def _resolve(name: str, spellings: Iterable[str | None]) -> Path:
         if found is not None:
             return Path(found)
     raise ACFunError(
-        f"There is no style '{name}' in models/{FOLDER}. Put the file there, press R to "
-        "refresh and choose it again."
+        "There is no style '{name}' in models/{folder}. Put the file there, press R "
+        "to refresh and choose it again.",
+        name=name,
+        folder=FOLDER,
     )
 
 
@@ -165,8 +173,12 @@ def _free_path(prefix: object) -> tuple[Path, PurePosixPath]:
     if leads_out or not parts.name.strip(" .") or "\0" in name:
         colon = " and without a colon" if ":" in str(parts) else ""
         raise ACFunError(
-            f"filename_prefix is '{prefix}'; expected a name, with folders below models/{FOLDER} "
-            f"if wanted{colon}, such as 'portraits/monet' or '%date:yyyy-MM-dd%/monet'."
+            "filename_prefix is '{prefix}'; expected a name, with folders below "
+            "models/{folder} if wanted{colon}, such as 'portraits/monet' or "
+            "'%date:yyyy-MM-dd%/monet'.",
+            prefix=prefix,
+            folder=FOLDER,
+            colon=colon,
         )
     root = style_folder()
     try:
@@ -176,8 +188,10 @@ def _free_path(prefix: object) -> tuple[Path, PurePosixPath]:
         raise _cannot_be_made(prefix, root, error) from error
     if not inside:
         raise ACFunError(
-            f"filename_prefix is '{prefix}', which leads out of {root} through a link; expected a "
-            "name in that folder. Choose another."
+            "filename_prefix is '{prefix}', which leads out of {root} through a link; "
+            "expected a name in that folder. Choose another.",
+            prefix=prefix,
+            root=root,
         )
     return root, parts
 
@@ -203,8 +217,11 @@ def _normalize(name: str) -> str:
 def _cannot_be_made(prefix: object, root: Path, error: Exception) -> ACFunError:
     reason = getattr(error, "strerror", None) or error
     return ACFunError(
-        f"A style '{prefix}' in {root} could not be made: {reason}. Choose another prefix or make "
-        "the folder writable."
+        "A style '{prefix}' in {root} could not be made: {reason}. Choose another "
+        "prefix or make the folder writable.",
+        prefix=prefix,
+        root=root,
+        reason=reason,
     )
 
 

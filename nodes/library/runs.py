@@ -9,6 +9,7 @@ import folder_paths
 from torch import Tensor
 
 from ...acfun_ops.errors import ACFunError
+from ...acfun_ops.messages import Message
 from ...acfun_ops.style.style import Style, StyleFacts
 from ...acfun_ops.style.style_file import load_style, read_facts
 from ...acfun_ops.training.checkpoint import TrainState, load_state
@@ -125,13 +126,21 @@ class TrainingSaver:
         name = name_of(path)
         if error is not None:
             log.warning("%s", error)
-            return (
-                f"It is kept as {name} (press R to list it), but not what it needs to go on "
-                f"exactly. {error}"
+            return Message(
+                "It is kept as {name} (press R to list it), but not what it needs to go on "
+                "exactly. {error}",
+                name=name,
+                error=error,
             )
         removed = prune_states(path.parent, newest=resume_file(path))
-        pruned = f" {removed} old .resume files were deleted to save space." if removed else ""
-        return f"It is kept as {name} (press R to list it).{pruned}"
+        pruned = (
+            Message(" {removed} old .resume files were deleted to save space.", removed=removed)
+            if removed
+            else ""
+        )
+        return Message(
+            "It is kept as {name} (press R to list it).{pruned}", name=name, pruned=pruned
+        )
 
 
 def find_state(style: Style) -> TrainState | None:

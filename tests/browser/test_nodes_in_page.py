@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
 
+from acfun_ops.messages import Message, join_messages, to_json
 from acfun_ops.training.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,7 +73,16 @@ EXECUTED = """(output) => {
     const detail = { node: String(app.graph._nodes[0].id), output };
     window.comfyAPI.api.api.dispatchEvent(new CustomEvent('executed', { detail }));
 }"""
-TRAINED = "Trained <2> steps. It is kept as training/A man. Old, 2 steps (press R to list it)."
+PROGRESS_TEXT = """(detail) => window.comfyAPI.api.api.dispatchEvent(
+    new CustomEvent('progress_text', { detail }))"""
+SENT = """(sent) => {
+    const { api } = window.comfyAPI.api;
+    const node = String(app.graph._nodes[0].id);
+    api.dispatchEvent(new CustomEvent('acfun.message', { detail: { ...sent, node } }));
+    const detail = { nodeId: node, text: sent.text };
+    api.dispatchEvent(new CustomEvent('progress_text', { detail }));
+}"""
+LOADING = "Loading the models."
 
 
 @pytest.fixture(scope="module")
@@ -95,17 +106,40 @@ def test_page_in_chinese_shows_the_translation(chinese_page):
     assert node == ["应用 CFun 适配器", "强度"]
 
 
+def shown_for(page, message):
+    """Return what a new Train node shows of a message that its run has left."""
+    page.place("ACFunTrainStyle")
+    before = page.widgets()
+    page.page.evaluate(EXECUTED, {"text": [str(message)], "acfun": [to_json(message)]})
+    (shown,) = [v for k, v in page.widgets().items() if k not in before]
+    return shown
+
+
 def test_what_a_node_says_is_shown_in_chinese(chinese_page):
-    chinese_page.place("ACFunTrainStyle")
-    before = chinese_page.widgets()
-    texts = ["Loading the models.", TRAINED]
-    output = {"text": ["\n".join(texts)], "acfun": [True]}
-    chinese_page.page.evaluate(EXECUTED, output)
-    (shown,) = [v for k, v in chinese_page.widgets().items() if k not in before]
+    # A value that looks like a sentence of ours, a hole or HTML stays as it is.
+    name = "training/A man. {steps} <b> Old. Loading it"
+    kept = Message("It is kept as {name} (press R to list it).{pruned}", name=name, pruned="")
+    message = join_messages(
+        "\n", [LOADING, join_messages(" ", [Message("Trained {step} steps.", step=2), kept])]
+    )
+    shown = shown_for(chinese_page, message)
     assert shown.startswith(
-        "正在加载模型。\n已训练 &lt;2&gt; 步。 已保留为 training/A man. Old, 2 steps"
+        "正在加载模型。\n已训练 2 步。 已保留为 training/A man. {steps} &lt;b&gt; Old."
     )
     assert chinese_page.problems() == []
+
+
+def test_a_long_value_costs_the_page_no_time(chinese_page):
+    words = ". A woman, 3 steps, by S, trained with: " * 150
+    label = Message(
+        "{kind}, {steps} steps, {date}, {size} MB{author}{under}, trained with: {prompt}",
+        **{"kind": "sd1", "steps": 3, "date": "2026-01-01", "size": "7", "author": words},
+        **{"under": "", "prompt": words},
+    )
+    began = time.monotonic()
+    shown = shown_for(chinese_page, label)
+    assert "训练提示词" in shown and shown.count("A woman, 3 steps") == 300
+    assert time.monotonic() - began < 10  # Patterns with lazy holes took minutes for this.
 
 
 def test_a_damaged_style_is_told_as_soon_as_it_is_chosen(comfy_page):
@@ -118,14 +152,28 @@ def test_a_damaged_style_is_told_as_soon_as_it_is_chosen(comfy_page):
 
 def test_what_another_packs_node_says_is_left_alone(chinese_page):
     chinese_page.place("PreviewAny")
-    chinese_page.page.evaluate(EXECUTED, {"text": ["Loading the models."], "acfun": [True]})
-    assert "Loading the models." in chinese_page.widgets().values()
+    before = chinese_page.widgets()
+    chinese_page.page.evaluate(EXECUTED, {"text": [LOADING]})
+    text = {"nodeId": "1", "text": LOADING}
+    chinese_page.page.evaluate(PROGRESS_TEXT, text)
+    assert [
+        v for k, v in chinese_page.widgets().items() if k not in before and "正在" in str(v)
+    ] == []
+
+
+def test_a_text_is_translated_by_the_message_that_was_sent_before_it(chinese_page):
+    chinese_page.place("ACFunTrainStyle")
+    before = chinese_page.widgets()
+    chinese_page.page.evaluate(SENT, {"node": "", "text": LOADING, "message": LOADING})
+    (shown,) = [v for k, v in chinese_page.widgets().items() if k not in before]
+    assert shown == "正在加载模型。"
 
 
 def test_a_run_from_the_cache_shows_what_the_training_said(comfy_page):
     comfy_page.place("ACFunTrainStyle")
     before = comfy_page.widgets()
-    comfy_page.page.evaluate(EXECUTED, {"text": ["Trained <2> steps."], "acfun": [True]})
+    output = {"text": ["Trained <2> steps."], "acfun": ["Trained <2> steps."]}
+    comfy_page.page.evaluate(EXECUTED, output)
     shown = {k: v for k, v in comfy_page.widgets().items() if k not in before}
     assert list(shown.values()) == ["Trained &lt;2&gt; steps."]
     comfy_page.page.evaluate(EXECUTED, {"text": ["of another pack"]})

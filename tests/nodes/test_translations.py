@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import sys
@@ -16,8 +17,8 @@ PACK_NAME = "acfun"
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 # vue-i18n, which shows these texts, reads them as its own syntax.
 SYNTAX = "{}@|$"
-VALUE = re.compile(r"\{\d+\}")
-IN_SCRIPTS = re.compile(r"inPageLanguage\(`([^`]*)`\)")
+VALUE = re.compile(r"\{\w+\}")
+IN_SCRIPTS = re.compile(r'template = "([^"]*)"')
 NOT_SHOWN = {
     # Default prompts, and what is chosen from lists, which has its own place.
     "A painting of a person in S* style",
@@ -35,6 +36,9 @@ NOT_SHOWN = {
     "style transfer",
     # In files, or for the command line alone.
     "ACFun style, trained with: {0}",
+    '{0} is not installed. Run: pip install ".{1}"',
+    "The installed {0} does not work, alone or with the other libraries: {1}. "
+    'Run: pip install --upgrade ".[headless]"',
     # Names of models and of trainings in the list of styles.
     "Hunyuan Video",
     "LTX Video",
@@ -125,7 +129,7 @@ def texts(pack):
     paths = sorted({Path(m.__file__) for m in found if m.__file__})
     assert {"train_style.py", "file_io.py"} <= {path.name for path in paths}
     scripts = [path.read_text(encoding="utf-8") for path in (ROOT / "web").glob("*.js")]
-    in_scripts = [re.sub(r"\$\{.*\}", "{0}", m) for s in scripts for m in IN_SCRIPTS.findall(s)]
+    in_scripts = [m for s in scripts for m in IN_SCRIPTS.findall(s)]
     assert len(in_scripts) == 1
     return {text for path in paths for text in texts_in(path)} | set(in_scripts)
 
@@ -149,3 +153,41 @@ def test_messages_name_inputs_as_the_page_does(messages, nodes, node_defs):
     for node, info in nodes.items():
         for name in inputs_of(info).keys() & messages.keys():
             assert messages[name].startswith(node_defs[node]["inputs"][name]["name"]), name
+
+
+def filled(message):
+    """Return the English text of a message as the page gets it."""
+    if isinstance(message, str):
+        return message
+    return VALUE.sub(lambda hole: filled(message["values"][hole[0][1:-1]]), message["template"])
+
+
+def templates_in(message):
+    if isinstance(message, str):
+        yield message
+        return
+    yield message["template"]
+    for value in message["values"].values():
+        yield from templates_in(value)
+
+
+def test_the_page_gets_each_text_with_its_templates(acfun, messages):
+    acfun.messages.clear()
+    acfun.train(steps=2, seed=71)
+    sent = acfun.messages
+    assert len(sent) > 3
+    for data in sent:
+        assert html.escape(filled(data["message"]), quote=False) == data["text"]
+    known = {template for data in sent for template in templates_in(data["message"])}
+    assert {"Trained {step} steps.", "step {step} of {total}, loss {loss}"} <= known
+    phrases = {t for t in known if is_phrase(VALUE.sub("value", t)) and "{" in t}
+    names = re.compile(r"(\{text\d+\}[ \n]?)+")  # Texts in a row, each translated by itself.
+    assert {t for t in phrases if not names.fullmatch(t)} - messages.keys() == set()
+
+
+def test_an_error_on_a_node_keeps_its_template(acfun):
+    with pytest.raises(acfun.error):
+        acfun.train(steps=0)
+    message = acfun.messages[-1]["message"]
+    assert message["template"].startswith("{option} is {value}; expected {low}")
+    assert message["values"]["option"] == "steps"

@@ -53,12 +53,14 @@ class PackNodes:
         self.texts: list[str] = []
         self.shown: list[str] = []
         self.ui: dict[str, Any] | None = None
+        self.messages: list[dict[str, Any]] = []
         self.style = cache(self._train_style)
         # The nodes show their texts through the server, which does not run in this process.
         PromptServer.instance = SimpleNamespace(
             client_id="test",
             routes=web.RouteTableDef(),
             send_progress_text=lambda text, node_id: self._hear(text),
+            send_sync=lambda event, data, client: self.messages.append(data),
         )
         extension = asyncio.run(pack.comfy_entrypoint())
         nodes = asyncio.run(extension.get_node_list())

@@ -1,4 +1,7 @@
-"""All that the nodes may say, read from the code: each text with {0}, {1}, ... for its values."""
+"""All that the nodes may say, read from the code: each template, without its formats.
+
+An f-string, which the page cannot translate, has numbers for its values.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 
 # Two words, where a value counts as one.
 PHRASE = re.compile(r"[A-Za-z]{2,}\)?[,.:;]? [A-Za-z]{2,}")
+FORMAT = re.compile(r"(?<=\w)(?:![rs])?:[^{} ]*\}|(?<=\w)![rs]\}")
 VALUE = re.compile(r"\{\w*(?::[^{}]*)?\}")
 # What these are given is a tooltip, a label or for the log.
 ELSEWHERE = {"tooltip", "description", "display_name", "search_aliases"}
@@ -34,7 +38,7 @@ def _texts(tree: ast.AST) -> Iterator[str]:
         return
     text = _text_of(tree)
     if text is not None:
-        yield numbered(text)
+        yield numbered(text) if isinstance(tree, ast.JoinedStr) else FORMAT.sub("}", text)
     children = ast.iter_child_nodes(tree)
     if isinstance(tree, ast.JoinedStr):
         children = (part.value for part in tree.values if isinstance(part, ast.FormattedValue))
