@@ -127,14 +127,14 @@ def label_text(path: Path, facts: StyleFacts, card: StyleCard) -> str:
     author = Message(", by {author}", author=card.author) if card.author else ""
     under = f", {card.license}" if card.license else ""
     return Message(
-        "{kind}, {steps} steps, {date}, {size:.2f} MB{author}{under}, trained with: {shorten}",
+        "{kind}, {steps} steps, {date}, {size:.2f} MB{author}{under}, trained with: {prompt}",
         kind=kind,
         steps=facts.steps,
         date=date,
         size=size,
         author=author,
         under=under,
-        shorten=shorten(facts.prompt),
+        prompt=shorten(facts.prompt),
     )
 
 
