@@ -22,7 +22,7 @@ from .backbone import Context, InsertPoint, fingerprint_of
 from .diffusers_unet import (
     check_unet,
     check_widths,
-    checkpointed_blocks,
+    checkpoint_blocks,
     insert_points,
     prediction_of,
     self_attentions,
@@ -38,6 +38,8 @@ _LEAST_ALPHA = 2.0**-24
 
 class DiffusersBackbone:
     """A Backbone on the parts of a loaded diffusers pipeline, which it freezes.
+
+    As a context manager it gives them their flags (training, requires_grad) back at the end.
 
     Args:
         pipeline: a StableDiffusionPipeline or StableDiffusionXLPipeline on its device, or
@@ -62,13 +64,26 @@ class DiffusersBackbone:
         sigmas = ((1 - kept) / kept).sqrt().float()
         self.sigmas = sigmas.to(self.device)
         self._log_sigmas = sigmas.log().cpu()
+        modules = [module for network in self._networks() for module in network.modules()]
+        self._training = [(module, module.training) for module in modules]
+        weights = [weight for network in self._networks() for weight in network.parameters()]
+        self._trainable = [weight for weight in weights if weight.requires_grad]
         for network in self._networks():
             network.requires_grad_(False).eval()
+
+    def __enter__(self) -> "DiffusersBackbone":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for module, is_training in self._training:
+            module.training = is_training
+        for weight in self._trainable:
+            weight.requires_grad_(True)
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of a sample of all weights; ComfyUI's names of them give another hash."""
-        return fingerprint_of(chain.from_iterable(map(_named_weights, self._networks())))
+        return fingerprint_of(chain.from_iterable(map(_weights_by_name, self._networks())))
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -186,7 +201,7 @@ class DiffusersBackbone:
 
     def gradient_checkpointing(self) -> AbstractContextManager[None]:
         """Turn diffusers' own checkpointing on meanwhile; the text encoder is not recomputed."""
-        return checkpointed_blocks(self.unet)
+        return checkpoint_blocks(self.unet)
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         """Tell whether an error says that the GPU's or the machine's memory is used up."""
@@ -221,7 +236,7 @@ def load_pipeline(
     return DiffusersBackbone(parts, vision)
 
 
-def _named_weights(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+def _weights_by_name(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Yield weights under the names of transformers 5, which has one level less than 4."""
     named = list(network.named_parameters())
     for level in ("text_model.", "vision_model."):

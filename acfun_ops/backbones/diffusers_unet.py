@@ -101,7 +101,7 @@ def self_attentions(unet: Any) -> list[nn.Module]:
 
 
 @contextmanager
-def checkpointed_blocks(unet: Any) -> Iterator[None]:
+def checkpoint_blocks(unet: Any) -> Iterator[None]:
     """Have diffusers recompute ResBlocks and transformer blocks in the backward pass meanwhile.
 
     A U-Net whose owner has turned that on already is left as it is.

@@ -129,7 +129,7 @@ def tokenize(clip: Any, text: str, pseudo_word: str, vectors: Mapping[str, Tenso
     Raises:
         ACFunError: the CLIP has other text encoders than the style.
     """
-    if not has_pseudo_word(text, pseudo_word):
+    if not vectors or not has_pseudo_word(text, pseudo_word):
         return clip.tokenize(text)
     pattern = pseudo_word_pattern(pseudo_word)
     plain = clip.tokenize(pattern.sub(" ", text))

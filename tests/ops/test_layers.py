@@ -16,8 +16,8 @@ OPS = ROOT / "acfun_ops"
 # A room is a file or a folder of acfun_ops; each imports only from those to its left (DESIGN.md).
 FLOORS = (
     ("messages",),
-    ("contact_sheet", "errors", "model_families", "pseudo_word"),
-    ("file_io", "images", "method"),
+    ("contact_sheet", "errors", "model_families"),
+    ("pseudo_word", "file_io", "images", "method"),
     ("output_places",),
     ("backbones", "image_files", "style"),
     ("sampling",),

@@ -14,9 +14,16 @@ from tiny_pipeline import (
     write_sdxl_pipeline,
 )
 
-from acfun_ops.backbones.diffusers_backbone import _named_weights, load_pipeline
+from acfun_ops.backbones.diffusers_backbone import (
+    DiffusersBackbone,
+    _weights_by_name,
+    load_pipeline,
+)
+from acfun_ops.backbones.image_encoder import load_vision_encoder
+from acfun_ops.backbones.pipeline_parts import load_text_to_image
 from acfun_ops.errors import ACFunError
 from acfun_ops.method.concrete_fusion import ConcreteFusion, attached
+from acfun_ops.training.config import TrainConfig
 
 PROMPT = "A woman in S* style"
 
@@ -294,7 +301,33 @@ def test_the_fingerprint_is_that_of_other_versions_of_transformers():
     network = torch.nn.Linear(2, 3)
     for level in ("text_model", "vision_model"):
         deeper = torch.nn.ModuleDict({level: network})
-        assert dict(_named_weights(deeper)) == dict(network.named_parameters())
+        assert dict(_weights_by_name(deeper)) == dict(network.named_parameters())
+
+
+def test_a_callers_modules_get_their_flags_back(tiny_model):
+    pipe, vision = load_text_to_image(tiny_model), load_vision_encoder(tiny_model, None)
+    pipe.unet.train().requires_grad_(True)
+    pipe.unet.mid_block.eval().requires_grad_(False)
+    networks = [pipe.unet, pipe.vae, pipe.text_encoder, vision.model]
+
+    def flags():
+        training = [module.training for network in networks for module in network.modules()]
+        return training, [p.requires_grad for network in networks for p in network.parameters()]
+
+    before = flags()
+    with pytest.raises(KeyboardInterrupt), DiffusersBackbone(pipe, vision):
+        assert not any(any(kind) for kind in flags())
+        raise KeyboardInterrupt
+    assert flags() == before
+    assert any(before[0]) and not all(before[0]) and any(before[1]) and not all(before[1])
+
+
+def test_an_empty_pseudo_word_is_refused(backbone, sdxl):
+    for model in (backbone, sdxl):
+        with pytest.raises(ACFunError, match="The pseudo-word is empty"):
+            model.encode_prompt("a woman", " ", model.word_vectors("style"))
+    with pytest.raises(ACFunError, match="The pseudo-word is empty"):
+        TrainConfig(prompt="a woman", pseudo_word="")
 
 
 def test_a_word_without_tokens_is_refused(backbone):
