@@ -70,6 +70,7 @@ def packed(comfy):
         return {name: pack.read(name) for name in pack.namelist()}
 
 
+@pytest.mark.slow
 def test_comfy_cli_validates_the_pack_without_a_warning(comfy):
     outcome = comfy("node", "validate")
     said = outcome.stdout + outcome.stderr
@@ -78,13 +79,17 @@ def test_comfy_cli_validates_the_pack_without_a_warning(comfy):
     assert "arning" not in said
 
 
+@pytest.mark.slow
 def test_the_pack_holds_what_comfyui_needs_and_no_tests(packed):
     folders = {PurePosixPath(name).parts[0] for name in packed}
     assert {"__init__.py", "acfun_ops", "nodes", "web", "locales", "workflows"} <= folders
-    assert folders.isdisjoint({"tests", "evaluation", "branding", ".ci", ".git"})
+    assert folders.isdisjoint({"tests", "evaluation", "branding", ".ci", ".git", ".github"})
+    for page in ("CONTRIBUTING.md", "SECURITY.md", "Makefile", "docs/architecture.md"):
+        assert (ROOT / page).is_file() and page not in packed
     assert sum(map(len, packed.values())) < 20 * 2**20
 
 
+@pytest.mark.slow
 def test_no_relative_link_in_the_packed_pages_is_dead(packed):
     pages = [name for name in packed if name.endswith(".md")]
     assert "README.md" in pages
@@ -100,11 +105,17 @@ def test_no_relative_link_in_the_packed_pages_is_dead(packed):
 
 
 def test_links_to_our_repository_lead_to_files_of_it():
-    for page in [*ROOT.glob("*.md"), ROOT / "pyproject.toml"]:
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "pyproject.toml"]:
         text = page.read_text(encoding="utf-8")
         for kind in (f"{REPOSITORY}/blob/main/", RAW):
             for name in re.findall(re.escape(kind) + r'([^)#\s"]+)', text):
-                assert (ROOT / name).exists(), (page.name, name)
+                assert (ROOT / unquote(name)).exists(), (page.name, name)
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh.md"])
+def test_links_of_the_readme_work_on_an_index_page(name):
+    links = LINKS.findall((ROOT / name).read_text(encoding="utf-8"))
+    assert [link for link in links if not re.match(r"[a-z]+:|#", link)] == []
 
 
 def test_the_registrys_name_is_as_its_specification_advises():

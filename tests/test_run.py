@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.slow  # They run pytest in processes of its own.
 TOOLS = ("python", "ruff", "mypy", "pytest")
 
 
