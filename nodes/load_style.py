@@ -19,7 +19,7 @@ from ..acfun_ops.style.style import StyleFacts
 from ..acfun_ops.style.style_file import load_style, read_label
 from .comfyui.node_status import show_errors_on_node, show_text, ui_text
 from .library.folder import style_names, style_path
-from .library.preview_image import read_preview
+from .library.preview_image import cached_ui_image, read_preview
 from .schema import CATEGORY, SEARCH, StyleSocket
 
 ROUTE = "/acfun/style"
@@ -90,10 +90,17 @@ def register_route() -> None:
 
 
 async def _answer(request: web.Request) -> web.Response:
+    name = request.query.get("name", "")
     try:
-        shown = await asyncio.to_thread(_read_ui_label, request.query.get("name", ""))
+        shown = await asyncio.to_thread(_read_ui_label, name)
     except ACFunError as error:
         return web.json_response(ui_text(error.message), status=404)
+    except (OSError, ValueError) as error:  # Gone since it was listed, or no name for a file.
+        reason = getattr(error, "strerror", None) or error
+        text = Message(
+            "{path} could not be read: {reason}. Choose another file.", path=name, reason=reason
+        )
+        return web.json_response(ui_text(text), status=404)
     return web.json_response(shown)
 
 
@@ -112,11 +119,15 @@ def ui_label(
         path: of the style's file, beside which its picture may be.
         facts: of the style.
         card: of the style.
-        node: whose graph is to be written into the picture that the page gets.
+        node: whose graph is written into the image that the page gets, None for no graph.
     """
     shown = ui_text(label_text(path, facts, card))
     picture = read_preview(path, card)
-    return shown if picture is None else shown | ui.PreviewImage(picture, cls=node).as_dict()
+    if picture is None:
+        return shown
+    if node is None:
+        return shown | cached_ui_image(picture)
+    return shown | ui.PreviewImage(picture, cls=node).as_dict()
 
 
 def label_text(path: Path, facts: StyleFacts, card: StyleCard) -> str:

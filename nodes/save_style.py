@@ -1,7 +1,7 @@
 """Save ACFun Style."""
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ..acfun_ops.style.model_spec import StyleCard
 from ..acfun_ops.style.style import Style
 from ..acfun_ops.style.style_file import load_style, read_facts, save_style
 from .comfyui.node_status import show_errors_on_node, show_text
-from .library.folder import check_prefix, new_style_path, saved_paths
+from .library.folder import check_prefix, find_save_path
 from .library.preview_image import thumbnail_of, write_preview
 from .schema import CATEGORY, SEARCH, StyleSocket
 
@@ -93,8 +93,10 @@ class SaveACFunStyle(io.ComfyNode):
     @show_errors_on_node
     def check_lazy_status(cls, filename_prefix: Any, **inputs: Any) -> list[str]:
         """Ask for the style and its picture once the name is one that can be saved."""
-        check_prefix(filename_prefix)
-        return [name for name in ("style", "preview") if inputs.get(name, name) is None]
+        missing = [name for name in ("style", "preview") if inputs.get(name, name) is None]
+        if missing:
+            check_prefix(filename_prefix)
+        return missing
 
     @classmethod
     @show_errors_on_node
@@ -139,9 +141,9 @@ def save_once(
     if preview is not None and has_thumbnail:
         thumbnail = thumbnail_of(preview)
     wanted = replace(style, card=replace(_card(style.card, label), thumbnail=thumbnail))
-    found = _same_saved(wanted, prefix)
+    path, saved_before = find_save_path(prefix)
+    found = _find_same(wanted, saved_before)
     if found is None:
-        path = new_style_path(prefix)
         titled = replace(wanted, card=replace(wanted.card, title=path.stem.rsplit("_", 2)[0]))
         size = save_style(titled, path)
         text = Message(
@@ -170,9 +172,9 @@ def _card(card: StyleCard, label: Mapping[str, str]) -> StyleCard:
     return replace(card, **given, date=card.date or today)
 
 
-def _same_saved(style: Style, prefix: str) -> tuple[Path, StyleCard] | None:
+def _find_same(style: Style, paths: Sequence[Path]) -> tuple[Path, StyleCard] | None:
     """Return the file of the same style with the same label; when it was saved does not count."""
-    for path in saved_paths(prefix):
+    for path in paths:
         facts = read_facts(path)
         if (facts.get("run"), facts.get("steps")) != (style.facts.run, style.facts.steps):
             continue

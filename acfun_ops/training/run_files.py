@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import ACFunError
 from ..file_io import TEMPORARY
 from ..style.style import Style
-from ..style.style_file import RUN_ID, load_style, save_style
+from ..style.style_file import RUN_ID, load_style, read_facts, save_style
 from .checkpoint import save_state
 from .events import TrainResult
 
@@ -103,11 +103,9 @@ def _holds(path: Path, style: Style) -> bool:
 
 def _steps_at(path: Path, run: str) -> int:
     """Return the steps of the style in a file; -1 if there is none of this run."""
-    try:
-        facts = load_style(path).facts
-    except ACFunError:
-        return -1
-    return facts.steps if facts.run == run else -1
+    facts = read_facts(path)
+    steps = facts.get("steps")
+    return steps if facts.get("run") == run and isinstance(steps, int) else -1
 
 
 def _remove_shorter(path: Path, style: Style) -> None:

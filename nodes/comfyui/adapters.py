@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from threading import Lock
 from types import MappingProxyType
 from typing import Any
 
@@ -31,7 +32,8 @@ _NO_STEP = (
     "This sampling has no step between start_percent and end_percent, so the adapters did not act "
     "in it. With denoise below 1 it begins later: raise end_percent."
 )
-_KEPT_MASKS = 64  # Of one sampling: tiles times their sizes.
+_MAX_MASKS = 64  # Of one sampling run: tiles times their sizes.
+_masks_lock = Lock()  # ComfyUI samples on several GPUs in a thread each.
 
 
 class AdapterWrapper:
@@ -121,7 +123,8 @@ class AdapterWrapper:
             output: Tensor = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         finally:
             self.release()
-            self._masks.clear()  # Places and sizes are of this sampling, and lie on the card.
+            with _masks_lock:
+                self._masks.clear()  # They belong to this sampling run, and take GPU memory.
         if not self.has_acted and (text := self._inaction_warning(executor.class_obj, sigmas[:-1])):
             self.status.add_warning(text)
         return output
@@ -135,14 +138,14 @@ class AdapterWrapper:
         sampling = guider.model_patcher.get_model_object("model_sampling")
         timing, sigmas = self.schedule.timing, steps.tolist()
         if self.was_due:
-            return _bypassed_warning(guider.model_options)
+            return _bypass_warning(guider.model_options)
         if sigmas and not any(timing.is_in_range(sigma, sampling) for sigma in sigmas):
             return _NO_STEP
         if not any(timing.strength_at(sigma, sampling) for sigma in sigmas):
             return ""
         if self.schedule.applies_to != BOTH:
-            return _unmatched_prompt_warning(self.schedule.applies_to)
-        return _bypassed_warning(guider.model_options)
+            return _prompt_warning(self.schedule.applies_to)
+        return _bypass_warning(guider.model_options)
 
     def _adapters_on(self, device: torch.device) -> dict[str, FoldedFusion]:
         if device not in self._placed:
@@ -177,14 +180,15 @@ class AdapterWrapper:
                 "nothing tells which: the first mask is used. Connect one mask or bypass that node."
             )
         key = (x.device, size, crops, x.shape[-2:], amounts)
-        if key not in self._masks:
-            if len(self._masks) >= _KEPT_MASKS:
-                self._masks.pop(next(iter(self._masks)))
-            with torch.inference_mode(False):
-                mask = self.mask.to(x.device, torch.float32)
-                parts = crop_mask(mask, size, crops, x.shape[-2:])
-                self._masks[key] = BlockMask(parts if each is None else parts * each)
-        return self._masks[key]
+        with _masks_lock:
+            if key not in self._masks:
+                if len(self._masks) >= _MAX_MASKS:
+                    self._masks.pop(next(iter(self._masks)))
+                with torch.inference_mode(False):
+                    mask = self.mask.to(x.device, torch.float32)
+                    cropped = crop_mask(mask, size, crops, x.shape[-2:])
+                    self._masks[key] = BlockMask(cropped if each is None else cropped * each)
+            return self._masks[key]
 
     def _amounts(
         self,
@@ -259,7 +263,7 @@ def check_fits(style: Style, model: Any) -> None:
     model_match.check_fits(style, model_match.ModelShape(family_of(width), width, widths))
 
 
-def _unmatched_prompt_warning(applies_to: str) -> str:
+def _prompt_warning(applies_to: str) -> str:
     return Message(
         "applies_to is {applies_to}, and this sampling had no such prompt, so the "
         "adapters never acted. At cfg 1 there is no negative prompt: raise cfg, or "
@@ -268,7 +272,7 @@ def _unmatched_prompt_warning(applies_to: str) -> str:
     )
 
 
-def _bypassed_warning(model_options: Mapping[str, Any]) -> str:
+def _bypass_warning(model_options: Mapping[str, Any]) -> str:
     other = model_options.get("model_function_wrapper")
     module = getattr(other, "__module__", None)
     culprit = (

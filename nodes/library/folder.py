@@ -5,6 +5,7 @@ import re
 import time
 import unicodedata
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
@@ -74,7 +75,8 @@ def style_names() -> list[str]:
         if label == name:
             files.append(name)
         else:
-            runs.append((path.stat().st_mtime, label))
+            with suppress(OSError):  # The file may be gone since it was listed.
+                runs.append((path.stat().st_mtime, label))
     return files + [label for _, label in sorted(runs, reverse=True)]
 
 
@@ -134,26 +136,12 @@ def check_prefix(prefix: object) -> None:
     _free_path(prefix)
 
 
-def new_style_path(prefix: object) -> Path:
-    """Return a path for a new style, numbered like ComfyUI's pictures.
+def find_save_path(prefix: object) -> tuple[Path, list[Path]]:
+    """Return a free path, numbered like ComfyUI's images, and the files of the same prefix.
 
     Raises:
         ACFunError: see :func:`check_prefix`.
     """
-    return _save_place(prefix)[0]
-
-
-def saved_paths(prefix: object) -> list[Path]:
-    """Return the files that were saved under a prefix before.
-
-    Raises:
-        ACFunError: see :func:`check_prefix`.
-    """
-    return _save_place(prefix)[1]
-
-
-def _save_place(prefix: object) -> tuple[Path, list[Path]]:
-    """Return a free path for a style, and the files that were saved under the prefix before."""
     root, parts = _free_path(prefix)
     try:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(str(parts), str(root))
@@ -242,6 +230,12 @@ def label_of(name: str, path: Path) -> str:
     except OSError:
         return name
     return f"{_describe_run(path, changed)} #{run[1][:_SHORT]}{run[2]}"
+
+
+def is_file_of_other_run(name: str, run: str) -> bool:
+    """Tell by the name of a file below models/acfun that it holds another run's style."""
+    match = _RUN_FILE.fullmatch(name)
+    return match is not None and match[1] != run
 
 
 def is_label(name: str) -> bool:

@@ -1,10 +1,13 @@
 """The picture beside a style's file, which ComfyUI's model library shows."""
 
 import base64
+import hashlib
 import io
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import folder_paths
 import torch
 from einops import rearrange
 from PIL import Image
@@ -58,6 +61,24 @@ def read_preview(style_path: Path, card: StyleCard) -> Tensor | None:
     picture.thumbnail((SIDE, SIDE))
     levels = torch.frombuffer(bytearray(picture.tobytes()), dtype=torch.uint8)
     return rearrange(levels / 255, "(h w c) -> 1 h w c", h=picture.height, c=3)
+
+
+def cached_ui_image(image: Tensor) -> dict[str, Any]:
+    """Return the ``ui`` output of an IMAGE ``(1, h, w, 3)``; the same image is written once.
+
+    Raises:
+        ACFunError: ComfyUI's folder of temporary files cannot be written.
+    """
+    levels = (image[0] * 255).round().to(torch.uint8).numpy()
+    digest = hashlib.sha256(levels.tobytes()).hexdigest()[:16]
+    name = f"acfun_{digest}_{levels.shape[1]}x{levels.shape[0]}.png"
+    path = Path(folder_paths.get_temp_directory()) / name
+    if not path.is_file():
+        file = io.BytesIO()
+        Image.fromarray(levels).save(file, "PNG", compress_level=1)
+        write_whole(file.getvalue(), path, "preview")
+    file_entry = {"filename": name, "subfolder": "", "type": "temp"}
+    return {"images": [file_entry], "animated": (False,)}
 
 
 def _content(style_path: Path, card: StyleCard) -> bytes:

@@ -21,7 +21,15 @@ from ...acfun_ops.training.run_files import (
     prune_states,
     resume_file,
 )
-from .folder import FOLDER, TRAINING, label_of, name_of, style_files, style_folder
+from .folder import (
+    FOLDER,
+    TRAINING,
+    is_file_of_other_run,
+    label_of,
+    name_of,
+    style_files,
+    style_folder,
+)
 from .preview_image import preview_path, read_preview
 
 log = logging.getLogger("ACFun")
@@ -52,13 +60,14 @@ def find_finished(facts: StyleFacts, steps: int) -> FinishedStyle | None:
     wanted = {"run": facts.run, "version": facts.version, "steps": steps}
     files = style_files().items()
     for name, path in sorted(files, key=lambda file: not preview_path(file[1]).is_file()):
-        if wanted.items() <= read_facts(path).items():
-            try:
-                style = load_style(path)
-            except ACFunError as error:
-                log.warning("%s", error)
-                continue
-            return FinishedStyle(label_of(name, path), style, read_preview(path, style.card))
+        if is_file_of_other_run(name, facts.run) or not wanted.items() <= read_facts(path).items():
+            continue
+        try:
+            style = load_style(path)
+        except ACFunError as error:
+            log.warning("%s", error)
+            continue
+        return FinishedStyle(label_of(name, path), style, read_preview(path, style.card))
     return None
 
 
@@ -73,7 +82,7 @@ def find_partial(facts: StyleFacts, steps: int) -> str | None:
     """
     longest, label = 0, None
     for name, path in style_files().items():
-        if not resume_file(path).is_file():
+        if is_file_of_other_run(name, facts.run) or not resume_file(path).is_file():
             continue
         found = read_facts(path)
         learnt = found.get("steps")

@@ -6,6 +6,9 @@ and holds it against the plain and the fully styled picture under the very same 
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import comfy.context_windows
 import comfy.sample
 import pytest
@@ -245,3 +248,23 @@ def test_the_shared_model_stays_plain(acfun, model, prompts):
     draw(acfun.adapt(model, acfun.style(), mask=left_white()), *right)
     assert torch.equal(draw(model, *right), before[0])
     assert torch.equal(sample(model, *prompts)[-1], before[1])
+
+
+def test_several_threads_share_the_masks_of_a_sampling(acfun, model, monkeypatch):
+    from acfun_pack.nodes.comfyui import adapters
+
+    class SlowDict(dict):
+        def __getitem__(self, key):
+            time.sleep(0.02)  # As long as another thread needs to drop the mask.
+            return super().__getitem__(key)
+
+    masked = acfun.adapt(model, acfun.style(), mask=left_white())
+    adapter = masked.wrappers[WrappersMP.APPLY_MODEL]["acfun"][0].__self__
+    adapter._masks = SlowDict()
+    monkeypatch.setattr(adapters, "_MAX_MASKS", 1)
+
+    def mask_of(side):
+        return adapter._mask_for(torch.zeros(1, 4, side, side), {}, (1.0,))
+
+    with ThreadPoolExecutor(2) as threads:
+        assert len(list(threads.map(mask_of, [8, 16] * 5))) == 10

@@ -42,6 +42,7 @@ def test_label_equals_what_the_run_shows(acfun, either_server):
     ]
     assert pictures[0].tolist() == pictures[1].tolist()
     assert pictures[0].shape == (64, 64, 3) and pictures[0].std() > 1
+    assert answer(either_server, path.name)[1]["images"] == label["images"]  # Written once.
 
 
 def test_a_style_without_a_picture_shows_its_facts_alone(acfun, either_server):
