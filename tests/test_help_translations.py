@@ -16,7 +16,7 @@ CODE = re.compile(r"`([^`]+)`")
 NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 MESSAGE = re.compile(r"^- \*\*(.+?)\*\*")
 ON_THE_NODE = re.compile(r"^- \*\*.+?\*\* \*(.+?)\*")
-VALUE = re.compile(r"\{\d+\}")
+VALUE = re.compile(r"\{\w+\}")
 PICTURE = re.compile(r"^!\[(.+)\]\(\.\./pictures/(.+)\)$", re.MULTILINE)
 HEADING = re.compile(r"#+ ")
 

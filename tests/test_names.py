@@ -58,13 +58,15 @@ PREPOSITIONS = {
     *("out", "outside", "over", "past", "per", "since", "than", "through", "till", "toward"),
     *("towards", "under", "until", "up", "upon", "versus", "via", "within", "without"),
 }
+# A name of the public API: ``with styled(pipe, style) as encode``.
+PUBLIC = {"styled"}
 # Words that make no name of a function either, seen here before.
 OTHERS = {"late", "too", "less", "never", "why", "no", "some", "another", "whole"}
 
 
 def is_misnamed(name: str) -> bool:
     """Tell whether a function's first word is a participle or a preposition."""
-    if name.startswith("__"):
+    if name.startswith("__") or name in PUBLIC:
         return False
     word = name.strip("_").split("_")[0]
     if word in NOUNS or word in VERBS_TOO:
