@@ -19,7 +19,7 @@ from ..acfun_ops.style.style import StyleFacts
 from ..acfun_ops.style.style_file import load_style, read_label
 from .comfyui.node_status import show_errors_on_node, show_text, ui_text
 from .library.folder import style_names, style_path
-from .library.preview_image import cached_ui_image, read_preview
+from .library.preview_image import read_preview, ui_image
 from .schema import CATEGORY, SEARCH, StyleSocket
 
 ROUTE = "/acfun/style"
@@ -98,7 +98,7 @@ async def _answer(request: web.Request) -> web.Response:
     except (OSError, ValueError) as error:  # Gone since it was listed, or no name for a file.
         reason = getattr(error, "strerror", None) or error
         text = Message(
-            "{path} could not be read: {reason}. Choose another file.", path=name, reason=reason
+            "{name} could not be read: {value}. Choose another file.", name=name, value=reason
         )
         return web.json_response(ui_text(text), status=404)
     return web.json_response(shown)
@@ -126,7 +126,7 @@ def ui_label(
     if picture is None:
         return shown
     if node is None:
-        return shown | cached_ui_image(picture)
+        return shown | ui_image(picture)
     return shown | ui.PreviewImage(picture, cls=node).as_dict()
 
 

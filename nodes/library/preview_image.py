@@ -63,7 +63,7 @@ def read_preview(style_path: Path, card: StyleCard) -> Tensor | None:
     return rearrange(levels / 255, "(h w c) -> 1 h w c", h=picture.height, c=3)
 
 
-def cached_ui_image(image: Tensor) -> dict[str, Any]:
+def ui_image(image: Tensor) -> dict[str, Any]:
     """Return the ``ui`` output of an IMAGE ``(1, h, w, 3)``; the same image is written once.
 
     Raises:

@@ -255,7 +255,7 @@ def test_several_threads_share_the_masks_of_a_sampling(acfun, model, monkeypatch
 
     class SlowDict(dict):
         def __getitem__(self, key):
-            time.sleep(0.02)  # As long as another thread needs to drop the mask.
+            time.sleep(0.3)  # As long as another thread needs to drop the mask.
             return super().__getitem__(key)
 
     masked = acfun.adapt(model, acfun.style(), mask=left_white())
@@ -267,4 +267,4 @@ def test_several_threads_share_the_masks_of_a_sampling(acfun, model, monkeypatch
         return adapter._mask_for(torch.zeros(1, 4, side, side), {}, (1.0,))
 
     with ThreadPoolExecutor(2) as threads:
-        assert len(list(threads.map(mask_of, [8, 16] * 5))) == 10
+        assert len(list(threads.map(mask_of, [8, 16] * 2))) == 4

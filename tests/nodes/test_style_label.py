@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import urllib.error
 from dataclasses import replace
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
@@ -70,6 +72,18 @@ def test_nothing_but_styles_of_the_folder_is_answered(either_server, name, sente
     status, said = answer(either_server, name)
     assert (status, sorted(said)) == (404, ["acfun", "text"])
     assert sentence in said["text"][0]
+
+
+def test_a_style_that_is_gone_since_the_listing_is_answered_with_a_sentence(acfun, monkeypatch):
+    from acfun_pack.nodes import load_style
+
+    def remove(name):
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(load_style, "_read_ui_label", remove)
+    reply = asyncio.run(load_style._answer(SimpleNamespace(query={"name": "gone.safetensors"})))
+    assert reply.status == 404
+    assert "gone.safetensors could not be read: No such file or directory" in reply.text
 
 
 def test_a_blend_says_so(acfun, tmp_path):

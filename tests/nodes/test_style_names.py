@@ -79,6 +79,33 @@ def test_trainings_are_listed_by_prompt_steps_and_date_newest_first(acfun, folde
     assert listed.options == names
 
 
+def test_a_training_that_is_gone_since_the_listing_is_not_listed(acfun, folder, kept, monkeypatch):
+    (gone, here), label_of = (kept(seed=0), kept(seed=1)), acfun.folder.label_of
+
+    def label_then_remove(name, path):
+        label = label_of(name, path)
+        if path == gone:
+            path.unlink(missing_ok=True)
+        return label
+
+    monkeypatch.setattr(acfun.folder, "label_of", label_then_remove)
+    (name,) = acfun.folder.style_names()
+    assert name.endswith(f"#{here.stem[:8]}")
+
+
+def test_no_header_of_another_training_is_read_to_find_one(acfun, folder, kept, monkeypatch):
+    from acfun_pack.nodes.library import runs
+
+    mine, facts, read = kept(seed=1), acfun.style(seed=1).facts, []
+    other = kept(seed=0).rename(mine.with_name(f"{0:016x}.safetensors"))
+    other.with_suffix(".resume").write_bytes(b"")
+    read_facts = runs.read_facts
+    monkeypatch.setattr(runs, "read_facts", lambda path: read.append(path) or read_facts(path))
+    assert runs.find_finished(facts, facts.steps).style.digest == acfun.style(seed=1).digest
+    assert runs.find_partial(facts, facts.steps + 1) is None
+    assert read == [mine]
+
+
 def test_listed_names_and_the_files_own_load_the_same_style(acfun, folder, kept):
     first, second = kept(), kept(suffix="_2", ago=60)
     load_node = acfun.nodes["ACFunLoadStyle"]
