@@ -22,17 +22,16 @@ from torch import Tensor
 from acfun_ops.contact_sheet import SheetRow, contact_sheet
 from acfun_ops.image_files import to_image
 from evaluation.toy.captions import describe
-from evaluation.toy.evaluation_pairs import held_out_pair
-from evaluation.toy.labels import GROUPS, attributes_of
+from evaluation.toy.evaluation_pairs import make_pair
 from evaluation.toy.people import Person
-from evaluation.toy.reader import load_reader
+from evaluation.toy.reader import GROUPS, attributes_of, load_reader
 
 from .benchmark import Bench, Row, Sampling, rows_of
 from .methods.acfun import Acfun
 from .report.intervals import bootstrap_mean
-from .report.render import write_sheet
 from .runs import RESULTS, WORK, learn_row, pair_noise
 from .sections.ablations import OURS
+from .sheets import write_sheet
 from .toy_benchmark import CONFIG, add_options, open_bench, sections
 
 ROWS = (OURS, "InstantStyle")
@@ -84,7 +83,7 @@ def people_of_prompts(person: Person) -> dict[str, Person]:
 
 def generate_changed(bench: Bench, row: Row, index: int, work: Path) -> Tensor:
     """Return one image for each of a pair's five prompts ``(5, s, s, 3)``, from one noise."""
-    pair, person = bench.pairs[index], held_out_pair(_number(bench, index)).person
+    pair, person = bench.pairs[index], make_pair(_number(bench, index)).person
     learnt, _ = learn_row(bench, row, index, work)
     noise = pair_noise(bench, index, 1)
     images = []
@@ -97,7 +96,7 @@ def generate_changed(bench: Bench, row: Row, index: int, work: Path) -> Tensor:
 
 def are_followed(pair: int, images: Tensor) -> list[bool]:
     """Return which of the five prompts the reader sees in the images of a pair."""
-    people = people_of_prompts(held_out_pair(pair).person)
+    people = people_of_prompts(make_pair(pair).person)
     read = load_reader().read(images).attributes
     return [
         int(read[group][number].argmax()) == attributes_of(person)[group]

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.training.config import TrainConfig
+from evaluation.toy import PRIOR
 from evaluation.toy.captions import describe
-from evaluation.toy.evaluation_pairs import HeldOutPair, held_out_pairs, tuning_pair
-from evaluation.toy.labels import attributes_of
-from evaluation.toy.reader import Reader, identity, load_reader
-from evaluation.toy.training.make_prior import PRIOR
+from evaluation.toy.evaluation_pairs import HeldOutPair, make_pairs, make_tuning_pair
+from evaluation.toy.reader import Reader, attributes_of, identity, load_reader
 
 from .benchmark import Bench, Figure, Method, MethodResult, Pair, Sampling, Section
 from .methods.attention import AttentionDistillation, StyleId
@@ -34,9 +33,8 @@ from .metrics.image_statistics import (
 )
 from .runner import OpenBench
 from .sections.ablations import Setting, all_sections
-from .sections.design_choices import design_choices, drawn_choices, learning_rates
-from .sections.papers_table import papers_table
-from .sections.references import known_answers, spliced_faces
+from .sections.design_choices import design_choices, learning_rates, restyle_choices
+from .sections.references import face_splices, papers_table, reference_answers
 
 ABLATION_PAIRS = 12
 TUNING_PAIRS = 14
@@ -91,12 +89,12 @@ def sections(options: argparse.Namespace) -> list[Section]:
     setting = prior_setting()
     return [
         *all_sections(setting),
-        drawn_choices(setting),
+        restyle_choices(setting),
         design_choices(setting),
         learning_rates(setting),
         papers_table(setting),
-        spliced_faces(setting),
-        known_answers(setting),
+        face_splices(setting),
+        reference_answers(setting),
     ]
 
 
@@ -116,7 +114,7 @@ def prior_setting() -> Setting:
 
 def open_bench(pairs: int, device: str = "cpu") -> Bench:
     """Load the prior and the reader, and make the pairs; all noise is sampled on the CPU."""
-    return bench_of("nano", held_out_pairs(pairs), device)
+    return bench_of("nano", make_pairs(pairs), device)
 
 
 def bench_of(name: str, pairs: Sequence[HeldOutPair], device: str) -> Bench:
@@ -156,7 +154,7 @@ class Tuning:
     @staticmethod
     def open_bench(pairs: int, device: str = "cpu") -> Bench:
         """Return the bench of the pairs to choose settings on."""
-        return bench_of("tuning", [tuning_pair(number) for number in range(pairs)], device)
+        return bench_of("tuning", [make_tuning_pair(number) for number in range(pairs)], device)
 
 
 def _pair(one: HeldOutPair) -> Pair:

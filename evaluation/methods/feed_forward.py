@@ -9,7 +9,7 @@ from torch import Tensor
 
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.images import prepare_pictures
-from evaluation.toy.labels import GROUPS
+from evaluation.toy.reader import GROUPS
 
 from ..benchmark import LearnsOnce, Pair, Sampling
 from .pretraining import Teaching, first_drawings, teach
@@ -49,7 +49,7 @@ class PatchTransferPeer(LearnsOnce):
 
         def loss(generator: torch.Generator) -> Tensor:
             content, style = (
-                _squares(backbone, drawn.pictures[_chosen(numbers, generator)]) for numbers in sets
+                _squares(backbone, drawn.images[_chosen(numbers, generator)]) for numbers in sets
             )
             return transfer_loss(backbone, network, content, style)
 

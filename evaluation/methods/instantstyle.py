@@ -118,9 +118,9 @@ class _Paintings:
         chosen, left_out = chosen[:-TRIAL_PAIRS], chosen[-TRIAL_PAIRS:]
         words = [content_words(drawn.captions[number]) for number in chosen]
         self.backbone = backbone
-        self.left_out = drawn.pictures[left_out]
+        self.left_out = drawn.images[left_out]
         self.features = said_features(backbone, words).cpu()
-        self.embeddings, self.latents = _encoded(backbone, drawn.pictures[chosen])
+        self.embeddings, self.latents = _encoded(backbone, drawn.images[chosen])
         with torch.no_grad():
             known = {
                 text: backbone.encode_prompt(text, STYLE_WORD, {}).tokens.cpu()

@@ -3,17 +3,13 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from evaluation.toy.drawings import CHUNK, COUNT, SEED, Drawings, draw_chunk
-from evaluation.toy.styles import TEXTURES
+from evaluation.toy.drawings import COUNT, SEED, Drawings, draw_set, load_drawings, save_drawings
 
 DRAWINGS = 12_000
 WARM_UP = 50
@@ -41,27 +37,11 @@ def first_drawings(folder: Path, count: int = DRAWINGS, workers: int = 1) -> Dra
         workers: processes that draw them together; the same ones, however many.
     """
     path = folder / f"drawings-{count}.npz"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        chunks = _drawn(range(0, count, CHUNK), workers)
-        written = path.with_suffix(".new.npz")
-        np.savez(
-            written,
-            pictures=np.concatenate([chunk.pictures for chunk in chunks])[:count],
-            captions=np.array([text for chunk in chunks for text in chunk.captions][:count]),
-            labels=np.concatenate([chunk.labels for chunk in chunks])[:count],
-        )
-        written.replace(path)
-    with np.load(path) as file:
-        return Drawings(file["pictures"], file["captions"].tolist(), file["labels"])
-
-
-def _drawn(starts: range, workers: int) -> list[Drawings]:
-    draw = partial(draw_chunk, count=COUNT, seed=SEED, textures=TEXTURES)
-    if workers == 1:  # A worker of a pool may have no processes of its own.
-        return [draw(start) for start in starts]
-    with ProcessPoolExecutor(workers) as pool:
-        return list(pool.map(draw, starts))
+    if path.exists():
+        return load_drawings(path)
+    drawings = draw_set(COUNT, SEED, workers, first=count)
+    save_drawings(drawings, path)
+    return drawings
 
 
 def teach(

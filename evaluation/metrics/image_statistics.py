@@ -59,8 +59,8 @@ def texture_features(picture: Picture) -> Plane:
     plane = _normal(lab(picture)[..., 0])
     features: list[float] = []
     for _ in range(SCALES):
-        smaller = _halved(plane)
-        band = plane - _doubled(smaller, plane.shape)
+        smaller = _downsample(plane)
+        band = plane - _upsample(smaller, plane.shape)
         energy = np.sqrt(np.square(band).mean())
         features += [np.log(energy + 1e-2), np.abs(band).mean() / (energy + 1e-2)]
         features += list(_orientations(plane))
@@ -115,14 +115,14 @@ def _normal(plane: Plane) -> Plane:
     return centred / deviation if deviation > 1e-6 else np.zeros_like(centred)
 
 
-def _halved(plane: Plane) -> Plane:
+def _downsample(plane: Plane) -> Plane:
     height, width = plane.shape[0] // 2, plane.shape[1] // 2
     blocks = plane[: 2 * height, : 2 * width].reshape(height, 2, width, 2)
     halved: Plane = blocks.mean(axis=(1, 3))
     return halved
 
 
-def _doubled(plane: Plane, shape: tuple[int, ...]) -> Plane:
+def _upsample(plane: Plane, shape: tuple[int, ...]) -> Plane:
     doubled = plane.repeat(2, axis=0).repeat(2, axis=1)
     padding = [(0, shape[0] - doubled.shape[0]), (0, shape[1] - doubled.shape[1])]
     return np.pad(doubled, padding, mode="edge")

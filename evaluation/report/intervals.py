@@ -39,7 +39,7 @@ def bootstrap_mean(values: Sequence[float] | Numbers) -> Interval:
     return _interval(float(numbers.mean()), numbers[_draws(len(numbers))].mean(axis=1))
 
 
-def paired_difference(
+def mean_difference(
     values: Sequence[float] | Numbers, reference: Sequence[float] | Numbers
 ) -> Interval:
     """Return the mean difference over pairs, values less reference, and its interval.

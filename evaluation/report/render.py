@@ -1,6 +1,5 @@
 """The results as a table to read, figures for machines, and pictures to look at."""
 
-import io
 import json
 import re
 from collections.abc import Sequence
@@ -11,11 +10,11 @@ from typing import Any
 from PIL import Image
 
 from acfun_ops.contact_sheet import SheetRow, contact_sheet
-from acfun_ops.file_io import write_whole
 from acfun_ops.image_files import to_image
 
 from ..benchmark import Bench, Expectation, Row, Section, description, rows_of
 from ..runs import Run, has_images, read_result
+from ..sheets import write_sheet
 from .intervals import Interval, verdict
 from .results import Results
 
@@ -29,7 +28,6 @@ VOTED = {
 }
 SHEET_PAIRS = 3
 SHEET_SIDE = 96
-MOST_BYTES = 300_000  # Of one sheet: a clone brings all of them.
 
 
 def write_report(
@@ -53,28 +51,11 @@ def write_report(
     (folder / FIGURES).write_text(figures + "\n", encoding="utf-8")
     without = []
     for section in sections:
-        if all(has_images(run.folder) for run in shown_runs(section, results)):
+        if all(has_images(run.folder) for run in sheet_runs(section, results)):
             write_sheet(sheet(section, results), folder / f"{slug(section.title)}.jpg")
         else:
             without.append(section.title)
     return without
-
-
-def write_sheet(sheet: Image.Image, path: Path) -> None:
-    """Write a JPEG of at most ``MOST_BYTES``: of lower quality, then smaller, until it fits."""
-    quality = 85
-    while True:
-        content = io.BytesIO()
-        sheet.save(content, "JPEG", quality=quality, optimize=True)
-        if len(content.getvalue()) <= MOST_BYTES:
-            write_whole(content.getvalue(), path, "picture")
-            return
-        if quality > 45:
-            quality -= 10
-        else:
-            sheet = sheet.resize(
-                [round(0.9 * side) for side in sheet.size], Image.Resampling.LANCZOS
-            )
 
 
 def table(sections: Sequence[Section], results: Results) -> str:
@@ -115,7 +96,7 @@ def sheet(section: Section, results: Results) -> Image.Image:
     bench, count = results.bench, min(row.samples for row in section.rows)
     given = ["style", "face"] + ["truth"] * (bench.truths is not None)
     lines = []
-    for run in shown_runs(section, results):
+    for run in sheet_runs(section, results):
         pair = bench.pairs[run.pair]
         pictures = [pair.style, pair.face]
         if bench.truths is not None:
@@ -126,7 +107,7 @@ def sheet(section: Section, results: Results) -> Image.Image:
     return contact_sheet([*given, *(f"{i + 1}" for i in range(count))], lines, SHEET_SIDE)
 
 
-def shown_runs(section: Section, results: Results) -> list[Run]:
+def sheet_runs(section: Section, results: Results) -> list[Run]:
     """Return the runs on a section's sheet: every row on the first, a middle and the last pair."""
     pairs = results.section_pairs(section)
     last = len(pairs) - 1
@@ -254,7 +235,7 @@ def _row_figures(row: Row, results: Results) -> dict[str, Any]:
             "sampling": asdict(row.sampling),
             **description(row.method),
         },
-        "machines": results.made_on(row.name),
+        "machines": results.runs_by_machine(row.name),
         "seconds": results.seconds(row.name),
         "means": {f.name: asdict(results.mean(row.name, f.name, pairs)) for f in bench.figures},
         "pairs": {

@@ -13,8 +13,8 @@ from .intervals import (
     Numbers,
     best_shares,
     bootstrap_mean,
+    mean_difference,
     mean_ranks,
-    paired_difference,
 )
 
 
@@ -51,17 +51,17 @@ class Results:
 
     def difference(self, row: str, than: str, figure: str, pairs: Sequence[int]) -> Interval:
         """Return how much higher a row's figure is than another's on some pairs, pair by pair."""
-        return paired_difference(self.values(row, figure, pairs), self.values(than, figure, pairs))
+        return mean_difference(self.values(row, figure, pairs), self.values(than, figure, pairs))
 
     def ranks(self, section: Section) -> dict[str, Interval]:
         """Return the overall rank of a section's rows: half for the face, half for the style."""
-        return mean_ranks(*self._ranked(section, ("face", "style")))
+        return mean_ranks(*self._rank_arguments(section, ("face", "style")))
 
     def wins(self, section: Section, about: Sequence[str]) -> dict[str, Interval]:
         """Return the share of pairs on which each row is best in figures about face or style."""
-        return best_shares(*self._ranked(section, about))
+        return best_shares(*self._rank_arguments(section, about))
 
-    def _ranked(
+    def _rank_arguments(
         self, section: Section, about: Sequence[str]
     ) -> tuple[dict[str, list[Numbers]], list[Literal["higher", "lower"]], list[float]]:
         names, pairs = [row.name for row in section.rows], self.section_pairs(section)
@@ -80,7 +80,7 @@ class Results:
         runs = {run.folder: run for row in self.runs.values() for run in row.values()}
         return dict(Counter(run.machine for run in runs.values()).most_common())
 
-    def made_on(self, row: str) -> dict[str, int]:
+    def runs_by_machine(self, row: str) -> dict[str, int]:
         """Return how many of a row's runs were made on each machine."""
         return dict(Counter(run.machine for run in self.runs[row].values()).most_common())
 
@@ -89,5 +89,5 @@ class Results:
         runs = self.runs[row].values()
         return {
             machine: float(np.mean([run.seconds for run in runs if run.machine == machine]))
-            for machine in self.made_on(row)
+            for machine in self.runs_by_machine(row)
         }

@@ -62,7 +62,7 @@ def all_sections(setting: Setting) -> list[Section]:
     """Return every section, in the order of the report."""
     makers: list[Callable[[Setting], Section]] = [
         rivals,
-        trained_parts,
+        part_ablations,
         drawing_strengths,
         style_weights,
         readings,
@@ -76,7 +76,7 @@ def all_sections(setting: Setting) -> list[Section]:
 def rivals(setting: Setting) -> Section:
     """ACFun and its peers, on the same model, pairs and budget of steps."""
     names = [name for name, _ in setting.peers]
-    ours = [our_row(setting), staged_row(setting)]
+    ours = [our_row(setting), row_of_staged(setting)]
     return Section(
         title="Peers",
         rows=ours + [_row(setting, name, peer) for name, peer in setting.peers],
@@ -90,7 +90,7 @@ def rivals(setting: Setting) -> Section:
     )
 
 
-def trained_parts(setting: Setting) -> Section:
+def part_ablations(setting: Setting) -> Section:
     """Which part brings what (the paper's figures 6 and 8)."""
     parts = {
         "AFun alone": ("abstract",),
@@ -178,7 +178,7 @@ def readings(setting: Setting) -> Section:
     rivals_ = ("paired", "imagery", "blend")
     return Section(
         title="Readings of the alignment loss",
-        rows=[our_row(setting), staged_row(setting)]
+        rows=[our_row(setting), row_of_staged(setting)]
         + [
             ablation_row(setting, reading, config=replace(setting.config, alignment=reading))
             for reading in rivals_
@@ -260,7 +260,7 @@ def our_row(setting: Setting) -> Row:
     return _row(setting, OURS, Acfun(config=setting.config))
 
 
-def staged_row(setting: Setting) -> Row:
+def row_of_staged(setting: Setting) -> Row:
     """Return the row of the reading whose picture between the two is the face's latent, moved."""
     return _row(setting, STAGED, Acfun(config=replace(setting.config, alignment="staged")))
 

@@ -45,7 +45,7 @@ def design_choices(setting: Setting) -> Section:
     )
 
 
-def drawn_choices(setting: Setting) -> Section:
+def restyle_choices(setting: Setting) -> Section:
     """Choices of the reading ``drawn``: how the picture between is drawn, and what pulls to it."""
     variants = {
         UNGUIDED: "unguided redrawing",

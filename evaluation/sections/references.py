@@ -1,4 +1,4 @@
-"""Rows that need no model: the true answer, and the two pictures that a method is given."""
+"""Sections of reference: answers that need no model, spliced faces, and the paper's own table."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,13 +8,21 @@ import torch
 from torch import Tensor
 
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
-from evaluation.toy.evaluation_pairs import held_out_pair
+from evaluation.toy.evaluation_pairs import make_pair
 
 from ..benchmark import Expectation, LearnsNothing, Pair, Row, Sampling, Section
 from ..methods.instantstyle import InstantStyle
 from .ablations import OURS, Setting, ablation_row, our_row, peer_row
 
 Which = Literal["truth", "face", "style", "spliced"]
+# Share of votes in % (ACFun sec. 4, table 1) for the overall impression, the face and the style,
+# where the paper's digest has them. InstantStyle is the one on SD1.5; on SDXL overall 11.
+VOTES: dict[str, dict[str, float]] = {
+    OURS: {"": 54, "face": 63, "style": 29},
+    "InstantStyle": {"": 15, "style": 34},
+    "DreamStyler": {"": 11},
+    "InST-like": {"": 9},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +40,12 @@ class KnownAnswer(LearnsNothing):
         sampling: Sampling,
     ) -> tuple[Tensor, Tensor]:
         """See Method. The pair's name begins with its number."""
-        known = held_out_pair(int(pair.name.split()[0]))
+        known = make_pair(int(pair.name.split()[0]))
         pictures = torch.from_numpy(getattr(known, self.which)).expand(len(noise), -1, -1, -1)
         return pictures, pictures
 
 
-def known_answers(setting: Setting) -> Section:
+def reference_answers(setting: Setting) -> Section:
     """What the figures say of the true answer, of the photo and of the style picture."""
     answers: dict[str, Which] = {
         "the true answer": "truth",
@@ -51,7 +59,7 @@ def known_answers(setting: Setting) -> Section:
     return Section(title="Known answers", rows=[our_row(setting), *rows], reference=OURS)
 
 
-def spliced_faces(setting: Setting) -> Section:
+def face_splices(setting: Setting) -> Section:
     """A face spliced from two people's photos (the paper: it still gives one coherent face)."""
     spliced, photo = "spliced face", "the spliced photo itself"
     row = KnownAnswer(which="spliced")
@@ -82,5 +90,23 @@ def spliced_faces(setting: Setting) -> Section:
                 Expectation("the seam is better closed", spliced, "seam", "lower", rival.name)
                 for rival in rivals
             ),
+        ],
+    )
+
+
+def papers_table(setting: Setting) -> Section:
+    """The paper's table 1 as far as figures can stand for voters."""
+    known = dict(setting.peers)
+    names = [name for name in VOTES if name in known]
+    return Section(
+        title="The paper's comparison",
+        rows=[our_row(setting), *(peer_row(setting, name) for name in names)],
+        reference=OURS,
+        is_ranked=True,
+        votes=VOTES,
+        expectations=[
+            Expectation("InstantStyle has more of the style", name, "colour", "lower", OURS)
+            for name in names
+            if name == "InstantStyle"
         ],
     )

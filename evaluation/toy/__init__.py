@@ -1,1 +1,5 @@
-"""A small prior on drawn portraits: drawing them, training on them, reading them back."""
+"""The toy model of drawn portraits: its images, its training and its gate."""
+
+from pathlib import Path
+
+PRIOR = Path(__file__).parent / "prior"

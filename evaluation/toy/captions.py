@@ -70,7 +70,7 @@ def write_tokenizer(folder: Path) -> None:
             if pair is None:
                 pair = (parts[0], parts[1])
                 merges.append(pair)
-            parts = _merged(parts, pair)
+            parts = _merge(parts, pair)
     tokens += dict.fromkeys(a + b for a, b in merges)
     tokens += ["<|startoftext|>", "<|endoftext|>"]
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def write_tokenizer(folder: Path) -> None:
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _merged(parts: list[str], pair: tuple[str, str]) -> list[str]:
+def _merge(parts: list[str], pair: tuple[str, str]) -> list[str]:
     joined: list[str] = []
     for part in parts:
         if joined and (joined[-1], part) == pair:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from .evaluation_pairs import held_out_pair
+from .evaluation_pairs import make_pair
 from .held_out_styles import HELD_OUT
 from .paintings import paint, photograph
 from .people import Person, Pose, draw_person, draw_pose
@@ -34,7 +34,7 @@ def main() -> None:
         _image(portrait.color).save(FOLDER / f"acfun_{name}.jpg", quality=88)
     for name, mask in {"face": face_mask, "eyes": eyes_mask}.items():
         _image(mask(face.landmarks)).convert("L").save(FOLDER / f"acfun_{name}_mask.png")
-    pair = held_out_pair(DEMO_PAIR)
+    pair = make_pair(DEMO_PAIR)
     _image(pair.style).save(DEMO / "style.png")
     _image(pair.face).save(DEMO / "face.png")
     _image(pair.truth).save(DEMO / "truth.png")

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from .captions import caption
-from .labels import label_rows
 from .paintings import paint, photograph
 from .people import draw_person, draw_pose
 from .random_styles import draw_style
+from .reader import label_rows
 from .styles import TEXTURES, UNTAUGHT, Texture
 
 COUNT = 48_000
@@ -24,55 +24,85 @@ PHOTOS = 0.5
 
 @dataclass(frozen=True)
 class Drawings:
-    """``pictures (n, 64, 64, 3)`` in uint8, their captions, and their label rows ``(n, l)``."""
+    """``images (n, 64, 64, 3)`` in uint8, their captions, and their label rows ``(n, l)``."""
 
-    pictures: np.ndarray
+    images: np.ndarray
     captions: list[str]
     labels: np.ndarray
 
 
 def training_drawings(work: Path) -> tuple[Drawings, str]:
-    """Return the training set, drawn once and kept in a work folder, and a line for the log."""
-    return _kept(work / "drawings.npz", COUNT, SEED, TEXTURES)
+    """Return the training set, cached in a work folder, and a line for the log."""
+    return _load_or_draw(work / "drawings.npz", COUNT, SEED, TEXTURES)
 
 
 def untaught_drawings(work: Path) -> tuple[Drawings, str]:
     """Return drawings of the families that only the autoencoder may see, likewise."""
-    return _kept(work / "untaught.npz", UNTAUGHT_COUNT, SEED + 1, UNTAUGHT)
+    return _load_or_draw(work / "untaught.npz", UNTAUGHT_COUNT, SEED + 1, UNTAUGHT)
 
 
-def _kept(path: Path, count: int, seed: int, textures: tuple[Texture, ...]) -> tuple[Drawings, str]:
-    line = ""
-    if not path.exists():
-        start = time.perf_counter()
-        drawn = draw_set(count, seed, textures=textures)
-        np.savez(
-            path, pictures=drawn.pictures, captions=np.array(drawn.captions), labels=drawn.labels
-        )
-        line = f"{count} drawings of seed {seed} took {time.perf_counter() - start:.0f} s"
+def _load_or_draw(
+    path: Path, count: int, seed: int, textures: tuple[Texture, ...]
+) -> tuple[Drawings, str]:
+    if path.exists():
+        return load_drawings(path), ""
+    start = time.perf_counter()
+    drawings = draw_set(count, seed, textures=textures)
+    save_drawings(drawings, path)
+    return drawings, f"{count} drawings of seed {seed} took {time.perf_counter() - start:.0f} s"
+
+
+def save_drawings(drawings: Drawings, path: Path) -> None:
+    """Write drawings to a npz file, atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = path.with_suffix(".new.npz")
+    captions = np.array(drawings.captions)
+    np.savez(written, pictures=drawings.images, captions=captions, labels=drawings.labels)
+    written.replace(path)
+
+
+def load_drawings(path: Path) -> Drawings:
+    """Read what :func:`save_drawings` wrote."""
     with np.load(path) as file:
-        return Drawings(file["pictures"], file["captions"].tolist(), file["labels"]), line
+        return Drawings(file["pictures"], file["captions"].tolist(), file["labels"])
 
 
 def draw_set(
-    count: int, seed: int, workers: int = 2, textures: tuple[Texture, ...] = TEXTURES
+    count: int,
+    seed: int,
+    workers: int = 2,
+    textures: tuple[Texture, ...] = TEXTURES,
+    first: int | None = None,
 ) -> Drawings:
-    """Draw ``count`` portraits, half of them photos; the same seed draws the same set."""
-    starts = range(0, count, CHUNK)
-    with ProcessPoolExecutor(workers) as pool:
-        draw = partial(draw_chunk, count=count, seed=seed, textures=textures)
-        chunks = list(pool.map(draw, starts))
+    """Draw a set of ``count`` portraits, half of them photos; the same seed draws the same set.
+
+    Args:
+        count: of the whole set.
+        seed: of the set.
+        workers: processes that draw it. One draws in this process, as a pool's worker may have no
+            processes of its own.
+        textures: the families of its paintings.
+        first: how many of the set to return, from the first on; None returns all.
+    """
+    first = count if first is None else first
+    draw = partial(draw_chunk, count=count, seed=seed, textures=textures)
+    starts = range(0, first, CHUNK)
+    if workers == 1:
+        chunks = [draw(start) for start in starts]
+    else:
+        with ProcessPoolExecutor(workers) as pool:
+            chunks = list(pool.map(draw, starts))
     return Drawings(
-        np.concatenate([c.pictures for c in chunks]),
-        [text for c in chunks for text in c.captions],
-        np.concatenate([c.labels for c in chunks]),
+        np.concatenate([chunk.images for chunk in chunks])[:first],
+        [text for chunk in chunks for text in chunk.captions][:first],
+        np.concatenate([chunk.labels for chunk in chunks])[:first],
     )
 
 
 def draw_chunk(start: int, count: int, seed: int, textures: tuple[Texture, ...]) -> Drawings:
     """Draw the portraits from ``start`` on, of a set of ``count``: the same ones in any set."""
     random = np.random.default_rng((seed, start))
-    pictures, captions, people, landmarks, turns, painted = [], [], [], [], [], []
+    images, captions, people, landmarks, turns, painted = [], [], [], [], [], []
     for number in range(start, min(start + CHUNK, count)):
         person, pose = draw_person(random), draw_pose(random)
         named = None if random.random() < PHOTOS else draw_style(random, textures)
@@ -80,11 +110,11 @@ def draw_chunk(start: int, count: int, seed: int, textures: tuple[Texture, ...])
             portrait = photograph(person, pose, number)
         else:
             portrait = paint(person, pose, named.style, number)
-        pictures.append((portrait.color * 255).round().astype(np.uint8))
+        images.append((portrait.color * 255).round().astype(np.uint8))
         captions.append(caption(person, pose, named, random))
         people.append(person)
         landmarks.append(list(portrait.landmarks.values()))
         turns.append(pose.turn)
         painted.append(named is not None)
     labels = label_rows(people, np.array(landmarks, np.float32), np.array(turns), painted)
-    return Drawings(np.stack(pictures), captions, labels)
+    return Drawings(np.stack(images), captions, labels)

@@ -6,11 +6,11 @@ from functools import cache, cached_property
 import numpy as np
 
 from .held_out_styles import HELD_OUT
-from .labels import attributes_of
 from .paintings import paint, photograph
 from .people import Person, Pose, draw_person, draw_pose, stranger
 from .portraits import Plane
 from .random_styles import draw_style
+from .reader import attributes_of
 from .styles import Named
 
 SEED = 20_000_000
@@ -24,7 +24,7 @@ EXTRAS = ("hat", "glasses", "smile")
 class HeldOutPair:
     """A face, a style, and what is true of both.
 
-    person, pose: of the face photo. sitter: who is on the style picture. face, style:
+    person, pose: of the face photo. sitter: who is on the style image. face, style:
     ``(side, side, 3)`` in [0, 1]. strangers: others of the person's gender. extra: the attribute to
     prompt for. spliced: the photo with everything below the row ``seam`` from the first stranger's.
     What is painted, the answers, is painted when it is first asked for.
@@ -43,40 +43,40 @@ class HeldOutPair:
     spliced: Plane
     seam: int
 
-    def painted(self, who: Person) -> Plane:
+    def stylize(self, who: Person) -> Plane:
         """Return someone in the style, in the photo's pose."""
         return paint(who, self.pose, self.named.style, self.number, len(self.face)).color
 
     @cached_property
     def truth(self) -> Plane:
         """The true answer."""
-        return self.painted(self.person)
+        return self.stylize(self.person)
 
     @cached_property
     def sitter_truth(self) -> Plane:
-        """What it would be if the style picture's person were taken over."""
-        return self.painted(self.sitter)
+        """What it would be if the style image's person were taken over."""
+        return self.stylize(self.sitter)
 
     @cached_property
     def distractors(self) -> tuple[Plane, ...]:
         """The strangers likewise."""
-        return tuple(map(self.painted, self.strangers))
+        return tuple(map(self.stylize, self.strangers))
 
 
-def held_out_pairs(count: int, side: int = 64) -> list[HeldOutPair]:
+def make_pairs(count: int, side: int = 64) -> list[HeldOutPair]:
     """Return ``count`` pairs, going round the held-out styles; the same ones every time."""
-    return [held_out_pair(number, side) for number in range(count)]
+    return [make_pair(number, side) for number in range(count)]
 
 
 @cache
-def held_out_pair(number: int, side: int = 64) -> HeldOutPair:
+def make_pair(number: int, side: int = 64) -> HeldOutPair:
     """Return one of the pairs; it is drawn once in a process, so leave its arrays as they are."""
     name = list(HELD_OUT)[number % len(HELD_OUT)]
     return _pair(number, name, HELD_OUT[name], np.random.default_rng((SEED, number)), side)
 
 
 @cache
-def tuning_pair(number: int, side: int = 64) -> HeldOutPair:
+def make_tuning_pair(number: int, side: int = 64) -> HeldOutPair:
     """Return a pair to choose settings on: other people, and a style drawn at random."""
     random = np.random.default_rng((TUNING_SEED, number))
     named = draw_style(random)

@@ -4,8 +4,7 @@ import numpy as np
 
 from .people import Person, Pose
 from .portraits import Plane, Portrait, portray
-from .stroke_cells import grid
-from .strokes import LUMINANCE, contours, stroked
+from .strokes import LUMINANCE, add_strokes, contours, grid
 from .styles import Style
 
 
@@ -21,16 +20,16 @@ def paint(person: Person, pose: Pose, style: Style, seed: int, side: int = 64) -
     """Return a person painted in a style: the true answer to a stylization."""
     random = np.random.default_rng(seed)
     portrait = portray(person, pose, side, style.deformation)
-    picture = _behind(portrait, style)
-    picture = _in_palette(picture, style)
-    picture = stroked(picture, portrait, style, random)
+    picture = _add_backdrop(portrait, style)
+    picture = _map_palette(picture, style)
+    picture = add_strokes(picture, portrait, style, random)
     ink = contours(portrait, style)[..., None]
     picture += ink * (np.array(style.outline_color, np.float32) - picture)
     portrait.color = picture.clip(0, 1).astype(np.float32)
     return portrait
 
 
-def _behind(portrait: Portrait, style: Style) -> Plane:
+def _add_backdrop(portrait: Portrait, style: Style) -> Plane:
     picture, side = portrait.color.copy(), len(portrait.color)
     if style.backdrop == "plain":
         return picture
@@ -46,7 +45,7 @@ def _behind(portrait: Portrait, style: Style) -> Plane:
     return picture + away * (tone.astype(np.float32)[..., None] - picture)
 
 
-def _in_palette(picture: Plane, style: Style) -> Plane:
+def _map_palette(picture: Plane, style: Style) -> Plane:
     tone = picture @ LUMINANCE
     tone = ((tone - 0.5) * 1.15 + 0.5).clip(0, 1)
     if style.levels:

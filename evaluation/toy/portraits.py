@@ -46,23 +46,20 @@ def portray(
     person: Person, pose: Pose, side: int = 64, deformation: Deformation | None = None
 ) -> Portrait:
     """Draw a person as a photo-like portrait ``(side, side)``."""
-    bent = deformation or Deformation()
-    sketch = _Sketch(person, pose, side, bent)
-    for part in (
-        sketch.backdrop,
-        sketch.long_hair,
-        sketch.shoulders,
-        sketch.neck,
-        sketch.head,
-        sketch.eyes,
-        sketch.nose,
-        sketch.beard,
-        sketch.mouth,
-        sketch.hair,
-        sketch.hat,
-        sketch.glasses,
-    ):
-        part()
+    sketch = _Sketch(person, pose, side, deformation or Deformation())
+    # Back to front.
+    sketch.backdrop()
+    sketch.long_hair()
+    sketch.shoulders()
+    sketch.neck()
+    sketch.head()
+    sketch.eyes()
+    sketch.nose()
+    sketch.beard()
+    sketch.mouth()
+    sketch.hair()
+    sketch.hat()
+    sketch.glasses()
     return Portrait(
         sketch.color.clip(0, 1), sketch.ink.clip(0, 1), sketch.figure, sketch.landmarks()
     )
@@ -105,7 +102,7 @@ class _Sketch:
         self.ink = np.maximum(self.ink * (1 - alpha), contour)
         self.figure = np.maximum(self.figure, alpha)
 
-    def shaded(self, color: object, strength: float = 0.45) -> Plane:
+    def shade(self, color: object, strength: float = 0.45) -> Plane:
         """Return a colour under the pose's light, from the side and from above."""
         light = self.pose.light * self.x / max(self.a, 0.3) - 0.35 * self.y
         return np.asarray(color, np.float32) * (1 + strength * light.clip(-1, 1) * 0.55)[..., None]
@@ -122,7 +119,7 @@ class _Sketch:
         self.color[:] = np.asarray(self.pose.backdrop, np.float32) * glow[..., None]
 
     def hair_color(self) -> Plane:
-        return self.shaded(self.hair_tone, 0.35) * self.hair_noise[..., None] + 0.02
+        return self.shade(self.hair_tone, 0.35) * self.hair_noise[..., None] + 0.02
 
     def long_hair(self) -> None:
         if self.person.hair_length == "short":
@@ -136,23 +133,23 @@ class _Sketch:
         y = self.page_y - self.pose.y - 1.22 + 0.2 * (1 - self.b / 0.52)
         width = 0.86 if self.person.gender == "man" else 0.74
         body = _ellipse(self.page_x - self.pose.x, y, width, 0.52, 2.6)
-        self.fill(body, self.shaded(self.pose.clothes))
+        self.fill(body, self.shade(self.pose.clothes))
 
     def neck(self) -> None:
         width = 0.19 if self.person.gender == "man" else 0.15
         shadow = 0.72 + 0.2 * (self.y - self.b).clip(0, 1)
         neck = _box(self.x - 0.3 * self.turn, self.y - 0.62, width, 0.30)
-        self.fill(neck, self.shaded(self.skin) * shadow[..., None], line=0.5)
+        self.fill(neck, self.shade(self.skin) * shadow[..., None], line=0.5)
 
     def head(self) -> None:
         for side in (-1, 1):
             ear = _ellipse(
                 self.x - side * self.a * 0.98 + self.turn * 0.5, self.y - 0.02, 0.06, 0.11
             )
-            self.fill(ear, self.shaded(self.skin * 0.93))
+            self.fill(ear, self.shade(self.skin * 0.93))
         face = self._face()
         rim = (1 + face / (0.5 * self.a)).clip(0, 1) ** 3
-        tone = self.shaded(self.skin) * (1 - 0.28 * rim)[..., None]
+        tone = self.shade(self.skin) * (1 - 0.28 * rim)[..., None]
         for side in (-1, 1):
             cheek = np.exp(
                 -_ellipse_level(self.x - self.turn - side * 0.5 * self.a, self.y - 0.15, 0.13, 0.1)
@@ -248,9 +245,9 @@ class _Sketch:
             return
         felt = np.asarray(self.pose.clothes, np.float32) * 0.75 + 0.05
         crown = np.maximum(_ellipse(self.x, self.y + 0.5, self.a * 1.12, 0.42, 2.8), self.y + 0.36)
-        self.fill(crown, self.shaded(felt))
+        self.fill(crown, self.shade(felt))
         brim = _ellipse(self.x, self.y + 0.38 - 0.12 * self.x**2, self.a * 1.62, 0.075)
-        self.fill(brim, self.shaded(felt * 0.8))
+        self.fill(brim, self.shade(felt * 0.8))
 
     def glasses(self) -> None:
         if not self.person.glasses:
@@ -282,11 +279,9 @@ class _Sketch:
         cos, sin, pose = np.cos(self.pose.roll), np.sin(self.pose.roll), self.pose
         placed = {}
         for name, (x, y) in points.items():
-            page = cos * x - sin * y, sin * x + cos * y
-            placed[name] = (
-                float((page[0] * pose.size + pose.x + 1) / 2),
-                float((page[1] * pose.size + pose.y + 1) / 2),
-            )
+            across = (cos * x - sin * y) * pose.size + pose.x
+            down = (sin * x + cos * y) * pose.size + pose.y
+            placed[name] = float((across + 1) / 2), float((down + 1) / 2)
         return placed
 
 

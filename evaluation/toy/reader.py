@@ -1,5 +1,6 @@
-"""The reader: a small network that reads attributes, landmarks and proportions off a picture."""
+"""The reader: a small network that reads attributes, landmarks and proportions off an image."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -11,11 +12,50 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from .labels import GROUPS, LANDMARKS, MEASURES, PROPORTIONS
+from .people import GENDERS, HAIR_COLORS, HAIR_LENGTHS, PROPORTIONS, Person
 
 BATCH = 96
 WEIGHTS = Path(__file__).parent / "reader.safetensors"
+# Each attribute group with its words; a group's label is the number of its word.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "gender": GENDERS,
+    "hair_color": HAIR_COLORS,
+    "hair_length": HAIR_LENGTHS,
+    "glasses": ("no", "yes"),
+    "beard": ("no", "yes"),
+    "hat": ("no", "yes"),
+    "smile": ("no", "yes"),
+    "medium": ("photo", "painting"),
+}
+LANDMARKS = ("left_eye", "right_eye", "nose", "mouth", "chin")
+MEASURES = (*(f"{name}_{axis}" for name in LANDMARKS for axis in "xy"), "turn", *PROPORTIONS)
 SIZES = [len(words) for words in GROUPS.values()]
+
+
+def attributes_of(person: Person) -> dict[str, int]:
+    """Return each attribute group's label, but for the medium."""
+    return {
+        group: words.index(getattr(person, group))
+        if isinstance(getattr(person, group), str)
+        else int(getattr(person, group))
+        for group, words in GROUPS.items()
+        if group != "medium"
+    }
+
+
+def label_rows(
+    people: Sequence[Person],
+    landmarks: np.ndarray,
+    turns: np.ndarray,
+    is_painting: Sequence[bool],
+) -> np.ndarray:
+    """Return ``(n, groups + measures)``: group labels, then measures of about unit size."""
+    rows = []
+    for person, points, turn, painted in zip(people, landmarks, turns, is_painting, strict=True):
+        groups = [*attributes_of(person).values(), int(painted)]
+        places = (points.ravel() - 0.5) * 4
+        rows.append([*groups, *places, turn, *person.proportions])
+    return np.array(rows, np.float32)
 
 
 @dataclass(frozen=True)
@@ -100,7 +140,7 @@ def train_reader(
     for _ in tqdm(range(steps), "reader", mininterval=20):
         chosen = torch.randint(len(pictures), (BATCH,), generator=generator)
         pixels = torch.from_numpy(pictures[chosen.numpy()]).permute(0, 3, 1, 2).float() / 127.5 - 1
-        groups, measures = reader(worn(pixels, generator))
+        groups, measures = reader(degrade(pixels, generator))
         truth = truths[chosen]
         loss = 3 * F.mse_loss(measures, truth[:, len(GROUPS) :])
         for number, logits in enumerate(groups):
@@ -111,7 +151,7 @@ def train_reader(
         schedule.step()
 
 
-def worn(pixels: Tensor, generator: torch.Generator) -> Tensor:
+def degrade(pixels: Tensor, generator: torch.Generator) -> Tensor:
     """Return pixels as a prior may draw them: half a batch blurred, all a little noisy."""
     half = len(pixels) // 2
     soft = F.avg_pool2d(F.pad(pixels[:half], (1, 1, 1, 1), mode="replicate"), 3, 1)

@@ -10,13 +10,14 @@ import numpy as np
 from scipy import ndimage
 
 from .portraits import Plane, Portrait
-from .stroke_cells import at, cells, grid
 from .styles import Style
 
 LUMINANCE = np.array([0.30, 0.59, 0.11], np.float32)
 
 
-def stroked(picture: Plane, portrait: Portrait, style: Style, random: np.random.Generator) -> Plane:
+def add_strokes(
+    picture: Plane, portrait: Portrait, style: Style, random: np.random.Generator
+) -> Plane:
     """Return a picture of a portrait ``(s, s, 3)`` in a style's strokes."""
     features = ndimage.gaussian_filter(portrait.ink * portrait.figure, len(picture) / 64)
     detail = (0.15 * portrait.figure + 1.8 * features).clip(0, 0.88)[..., None]
@@ -29,6 +30,57 @@ def contours(portrait: Portrait, style: Style) -> Plane:
     wide = ndimage.grey_dilation(portrait.ink, 3) if spread > 0 else portrait.ink
     ink = portrait.ink + (spread / 2) * (wide - portrait.ink)
     return (0.95 * ink * style.outline).astype(np.float32)
+
+
+def grid(side: int) -> tuple[Plane, Plane]:
+    """Return x and y ``(side, side)`` in pixels of a 64 px picture."""
+    axis = np.arange(side, dtype=np.float32) * (64 / side)
+    x, y = np.meshgrid(axis, axis)
+    return x, y
+
+
+def color_at(picture: Plane, center: Plane) -> Plane:
+    """Return a picture's colour at each pixel's cell centre, in pixels of a 64 px picture."""
+    side = len(picture)
+    place = (center * (side / 64)).round().astype(int).clip(0, side - 1)
+    return picture[place[..., 1], place[..., 0]]
+
+
+def cells(
+    x: Plane,
+    y: Plane,
+    period: float,
+    random: np.random.Generator,
+    angle: float,
+    stretch: float,
+    jitter: float = 0.35,
+) -> tuple[np.ndarray, Plane, Plane, Plane]:
+    """Return each pixel's cell number, distances to the two nearest centres, and its centre.
+
+    The cells are a jittered grid, ``period`` apart across and ``stretch`` times that along.
+    """
+    cos, sin = np.cos(angle), np.sin(angle)
+    along, across = (x * cos + y * sin) / (period * stretch), (y * cos - x * sin) / period
+    count = int(96 / period) + 4
+    offsets = random.uniform(-jitter, jitter, (2 * count, 2 * count, 2)).astype(np.float32)
+    base_u, base_v = np.floor(along).astype(int), np.floor(across).astype(int)
+    first = np.full(x.shape, 1e9, np.float32)
+    second, number = first.copy(), np.zeros(x.shape, int)
+    center = np.zeros((*x.shape, 2), np.float32)
+    for du in (-1, 0, 1):
+        for dv in (-1, 0, 1):
+            u, v = base_u + du, base_v + dv
+            shift = offsets[u + count, v + count]
+            at_u, at_v = u + 0.5 + shift[..., 0], v + 0.5 + shift[..., 1]
+            far = period * np.hypot(along - at_u, across - at_v)
+            nearer = far < first
+            second = np.where(nearer, first, np.minimum(second, far))
+            first = np.where(nearer, far, first)
+            number = np.where(nearer, (u + count) * 2 * count + v + count, number)
+            a, c = at_u * period * stretch, at_v * period
+            place = np.stack([a * cos - c * sin, a * sin + c * cos], -1)
+            center = np.where(nearer[..., None], place, center)
+    return number, first, second, center
 
 
 class _Canvas(NamedTuple):
@@ -45,7 +97,7 @@ class _Canvas(NamedTuple):
     def color(self, index: int) -> Plane:
         return np.array(self.style.palette[index], np.float32)
 
-    def bent(self) -> tuple[Plane, Plane]:
+    def bend_grid(self) -> tuple[Plane, Plane]:
         """Return x and y in pixels, shifted to and fro so that straight strokes wander."""
         x, y = grid(len(self.picture))
         phase, bend = self.random.uniform(0, 2 * np.pi, 4), self.style.bend
@@ -54,17 +106,19 @@ class _Canvas(NamedTuple):
             y + bend * np.sin(x / 9 + phase[2]) + 0.4 * bend * np.sin(y / 6 + phase[3]),
         )
 
-    def laid(self, number: Plane, center: Plane, deviation: float, channels: int = 1) -> Plane:
+    def lay_strokes(
+        self, number: Plane, center: Plane, deviation: float, channels: int = 1
+    ) -> Plane:
         """Return each stroke in one colour, that of its centre, more or less; features stay."""
         spread = self.random.normal(0, deviation * self.style.amount, (number.max() + 1, channels))
-        dabs = at(self.picture, center) + spread.astype(np.float32)[number]
+        dabs = color_at(self.picture, center) + spread.astype(np.float32)[number]
         keep = self.detail + (1 - self.style.amount) * 0.4 * (1 - self.detail)
         return dabs + keep * (self.picture - dabs)
 
 
 def _brush(canvas: _Canvas) -> Plane:
     """Straight dabs in one direction, each with a lit and a shaded side."""
-    style, (x, y) = canvas.style, canvas.bent()
+    style, (x, y) = canvas.style, canvas.bend_grid()
     number, first, second, center = cells(
         x, y, style.period, canvas.random, style.angle, style.length
     )
@@ -73,12 +127,12 @@ def _brush(canvas: _Canvas) -> Plane:
     edge = (1 - (second - first) / 1.6).clip(0, 1)
     light = 0.15 * relief - 0.16 * edge
     shade = (style.amount * light)[..., None] * (1 - 0.6 * canvas.detail)
-    return canvas.laid(number, center, 0.10) + shade
+    return canvas.lay_strokes(number, center, 0.10) + shade
 
 
 def _swirl(canvas: _Canvas) -> Plane:
     """Long curved strokes, light beside dark."""
-    style, (x, y) = canvas.style, canvas.bent()
+    style, (x, y) = canvas.style, canvas.bend_grid()
     cos, sin = np.cos(style.angle), np.sin(style.angle)
     across, along = (y * cos - x * sin) / style.period, x * cos + y * sin
     stripe = np.floor(across).astype(int)
@@ -91,7 +145,7 @@ def _swirl(canvas: _Canvas) -> Plane:
 
 def _hatch(canvas: _Canvas) -> Plane:
     """Lines on paper, the closer and the more crossed the darker."""
-    style, (x, y) = canvas.style, canvas.bent()
+    style, (x, y) = canvas.style, canvas.bend_grid()
     cos, sin = np.cos(style.angle), np.sin(style.angle)
     across, along = y * cos - x * sin, x * cos + y * sin
     line = np.sin(2 * np.pi * across / style.period)
@@ -109,14 +163,14 @@ def _hatch(canvas: _Canvas) -> Plane:
 
 def _dots(canvas: _Canvas) -> Plane:
     """Round dots of mixed colours on a ground that stands out from them."""
-    style, (x, y) = canvas.style, canvas.bent()
+    style, (x, y) = canvas.style, canvas.bend_grid()
     number, first, _, center = cells(x, y, style.period, canvas.random, style.angle, 1.0, 0.12)
     dot = (0.45 * style.period - first + 0.5).clip(0, 1)[..., None]
     around = ndimage.gaussian_filter(canvas.tone(), 8 * len(x) / 64)[..., None] > 0.5
     ground = canvas.picture + 0.42 * (
         np.where(around, canvas.color(0), canvas.color(-1)) - canvas.picture
     )
-    dabs = canvas.laid(number, center, 0.13, 3)
+    dabs = canvas.lay_strokes(number, center, 0.13, 3)
     painted = ground + dot * (dabs - ground)
     return canvas.picture + (0.4 + 0.6 * style.amount) * (1 - 0.6 * canvas.detail) * (
         painted - canvas.picture
@@ -126,7 +180,7 @@ def _dots(canvas: _Canvas) -> Plane:
 def _wash(canvas: _Canvas) -> Plane:
     """Soft pools of paint that dry with a dark rim, white paper between them."""
     style, scale = canvas.style, len(canvas.picture) / 64
-    x, y = canvas.bent()
+    x, y = canvas.bend_grid()
     number, first, second, _ = cells(
         x, y, 2.6 * style.period, canvas.random, style.angle, style.length
     )
@@ -144,11 +198,11 @@ def _wash(canvas: _Canvas) -> Plane:
 
 def _tiles(canvas: _Canvas) -> Plane:
     """Stones of one colour each, in dark grout."""
-    style, (x, y) = canvas.style, canvas.bent()
+    style, (x, y) = canvas.style, canvas.bend_grid()
     number, first, second, center = cells(
         x, y, style.period, canvas.random, style.angle, style.length, 0.25
     )
-    stone = canvas.laid(number, center, 0.11)
+    stone = canvas.lay_strokes(number, center, 0.11)
     grout = (0.8 * style.amount * ((1.9 - (second - first)) / 1.4).clip(0, 1))[..., None]
     grout = grout * (1 - 0.5 * canvas.detail)
     return stone + grout * (canvas.color(0) - stone)
@@ -161,7 +215,7 @@ def _flat(canvas: _Canvas) -> Plane:
 
 def _weave(canvas: _Canvas) -> Plane:
     """Threads that go over and under each other."""
-    style, (x, y) = canvas.style, canvas.bent()
+    style, (x, y) = canvas.style, canvas.bend_grid()
     cos, sin = np.cos(style.angle), np.sin(style.angle)
     u, v = (x * cos + y * sin) / style.period, (y * cos - x * sin) / style.period
     over = (np.floor(u) + np.floor(v)) % 2 == 0
@@ -172,7 +226,7 @@ def _weave(canvas: _Canvas) -> Plane:
 
 def _engraving(canvas: _Canvas) -> Plane:
     """Lines that follow the forms, swelling where it is dark."""
-    style, (x, y) = canvas.style, canvas.bent()
+    style, (x, y) = canvas.style, canvas.bend_grid()
     form = ndimage.gaussian_filter(canvas.tone(), 2.0 * len(x) / 64)
     radius = np.hypot(x - 32, style.length * (y - 30)) / style.period
     line = np.sin(2 * np.pi * (radius + 2.2 * form))

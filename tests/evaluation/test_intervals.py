@@ -7,8 +7,8 @@ from evaluation.report.intervals import (
     Interval,
     best_shares,
     bootstrap_mean,
+    mean_difference,
     mean_ranks,
-    paired_difference,
     verdict,
 )
 
@@ -42,7 +42,7 @@ def test_pairing_removes_what_the_pairs_share():
     random = np.random.default_rng(2)
     shared = random.normal(0, 5, size=40)
     reference, better = shared, shared + 0.5 + random.normal(0, 0.1, size=40)
-    difference = paired_difference(better, reference)
+    difference = mean_difference(better, reference)
     assert 0.4 < difference.low < 0.5 < difference.high < 0.6
     alone = bootstrap_mean(better)
     assert alone.high - alone.low > 10 * (difference.high - difference.low)
@@ -50,7 +50,7 @@ def test_pairing_removes_what_the_pairs_share():
 
 def test_paired_difference_refuses_other_pairs():
     with pytest.raises(ValueError, match="same pairs"):
-        paired_difference([1.0, 2.0], [1.0, 2.0, 3.0])
+        mean_difference([1.0, 2.0], [1.0, 2.0, 3.0])
 
 
 @pytest.mark.parametrize(

@@ -6,21 +6,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from evaluation.sections.papers_table import VOTES
 
 from evaluation import five_prompts
 from evaluation import toy_benchmark as nano
 from evaluation.__main__ import check_figures
 from evaluation.benchmark import LearnsOnce, MethodResult, Sampling, rows_of
 from evaluation.methods.acfun import Acfun
-from evaluation.sections.papers_table import VOTES
 from evaluation.sections.references import KnownAnswer
 from evaluation.toy.captions import describe
-from evaluation.toy.evaluation_pairs import held_out_pair, tuning_pair
+from evaluation.toy.evaluation_pairs import make_pair, make_tuning_pair
 from evaluation.toy.held_out_styles import HELD_OUT
-from evaluation.toy.labels import attributes_of
 from evaluation.toy.paintings import photograph
 from evaluation.toy.random_styles import alike
-from evaluation.toy.reader import load_reader
+from evaluation.toy.reader import attributes_of, load_reader
 
 NUMBERS = range(4)
 
@@ -31,7 +30,7 @@ def reader():
 
 
 def figures_of(reader, number, name):
-    one = held_out_pair(number)
+    one = make_pair(number)
     pictures = torch.from_numpy(getattr(one, name))[None].expand(2, -1, -1, -1)
     return nano.measure(reader, one, MethodResult(samples=pictures, other=pictures, seconds=0.0))
 
@@ -83,7 +82,7 @@ def test_bench_opens_and_all_its_rows_fit():
 def test_settings_are_chosen_on_other_people_and_styles():
     bench = nano.Tuning.open_bench(nano.TUNING_PAIRS)
     assert not {pair.digest for pair in nano.open_bench(40).pairs} & {p.digest for p in bench.pairs}
-    styles = [tuning_pair(number).named.style for number in range(nano.TUNING_PAIRS)]
+    styles = [make_tuning_pair(number).named.style for number in range(nano.TUNING_PAIRS)]
     assert not any(alike(style, held.style) for style in styles for held in HELD_OUT.values())
     assert len({style.texture for style in styles}) >= 4
     rows = rows_of(nano.Tuning.sections(argparse.Namespace(pairs=nano.TUNING_PAIRS)))
@@ -118,7 +117,7 @@ def test_known_answer_is_the_pairs_own(backbone, tmp_path):
         backbone, pair, tmp_path, noise, Sampling()
     )
     assert torch.equal(samples, other)
-    assert torch.equal(samples[2], torch.from_numpy(held_out_pair(0).truth))
+    assert torch.equal(samples[2], torch.from_numpy(make_pair(0).truth))
 
 
 def test_peers_that_serve_every_pair_have_their_own_steps_and_what_they_share_is_taught_once():
@@ -140,16 +139,16 @@ def test_papers_comparison_has_every_system_that_the_digest_has_votes_for():
 
 
 def test_five_prompts_each_change_one_thing_and_are_read_back():
-    person = held_out_pair(0).person
+    person = make_pair(0).person
     people = five_prompts.people_of_prompts(person)
     assert list(people) == list(five_prompts.CHANGED)
     for group, changed in people.items():
         ours, theirs = attributes_of(person), attributes_of(changed)
         assert {name for name in ours if ours[name] != theirs[name]} == {group}
-    pictures = [photograph(one, held_out_pair(0).pose, 0).color for one in people.values()]
+    pictures = [photograph(one, make_pair(0).pose, 0).color for one in people.values()]
     as_asked = torch.from_numpy(np.stack(pictures))
     assert sum(five_prompts.are_followed(0, as_asked)) >= 4
-    unchanged = torch.from_numpy(held_out_pair(0).face).expand(5, -1, -1, -1)
+    unchanged = torch.from_numpy(make_pair(0).face).expand(5, -1, -1, -1)
     assert sum(five_prompts.are_followed(0, unchanged)) <= 1
 
 
@@ -165,7 +164,7 @@ def test_five_prompts_are_drawn_with_what_the_row_learnt(tmp_path, monkeypatch):
     bench = nano.open_bench(1)
     rows = rows_of(nano.sections(argparse.Namespace(pairs=1)))
     assert five_prompts.generate_changed(bench, rows[0], 0, tmp_path).shape == (5, 64, 64, 3)
-    person = held_out_pair(0).person
+    person = make_pair(0).person
     assert asked == [
         (f"a painting of {describe(one)} in S* style", bench.pairs[0].name)
         for one in five_prompts.people_of_prompts(person).values()

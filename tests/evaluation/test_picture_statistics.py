@@ -27,7 +27,7 @@ def smooth(side: int = 64, seed: int = 0) -> NDArray[np.float64]:
     return picture.clip(0, 1)
 
 
-def stroked(picture: NDArray[np.float64]) -> NDArray[np.float64]:
+def add_strokes(picture: NDArray[np.float64]) -> NDArray[np.float64]:
     """The picture with fine stripes over it, which leave its mean colours alone."""
     stripes = 0.15 * np.where(np.arange(picture.shape[1]) % 4 < 2, 1, -1)
     return (0.2 + 0.6 * picture + stripes[None, :, None]).clip(0, 1)
@@ -41,7 +41,7 @@ def shuffled(picture: NDArray[np.float64]) -> NDArray[np.float64]:
 @pytest.mark.parametrize("distance", [colour_distance, texture_distance, pixel_distance])
 def test_distance_of_equal_pictures_is_zero_and_of_others_is_not(distance):
     assert distance(smooth(), smooth()) == 0
-    assert distance(smooth(), stroked(smooth(seed=1))) > 0
+    assert distance(smooth(), add_strokes(smooth(seed=1))) > 0
     assert distance(smooth(), smooth(seed=1)) == pytest.approx(distance(smooth(seed=1), smooth()))
 
 
@@ -66,7 +66,7 @@ def test_colour_distance_is_the_shift_of_lightness():
 
 
 def test_texture_distance_sees_strokes_and_not_colour():
-    strokes = texture_distance(smooth(), stroked(smooth()))
+    strokes = texture_distance(smooth(), add_strokes(smooth()))
     # Equal lightness steps in other colours, paler and brighter.
     grey = np.repeat(smooth().mean(axis=-1, keepdims=True), 3, axis=-1)
     assert texture_distance(grey, grey * 0.5 + 0.3) < 0.1 * strokes
@@ -75,12 +75,12 @@ def test_texture_distance_sees_strokes_and_not_colour():
 
 
 def test_texture_distance_is_nearer_for_the_same_strokes_on_another_picture():
-    first, second = stroked(smooth(seed=1)), stroked(smooth(seed=2))
+    first, second = add_strokes(smooth(seed=1)), add_strokes(smooth(seed=2))
     assert texture_distance(first, second) < 0.5 * texture_distance(first, smooth(seed=1))
 
 
 def test_texture_distance_is_blind_to_mirroring():
-    picture = stroked(smooth()) + 0.1 * np.eye(64)[..., None]
+    picture = add_strokes(smooth()) + 0.1 * np.eye(64)[..., None]
     assert texture_distance(picture, picture[:, ::-1]) == pytest.approx(0, abs=1e-2)
 
 
@@ -93,7 +93,7 @@ def test_flat_pictures_have_statistics_too():
 def test_structure_correlation_sees_layout_and_not_colour():
     assert structure_correlation(smooth(), smooth()) == pytest.approx(1)
     assert structure_correlation(smooth(), 0.3 + 0.5 * smooth()) > 0.95
-    assert structure_correlation(smooth(), stroked(smooth())) > 0.9
+    assert structure_correlation(smooth(), add_strokes(smooth())) > 0.9
     assert abs(structure_correlation(smooth(), shuffled(smooth()))) < 0.3
     assert structure_correlation(smooth(), smooth()[::-1]) < 0.8
 

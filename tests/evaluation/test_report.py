@@ -12,8 +12,9 @@ from quality_pairs import FIGURES, Shift, open_tiny_bench
 
 from evaluation.__main__ import check_figures
 from evaluation.benchmark import Expectation, Row, Section, rows_of
-from evaluation.report.render import MOST_BYTES, write_report, write_sheet
+from evaluation.report.render import write_report
 from evaluation.runner import run_rows
+from evaluation.sheets import MOST_BYTES, write_sheet
 
 PAIRS = 4
 

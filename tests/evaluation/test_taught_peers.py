@@ -53,15 +53,14 @@ def test_teaching_that_was_cut_off_ends_as_one_that_was_not(tmp_path, monkeypatc
 
 
 def test_first_drawings_are_the_training_sets_and_are_kept(tmp_path, monkeypatch):
-    for module in (nano_drawings, teaching):
-        monkeypatch.setattr(module, "CHUNK", 3)
+    monkeypatch.setattr(nano_drawings, "CHUNK", 3)
     drawn = first_drawings(tmp_path, 5)
     whole = nano_drawings.draw_set(9, nano_drawings.SEED, workers=1)
-    assert np.array_equal(drawn.pictures, whole.pictures[:5])
+    assert np.array_equal(drawn.images, whole.images[:5])
     assert drawn.captions == whole.captions[:5]
     together = first_drawings(tmp_path / "together", 5, workers=2)
-    assert np.array_equal(together.pictures, drawn.pictures)
-    monkeypatch.setattr(teaching, "draw_chunk", None)
+    assert np.array_equal(together.images, drawn.images)
+    monkeypatch.setattr(nano_drawings, "draw_chunk", None)
     assert np.array_equal(first_drawings(tmp_path, 5).labels, whole.labels[:5])
 
 

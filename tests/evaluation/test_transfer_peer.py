@@ -27,7 +27,7 @@ def test_transfer_learns_from_photos_and_paintings(
     monkeypatch.setattr(transfer_peer, "transfer_loss", watched)
     drawn = few_drawings
     PatchTransferPeer().learn(backbone, pair, 2, tmp_path / "network.safetensors")
-    squares = transfer_peer._squares(backbone, drawn.pictures)
+    squares = transfer_peer._squares(backbone, drawn.images)
     for number, kind in enumerate(("a photo", "")):
         for one in seen[0][number]:
             at = int((squares - one).abs().sum(dim=(1, 2, 3)).argmin())
@@ -38,7 +38,7 @@ def test_transfers_loss_falls_and_its_gradient_reaches_the_network_alone(backbon
     torch.manual_seed(0)
     network = PatchTransfer(backbone.unet.config.in_channels)
     content, style = (
-        transfer_peer._squares(backbone, few_drawings.pictures[n : n + 4]) for n in (0, 4)
+        transfer_peer._squares(backbone, few_drawings.images[n : n + 4]) for n in (0, 4)
     )
     adam = torch.optim.Adam(network.parameters(), lr=1e-3)
     losses = []

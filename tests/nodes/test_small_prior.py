@@ -13,7 +13,7 @@ import nodes
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.method.diffusion import noise_at
 from acfun_ops.sampling.sampler import Guidance, draw_latents
-from evaluation.toy.training.make_prior import PRIOR
+from evaluation.toy import PRIOR
 
 PROMPT = "a photo of a woman with long red hair and glasses"
 STEPS = 8

@@ -14,12 +14,12 @@ from PIL import Image
 from torch import Tensor
 
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
-from evaluation.report.render import write_sheet
+from evaluation.sheets import write_sheet
 
+from .. import PRIOR
 from ..reader import load_reader
-from ..training.make_prior import PRIOR
-from .autoencoder import found_through, texture_shares
-from .samples import nearness, obeyed, stroke_ratios, told_by_strokes
+from .autoencoder import identity_rate, texture_shares
+from .samples import nearness, recognize_strokes, sample_prompts, stroke_ratios
 
 PEOPLE = 40
 STYLES = 6
@@ -38,8 +38,8 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    figures, samples = measured(options)
-    rows = judged(figures)
+    figures, samples = measure(options)
+    rows = judge(figures)
     whole = {"passed": all(row["passed"] for row in rows.values()), "rows": rows, **figures}
     text = json.dumps(whole, indent=1) + "\n"
     (options.out / "gate.json").write_text(text, encoding="utf-8")
@@ -48,30 +48,30 @@ def main() -> int:
     return 0 if whole["passed"] else 1
 
 
-def measured(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def measure(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return every figure, and by medium the samples ``(n, s, s, 3)``."""
     backbone = load_pipeline(options.prior)
     reader = load_reader()
-    samples, right = obeyed(backbone, reader, options.guidance, options.people)
+    samples, right = sample_prompts(backbone, reader, options.guidance, options.people)
     every = torch.cat(list(samples.values()))
     figures = {
         "samples": len(every),
         "guidance": options.guidance,
-        "obeyed": right,
+        "followed": right,
         "texture": texture_shares(backbone),
-        "found through the autoencoder": found_through(backbone, reader),
+        "found through the autoencoder": identity_rate(backbone, reader),
         "strokes": stroke_ratios(backbone, options.guidance, options.styles),
-        "told by their strokes": told_by_strokes(backbone, samples),
+        "told by their strokes": recognize_strokes(backbone, samples),
         "nearest": nearness(every, options.work),
     }
     return figures, samples
 
 
-def judged(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def judge(figures: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return each row of the gate: what was found, what is asked, and whether it passed."""
     texture = figures["texture"]
     least = {
-        "attributes read back, worst group": (min(figures["obeyed"].values()), 0.95),
+        "attributes read back, worst group": (min(figures["followed"].values()), 0.95),
         "a photo's identity through the autoencoder": (
             figures["found through the autoencoder"],
             0.95,

@@ -10,7 +10,7 @@ from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from evaluation.metrics.image_statistics import texture_distance
 
 from ..drawings import SEED
-from ..evaluation_pairs import DISTRACTORS, HeldOutPair, held_out_pairs
+from ..evaluation_pairs import DISTRACTORS, HeldOutPair, make_pairs
 from ..paintings import photograph
 from ..people import draw_person, draw_pose, stranger
 from ..reader import Reader, identity
@@ -28,21 +28,21 @@ def texture_shares(backbone: DiffusersBackbone) -> dict[str, float]:
         style picture's (AdaIN); and what shares of the way from the photo to the truth are given
         back by the autoencoder and covered by AdaIN.
     """
-    pairs = held_out_pairs(PAIRS)
+    pairs = make_pairs(PAIRS)
 
-    def off(pictures: Sequence[np.ndarray]) -> float:
+    def mean_distance(pictures: Sequence[np.ndarray]) -> float:
         distances = [
             texture_distance(p, pair.style) for p, pair in zip(pictures, pairs, strict=True)
         ]
         return float(np.mean(distances))
 
     truths, photos, styles = (
-        _stacked(pairs, pick) for pick in (lambda p: p.truth, lambda p: p.face, lambda p: p.style)
+        _stack(pairs, pick) for pick in (lambda p: p.truth, lambda p: p.face, lambda p: p.style)
     )
     through = backbone.decode_latents(backbone.encode_pictures(truths)).numpy()
     restyled = with_statistics(backbone.encode_pictures(photos), backbone.encode_pictures(styles))
-    truth, photo = off(truths.numpy()), off(photos.numpy())
-    back, adain = off(through), off(backbone.decode_latents(restyled).numpy())
+    truth, photo = mean_distance(truths.numpy()), mean_distance(photos.numpy())
+    back, adain = mean_distance(through), mean_distance(backbone.decode_latents(restyled).numpy())
     return {
         "truth": truth,
         "truth through the autoencoder": back,
@@ -60,7 +60,7 @@ def with_statistics(latents: Tensor, others: Tensor) -> Tensor:
     return (latents - mean) / deviation * new_deviation + new_mean
 
 
-def found_through(backbone: DiffusersBackbone, reader: Reader) -> float:
+def identity_rate(backbone: DiffusersBackbone, reader: Reader) -> float:
     """Return how often a photo through the autoencoder is nearest to itself among 20 others."""
     random = np.random.default_rng(SEED + 5)
     found = []
@@ -74,5 +74,5 @@ def found_through(backbone: DiffusersBackbone, reader: Reader) -> float:
     return float(np.mean(found))
 
 
-def _stacked(pairs: Sequence[HeldOutPair], pick: Callable[[HeldOutPair], np.ndarray]) -> Tensor:
+def _stack(pairs: Sequence[HeldOutPair], pick: Callable[[HeldOutPair], np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack([pick(pair) for pair in pairs]))

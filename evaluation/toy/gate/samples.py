@@ -1,4 +1,4 @@
-"""What the gate asks of the prior's samples: words obeyed, strokes of each family, no copies."""
+"""What the gate asks of the prior's samples: words followed, strokes of each family, no copies."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,18 +15,17 @@ from evaluation.metrics.image_statistics import texture_distance, texture_featur
 
 from ..captions import PHOTO, describe
 from ..drawings import SEED, draw_set, training_drawings
-from ..labels import GROUPS, attributes_of
 from ..paintings import paint
 from ..people import draw_person, draw_pose
 from ..random_styles import draw_style
-from ..reader import Reader
+from ..reader import GROUPS, Reader, attributes_of
 from ..styles import TEXTURES, WORDS, Named, Texture
 
 # A sample this much nearer to a training drawing than any fresh drawing is, is a copy of it.
 COPY = 0.5
 
 
-def draw(
+def sample(
     backbone: DiffusersBackbone,
     prompt: str,
     count: int,
@@ -34,7 +33,7 @@ def draw(
     generator: torch.Generator,
     steps: int = 25,
 ) -> Tensor:
-    """Draw ``count`` pictures of a prompt ``(n, s, s, 3)``."""
+    """Sample ``count`` images of a prompt ``(n, s, s, 3)``."""
     shape = (count, backbone.unet.config.in_channels, *[backbone.unet.config.sample_size] * 2)
     noise = torch.randn(shape, generator=generator)
     styled, plain = (backbone.encode_prompt(text, "S*", {}) for text in (prompt, ""))
@@ -44,7 +43,7 @@ def draw(
     return backbone.decode_latents(latents)
 
 
-def obeyed(
+def sample_prompts(
     backbone: DiffusersBackbone, reader: Reader, guidance: float, people: int
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Prompt for people in full, as photos and in each kind of painting; read them back.
@@ -60,7 +59,7 @@ def obeyed(
         for _ in range(people if texture is None else people // len(TEXTURES) + 1):
             person = draw_person(random)
             named = None if texture is None else draw_style(random, (texture,))
-            pictures = draw(backbone, _prompt(describe(person), named), 4, guidance, generator)
+            pictures = sample(backbone, _prompt(describe(person), named), 4, guidance, generator)
             reading = reader.read(pictures)
             asked = attributes_of(person) | {"medium": int(named is not None)}
             for group, value in asked.items():
@@ -86,9 +85,9 @@ def stroke_ratios(
         own: list[float] = []
         for _ in range(styles):
             named = draw_style(random, (texture,))
-            targets, others = ([_another(named, random) for _ in range(4)] for _ in range(2))
+            targets, others = ([_paint_like(named, random) for _ in range(4)] for _ in range(2))
             words = describe(draw_person(random))
-            pictures = draw(backbone, _prompt(words, named), 4, guidance, generator).numpy()
+            pictures = sample(backbone, _prompt(words, named), 4, guidance, generator).numpy()
             true += [texture_distance(a, b) for a in targets for b in others]
             own += [texture_distance(a, b) for a in targets for b in pictures]
         means = float(np.mean(own)), float(np.mean(true))
@@ -100,7 +99,7 @@ def stroke_ratios(
     return found
 
 
-def told_by_strokes(
+def recognize_strokes(
     backbone: DiffusersBackbone, samples: Mapping[str, Tensor], paintings: int = 60
 ) -> dict[str, dict[str, float]]:
     """Return by family how often samples, and fresh true paintings, are told by their strokes.
@@ -112,22 +111,22 @@ def told_by_strokes(
     """
     random = np.random.default_rng(SEED + 6)
 
-    def seen(texture: Texture) -> np.ndarray:
-        pictures = torch.from_numpy(np.stack(paintings_of(texture, paintings, random))).float()
+    def strokes_through_vae(texture: Texture) -> np.ndarray:
+        pictures = torch.from_numpy(np.stack(paint_family(texture, paintings, random))).float()
         return _features(backbone.decode_latents(backbone.encode_pictures(pictures)).numpy())
 
-    pool = np.concatenate([seen(texture) for texture in TEXTURES])
+    pool = np.concatenate([strokes_through_vae(texture) for texture in TEXTURES])
     shares = {}
     for number, texture in enumerate(TEXTURES):
         told, true = (
             float(np.mean(cdist(rows, pool).argmin(axis=1) // paintings == number))
-            for rows in (_features(samples[WORDS[texture]].numpy()), seen(texture))
+            for rows in (_features(samples[WORDS[texture]].numpy()), strokes_through_vae(texture))
         )
         shares[WORDS[texture]] = {"samples": told, "true paintings": true}
     return shares
 
 
-def paintings_of(texture: Texture, count: int, random: np.random.Generator) -> list[np.ndarray]:
+def paint_family(texture: Texture, count: int, random: np.random.Generator) -> list[np.ndarray]:
     """Return true paintings of one family, each of someone else in another style."""
     return [
         paint(draw_person(random), draw_pose(random), draw_style(random, (texture,)).style, n).color
@@ -141,8 +140,8 @@ def _features(pictures: Iterable[np.ndarray]) -> np.ndarray:
 
 def nearness(samples: Tensor, work: Path) -> dict[str, float]:
     """Return how far samples and fresh drawings are from their nearest training drawing."""
-    small = _small(training_drawings(work)[0].pictures)
-    fresh = _small(draw_set(len(samples), SEED + 3).pictures)
+    small = _small(training_drawings(work)[0].images)
+    fresh = _small(draw_set(len(samples), SEED + 3).images)
     ours, theirs = (
         torch.cdist(p, small).amin(dim=1)
         for p in (_small((samples.numpy() * 255).round().astype(np.uint8)), fresh)
@@ -162,7 +161,7 @@ def _prompt(person: str, named: Named | None) -> str:
     return f"{named.words} of {person} in {named.tones} style {named.strokes}".strip()
 
 
-def _another(named: Named, random: np.random.Generator) -> np.ndarray:
+def _paint_like(named: Named, random: np.random.Generator) -> np.ndarray:
     """Return a true painting of someone in any style that has the same words."""
     texture: Texture = named.style.texture
     while True:

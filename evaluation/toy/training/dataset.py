@@ -3,7 +3,6 @@
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
 
@@ -63,7 +62,7 @@ class GrowingMaterial:
 
     def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return latents and ids on the device, of what is drawn so far."""
-        for chunk in self._chunks.drawn(wait=self.known == 0):
+        for chunk in self._chunks.collect(wait=self.known == 0):
             self._add(chunk)
         device = self._ids.device
         chosen = torch.randint(self.known, (size,), generator=generator, device=device)
@@ -71,7 +70,7 @@ class GrowingMaterial:
 
     def _add(self, chunk: Drawings) -> None:
         end = self.known + len(chunk.captions)
-        self._latents[self.known : end] = latents_of(self._model, chunk.pictures).half()
+        self._latents[self.known : end] = latents_of(self._model, chunk.images).half()
         self._ids[self.known : end] = token_ids(self._tokenizer, chunk.captions)
         self.known = end
 
@@ -86,7 +85,7 @@ class Chunks:
         draw = partial(draw_chunk, count=count, seed=SEED, textures=TEXTURES)
         self._asked = [self._pool.submit(draw, at) for at in range(0, count, CHUNK)]
 
-    def drawn(self, wait: bool) -> Iterator[Drawings]:
+    def collect(self, wait: bool) -> Iterator[Drawings]:
         """Yield what is drawn since the last call; wait for the first if asked to.
 
         Raises:
@@ -99,16 +98,6 @@ class Chunks:
     def close(self) -> None:
         """End the processes, each after the chunk that it is at."""
         self._pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def drawn_meanwhile(count: int, workers: int) -> Iterator[Chunks]:
-    """Draw ``count`` drawings in ``workers`` processes, which end with the block."""
-    chunks = Chunks(count, workers)
-    try:
-        yield chunks
-    finally:
-        chunks.close()
 
 
 def token_ids(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:

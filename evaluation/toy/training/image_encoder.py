@@ -55,7 +55,7 @@ def train_image_encoder(
     recent: list[float] = []
     for _ in tqdm(range(steps), "image encoder", mininterval=20):
         chosen = spoken[torch.randint(len(spoken), (BATCH,), generator=generator)]
-        seen = model(normalized(pictures[chosen.numpy()])).pooler_output
+        seen = model(normalize(pictures[chosen.numpy()])).pooler_output
         read = text_encoder(ids[chosen]).pooler_output
         logits = scale.exp() * F.normalize(heads[0](seen)) @ F.normalize(heads[1](read)).T
         truth = torch.arange(BATCH)
@@ -69,7 +69,7 @@ def train_image_encoder(
     return sum(recent) / len(recent)
 
 
-def normalized(pictures: np.ndarray) -> Tensor:
+def normalize(pictures: np.ndarray) -> Tensor:
     """Return uint8 ``(n, s, s, 3)`` as CLIP's pixels ``(n, 3, s, s)``."""
     pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
     mean, std = (pixels.new_tensor(v).view(3, 1, 1) for v in (CLIP_MEAN, CLIP_STD))

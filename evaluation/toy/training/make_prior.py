@@ -7,6 +7,7 @@ is learnt so far into ``prior/`` as a pipeline folder.
 
 import argparse
 import json
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -17,10 +18,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPImageProcessor, CLIPTextModel, CLIPVisionModel
 
+from .. import PRIOR
 from ..captions import write_tokenizer
 from ..drawings import SEED, training_drawings, untaught_drawings
 from .autoencoder import Latents, new_autoencoder, set_scale, train_autoencoder
-from .dataset import GrowingMaterial, KeptMaterial, drawn_meanwhile, token_ids
+from .dataset import Chunks, GrowingMaterial, KeptMaterial, token_ids
 from .denoiser import (
     BATCH,
     new_scheduler,
@@ -30,9 +32,8 @@ from .denoiser import (
     train_denoiser,
 )
 from .image_encoder import new_image_encoder, train_image_encoder
-from .session import Course, stopped_by_signals
+from .session import Course, stop_on_signals
 
-PRIOR = Path(__file__).resolve().parents[1] / "prior"
 # At most; their latents stay on the GPU, 6 GB of them.
 DRAWN_MEANWHILE = 1_500_000
 STAGES = ("autoencoder", "decoder", "denoiser", "image_encoder", "write")
@@ -100,7 +101,7 @@ def main() -> None:
     if course.device.type == "cuda":
         # Matrix products in TF32, as convolutions are already.
         torch.set_float32_matmul_precision("high")
-    with stopped_by_signals(course):
+    with stop_on_signals(course):
         if options.stage == "denoiser":
             making.denoiser(course, options.batch, options.drawers)
         else:
@@ -127,7 +128,7 @@ class Making:
         """Give the autoencoder a lesson."""
         torch.manual_seed(SEED)
         model = self._last(AutoencoderTiny, "vae") or new_autoencoder()
-        average, taught = self._taught_to_see(model, course)
+        average, taught = self._train_on_all_drawings(model, course)
         set_scale(average, taught[:SCALE_DRAWINGS])
         average.save_pretrained(self.work / "vae")
 
@@ -135,10 +136,10 @@ class Making:
         """Give the decoder alone a lesson: the latents keep their meaning."""
         model = self._last(AutoencoderTiny, "vae")
         model.encoder.requires_grad_(False)
-        average, _ = self._taught_to_see(model, course)
+        average, _ = self._train_on_all_drawings(model, course)
         average.save_pretrained(self.work / "vae")
 
-    def _taught_to_see(
+    def _train_on_all_drawings(
         self, model: AutoencoderTiny, course: Course
     ) -> tuple[AutoencoderTiny, np.ndarray]:
         """Train on all drawings; return the average, and the drawings that the U-Net sees too."""
@@ -149,8 +150,8 @@ class Making:
         untaught, other_line = untaught_drawings(self.work)
         for text in filter(None, (line, other_line)):
             course.note(text)
-        pictures = np.concatenate([drawn.pictures, untaught.pictures])
-        return train_autoencoder(model, pictures, course).average, drawn.pictures
+        pictures = np.concatenate([drawn.images, untaught.images])
+        return train_autoencoder(model, pictures, course).average, drawn.images
 
     def denoiser(self, course: Course, batch: int = BATCH, drawers: int = 0) -> None:
         """Give the U-Net and its text encoder a lesson, on the kept set or on what is drawn."""
@@ -167,14 +168,14 @@ class Making:
             train_denoiser, unet, text_encoder, weights=loss_weights(), course=course, batch=batch
         )
         if drawers:
-            with drawn_meanwhile(DRAWN_MEANWHILE, drawers) as chunks:
+            with closing(Chunks(DRAWN_MEANWHILE, drawers)) as chunks:
                 growing = GrowingMaterial(autoencoder, self.tokenizer, chunks, DRAWN_MEANWHILE)
                 average = learn(material=growing).average
             course.note(f"{growing.known} drawings in batches of {batch}")
         else:
             drawn, _ = training_drawings(self.work)
             ids = token_ids(self.tokenizer, drawn.captions)
-            kept = KeptMaterial(Latents(autoencoder, drawn.pictures), ids)
+            kept = KeptMaterial(Latents(autoencoder, drawn.images), ids)
             average = learn(material=kept).average
         average[0].save_pretrained(self.work / "unet")
         average[1].save_pretrained(self.work / "text_encoder")
@@ -186,7 +187,7 @@ class Making:
         drawn, _ = training_drawings(self.work)
         ids = token_ids(self.tokenizer, drawn.captions)
         found = train_image_encoder(
-            model, text_encoder, drawn.pictures, ids, IMAGE_ENCODER_STEPS, SEED
+            model, text_encoder, drawn.images, ids, IMAGE_ENCODER_STEPS, SEED
         )
         model.save_pretrained(self.work / "image_encoder")
         with (self.work / "log.txt").open("a", encoding="utf-8") as log:

@@ -7,9 +7,8 @@ from pathlib import Path
 import torch
 
 from ..drawings import SEED, draw_set, training_drawings
-from ..labels import GROUPS
 from ..people import PROPORTIONS
-from ..reader import WEIGHTS, load_reader, save_reader, train_reader, trust
+from ..reader import GROUPS, WEIGHTS, load_reader, save_reader, train_reader, trust
 
 STEPS = 600
 
@@ -27,10 +26,10 @@ def main() -> None:
     torch.manual_seed(SEED)
     # A lesson like the prior's: the last reader knows faces already.
     reader = load_reader().train()
-    train_reader(reader, drawn.pictures, drawn.labels, STEPS, SEED)
+    train_reader(reader, drawn.images, drawn.labels, STEPS, SEED)
     reader.eval()
     fresh = draw_set(1000, SEED + 7)
-    reading = reader.read(torch.from_numpy(fresh.pictures).float() / 255)
+    reading = reader.read(torch.from_numpy(fresh.images).float() / 255)
     reader.trust.copy_(trust(reading, torch.from_numpy(fresh.labels[:, -len(PROPORTIONS) :])))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     save_reader(reader, options.out)

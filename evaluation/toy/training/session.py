@@ -56,7 +56,7 @@ class Course:
 
 
 @contextmanager
-def stopped_by_signals(course: Course) -> Iterator[None]:
+def stop_on_signals(course: Course) -> Iterator[None]:
     """End the lesson after the step in progress when the process is told to stop."""
 
     def stop(number: int, _: FrameType | None) -> None:

@@ -7,20 +7,20 @@ import pytest
 import torch
 
 from evaluation.toy.gate import __main__ as gate
-from evaluation.toy.gate.autoencoder import found_through, texture_shares, with_statistics
-from evaluation.toy.gate.samples import nearness, paintings_of, told_by_strokes
+from evaluation.toy.gate.autoencoder import identity_rate, texture_shares, with_statistics
+from evaluation.toy.gate.samples import nearness, paint_family, recognize_strokes
 from evaluation.toy.reader import load_reader
 from evaluation.toy.styles import TEXTURES, WORDS
 
 PASSING = {
-    "obeyed": {"hat": 0.95, "smile": 1.0},
+    "followed": {"hat": 0.95, "smile": 1.0},
     "texture": {"given back": 0.15, "AdaIN covers": 0.35},
     "found through the autoencoder": 0.95,
     "strokes": {family: {"ratio": 1.3} for family in WORDS.values()},
     "nearest": {"copies": 0},
 }
 MISSES = (
-    ("obeyed", {"hat": 0.94, "smile": 1.0}),
+    ("followed", {"hat": 0.94, "smile": 1.0}),
     ("texture", {"given back": 0.16, "AdaIN covers": 0.0}),
     ("texture", {"given back": 0.0, "AdaIN covers": 0.36}),
     ("found through the autoencoder", 0.94),
@@ -48,14 +48,14 @@ class Forgetful(Untouched):
 
 
 def test_every_row_of_the_gate_is_judged():
-    rows = gate.judged(PASSING)
+    rows = gate.judge(PASSING)
     assert len(rows) == 12
     assert all(row["passed"] for row in rows.values())
 
 
 @pytest.mark.parametrize(("figure", "value"), MISSES)
 def test_one_figure_that_is_missed_fails_one_row(figure, value):
-    rows = gate.judged({**PASSING, figure: value})
+    rows = gate.judge({**PASSING, figure: value})
     assert [row["passed"] for row in rows.values()].count(False) == 1
 
 
@@ -63,7 +63,7 @@ def test_the_command_fails_if_a_row_is_missed(monkeypatch, tmp_path):
     samples = {"a photo": torch.zeros(12, 8, 8, 3)}
     monkeypatch.setattr("sys.argv", ["gate", "--out", str(tmp_path)])
     for figures, code in ((PASSING, 0), ({**PASSING, "nearest": {"copies": 1}}, 1)):
-        monkeypatch.setattr(gate, "measured", lambda _, found=figures: (found, samples))
+        monkeypatch.setattr(gate, "measure", lambda _, found=figures: (found, samples))
         assert gate.main() == code
         written = json.loads((tmp_path / "gate.json").read_text(encoding="utf-8"))
         assert written["passed"] == (code == 0)
@@ -79,23 +79,23 @@ def test_an_autoencoder_that_changes_nothing_gives_nothing_back():
 
 def test_identity_is_found_through_what_keeps_it():
     reader = load_reader()
-    assert found_through(Untouched(), reader) == 1
-    assert found_through(Forgetful(), reader) < 0.3
+    assert identity_rate(Untouched(), reader) == 1
+    assert identity_rate(Forgetful(), reader) < 0.3
 
 
 def test_true_paintings_are_told_by_their_strokes_and_noise_is_not():
     random = np.random.default_rng(0)
     true = {
-        WORDS[texture]: torch.from_numpy(np.stack(paintings_of(texture, 20, random)))
+        WORDS[texture]: torch.from_numpy(np.stack(paint_family(texture, 20, random)))
         for texture in TEXTURES
     }
-    told = told_by_strokes(Untouched(), true, 40)
+    told = recognize_strokes(Untouched(), true, 40)
     assert min(found["samples"] for found in told.values()) > 0.3
     noise = {words: torch.rand(5, 64, 64, 3) for words in true}
-    told = told_by_strokes(Untouched(), noise, 40)
+    told = recognize_strokes(Untouched(), noise, 40)
     assert min(found["samples"] for found in told.values()) == 0
     assert min(found["true paintings"] for found in told.values()) > 0.3
-    blind = told_by_strokes(Forgetful(), true, 40)
+    blind = recognize_strokes(Forgetful(), true, 40)
     assert min(found["true paintings"] for found in blind.values()) < 0.2
 
 
@@ -112,13 +112,13 @@ def test_a_training_drawing_counts_as_a_copy(monkeypatch):
 
     drawn = draw_set(20, seed=9, workers=1)
     monkeypatch.setattr(gate_samples, "training_drawings", lambda _: (drawn, ""))
-    copied = torch.from_numpy(drawn.pictures[:3].astype(np.float32) / 255)
+    copied = torch.from_numpy(drawn.images[:3].astype(np.float32) / 255)
     assert nearness(copied, None)["copies"] == 3
-    fresh = draw_set(3, seed=11, workers=1).pictures.astype(np.float32) / 255
+    fresh = draw_set(3, seed=11, workers=1).images.astype(np.float32) / 255
     assert nearness(torch.from_numpy(fresh), None)["copies"] == 0
 
 
 def test_written_figures_say_what_was_passed():
     figures = json.loads((gate.PRIOR.parent / "gate.json").read_text(encoding="utf-8"))
-    assert figures["rows"] == gate.judged(figures)
+    assert figures["rows"] == gate.judge(figures)
     assert figures["passed"] == all(row["passed"] for row in figures["rows"].values())

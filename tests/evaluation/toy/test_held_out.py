@@ -3,21 +3,21 @@
 import numpy as np
 import pytest
 
-from evaluation.toy.evaluation_pairs import EXTRAS, held_out_pairs
+from evaluation.toy.evaluation_pairs import EXTRAS, make_pairs
 from evaluation.toy.held_out_styles import HELD_OUT
-from evaluation.toy.labels import attributes_of
 from evaluation.toy.paintings import paint
 from evaluation.toy.random_styles import draw_style
+from evaluation.toy.reader import attributes_of
 from evaluation.toy.styles import TEXTURES, UNTAUGHT
 
 
 @pytest.fixture(scope="module")
 def pairs():
-    return held_out_pairs(len(HELD_OUT) + 2)
+    return make_pairs(len(HELD_OUT) + 2)
 
 
 def test_pairs_are_the_same_every_time(pairs):
-    [again] = held_out_pairs(1)
+    [again] = make_pairs(1)
     assert np.array_equal(again.truth, pairs[0].truth)
     assert not np.array_equal(pairs[0].truth, pairs[len(HELD_OUT)].truth)
     assert pairs[0].named == pairs[len(HELD_OUT)].named

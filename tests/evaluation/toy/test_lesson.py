@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from evaluation.toy.training.session import Course, Learner, stopped_by_signals
+from evaluation.toy.training.session import Course, Learner, stop_on_signals
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_signal_ends_the_lesson_with_nothing_lost(course_of, tmp_path, number)
     course = course_of()
     handler = signal.getsignal(number)
     model = nn.Linear(2, 1)
-    with stopped_by_signals(course):
+    with stop_on_signals(course):
         learner = Learner(model, course, decay=0.9)
         while learner.goes_on():
             learner.step(model(torch.ones(1, 2)).square().mean(), 1)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -10,9 +11,9 @@ import torch
 from evaluation.toy.drawings import SEED, draw_set
 from evaluation.toy.training.autoencoder import Latents, latents_of, new_autoencoder
 from evaluation.toy.training.dataset import (
+    Chunks,
     GrowingMaterial,
     KeptMaterial,
-    drawn_meanwhile,
     token_ids,
 )
 from evaluation.toy.training.denoiser import new_tokenizer
@@ -24,7 +25,7 @@ class Drawn:
     def __init__(self, *chunks):
         self.chunks = list(chunks)
 
-    def drawn(self, wait):
+    def collect(self, wait):
         while self.chunks:
             yield self.chunks.pop(0)
 
@@ -35,7 +36,7 @@ def test_growing_material_learns_from_what_is_drawn_so_far(tmp_path):
     first, second = draw_set(6, seed=9, workers=1), draw_set(10, seed=10, workers=1)
     chunks = Drawn(first)
     growing = GrowingMaterial(model, tokenizer, chunks, count=16)
-    kept = KeptMaterial(Latents(model, first.pictures), token_ids(tokenizer, first.captions))
+    kept = KeptMaterial(Latents(model, first.images), token_ids(tokenizer, first.captions))
     for seed in (1, 2):
         ours = growing.batch(5, torch.Generator().manual_seed(seed))
         theirs = kept.batch(5, torch.Generator().manual_seed(seed))
@@ -45,7 +46,7 @@ def test_growing_material_learns_from_what_is_drawn_so_far(tmp_path):
     chunks.chunks.append(second)
     latents, ids = growing.batch(200, torch.Generator().manual_seed(3))
     assert growing.known == 16
-    known = latents_of(model, np.concatenate([first.pictures, second.pictures])).half().float()
+    known = latents_of(model, np.concatenate([first.images, second.images])).half().float()
     rows = [int((latent == known).flatten(1).all(dim=1).nonzero()) for latent in latents]
     assert set(rows) == set(range(16))
     words = token_ids(tokenizer, first.captions + second.captions)
@@ -53,19 +54,19 @@ def test_growing_material_learns_from_what_is_drawn_so_far(tmp_path):
 
 
 def test_other_processes_draw_the_kept_set_in_its_order():
-    with drawn_meanwhile(3, workers=1) as chunks:
-        (drawn,) = chunks.drawn(wait=True)
-        assert not list(chunks.drawn(wait=False))
+    with closing(Chunks(3, workers=1)) as chunks:
+        (drawn,) = chunks.collect(wait=True)
+        assert not list(chunks.collect(wait=False))
     expected = draw_set(3, seed=SEED, workers=1)
-    assert np.array_equal(drawn.pictures, expected.pictures)
+    assert np.array_equal(drawn.images, expected.images)
     assert drawn.captions == expected.captions
 
 
 def test_a_process_that_dies_while_it_draws_is_an_error():
     with (
         pytest.raises(BrokenProcessPool),
-        drawn_meanwhile(3, workers=1) as chunks,
+        closing(Chunks(3, workers=1)) as chunks,
     ):
         for process in multiprocessing.active_children():
             process.kill()
-        list(chunks.drawn(wait=True))
+        list(chunks.collect(wait=True))

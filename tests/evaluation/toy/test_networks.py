@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from evaluation.toy.drawings import draw_set
-from evaluation.toy.labels import GROUPS
 from evaluation.toy.people import PROPORTIONS
 from evaluation.toy.reader import (
+    GROUPS,
     Reader,
     identity,
     load_reader,
@@ -67,24 +67,24 @@ def test_parts_fit_into_twelve_megabytes_in_half_precision():
 
 def test_a_latent_spans_four_pixels_and_eight_channels(drawn):
     model = new_autoencoder()
-    assert latents_of(model, drawn.pictures[:3]).shape == (3, CHANNELS, 16, 16)
+    assert latents_of(model, drawn.images[:3]).shape == (3, CHANNELS, 16, 16)
     assert pictures_of(model, torch.zeros(2, CHANNELS, 16, 16)).shape == (2, 64, 64, 3)
 
 
 def test_latents_are_scaled_to_mean_0_and_deviation_1(drawn):
     model = new_autoencoder()
-    set_scale(model, drawn.pictures)
-    latents = latents_of(model, drawn.pictures)
+    set_scale(model, drawn.images)
+    latents = latents_of(model, drawn.images)
     assert float(latents.mean()) == pytest.approx(0, abs=1e-2)
     assert float(latents.std()) == pytest.approx(1, abs=1e-2)
-    assert not torch.allclose(latents, latents_of(model, drawn.pictures, raw=True))
+    assert not torch.allclose(latents, latents_of(model, drawn.images, raw=True))
 
 
 def test_latents_are_encoded_when_asked_for_and_once(drawn):
     model = new_autoencoder()
-    latents, chosen = Latents(model, drawn.pictures), torch.tensor([3, 1, 3])
+    latents, chosen = Latents(model, drawn.images), torch.tensor([3, 1, 3])
     first = latents[chosen]
-    expected = latents_of(model, drawn.pictures[[3, 1, 3]])
+    expected = latents_of(model, drawn.images[[3, 1, 3]])
     assert torch.allclose(first, expected, atol=1e-3)
     for weight in model.parameters():
         weight.data.zero_()
@@ -113,10 +113,10 @@ def loss_of(model, pixels):
 def test_autoencoder_learns(drawn, course):
     torch.manual_seed(0)
     model = new_autoencoder()
-    pixels = pixels_of(drawn.pictures[:8])
+    pixels = pixels_of(drawn.images[:8])
     before = loss_of(model, pixels)
     course.left = 12
-    learner = train_autoencoder(model, drawn.pictures, course)
+    learner = train_autoencoder(model, drawn.images, course)
     assert loss_of(model, pixels) < before
     assert (learner.steps, learner.samples) == (12, 96)
 
@@ -125,9 +125,7 @@ def test_denoiser_learns_and_returns_an_average(course, drawn):
     torch.manual_seed(0)
     unet, text_encoder = new_unet(), new_text_encoder(40)
     before = unet.conv_out.weight.clone(), next(text_encoder.parameters()).clone()
-    material = KeptMaterial(
-        Latents(new_autoencoder(), drawn.pictures), ids=torch.full((60, 32), 39)
-    )
+    material = KeptMaterial(Latents(new_autoencoder(), drawn.images), ids=torch.full((60, 32), 39))
     course.left = 2
     learner = train_denoiser(unet, text_encoder, material, torch.ones(16, 16), course)
     average = learner.average[0]
@@ -160,7 +158,7 @@ def test_image_encoder_learns(drawn):
     torch.manual_seed(0)
     model, ids = new_image_encoder(), torch.randint(2, 38, (60, 32))
     before = [parameter.clone() for parameter in model.parameters()]
-    share = train_image_encoder(model, new_text_encoder(40), drawn.pictures, ids, 1, seed=0)
+    share = train_image_encoder(model, new_text_encoder(40), drawn.images, ids, 1, seed=0)
     assert 0 <= share <= 1
     moved = [not torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True)]
     assert sum(moved) > len(moved) / 2
@@ -169,10 +167,10 @@ def test_image_encoder_learns(drawn):
 def test_reader_learns_reads_and_is_kept(drawn, tmp_path):
     torch.manual_seed(0)
     reader = Reader()
-    train_reader(reader, drawn.pictures, drawn.labels, 3, seed=0)
+    train_reader(reader, drawn.images, drawn.labels, 3, seed=0)
     save_reader(reader, tmp_path / "reader.safetensors")
     again = load_reader(tmp_path / "reader.safetensors")
-    pictures = torch.from_numpy(drawn.pictures[:4]).float() / 255
+    pictures = torch.from_numpy(drawn.images[:4]).float() / 255
     reading, same = reader.eval().read(pictures), again.read(pictures)
     assert list(reading.attributes) == list(GROUPS)
     assert reading.landmarks.shape == (4, 5, 2)

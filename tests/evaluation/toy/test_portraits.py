@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from evaluation.toy.drawings import draw_set
-from evaluation.toy.labels import GROUPS, attributes_of, label_rows
 from evaluation.toy.paintings import paint, photograph
 from evaluation.toy.people import PROPORTIONS, draw_person, draw_pose, stranger
 from evaluation.toy.portraits import Deformation, portray
+from evaluation.toy.reader import GROUPS, attributes_of, label_rows
 from evaluation.toy.styles import BACKDROPS, TEXTURES, Style
 
 GRAYS = ((0.1,) * 3, (0.5,) * 3, (0.9,) * 3)
@@ -115,9 +115,9 @@ def test_a_stranger_is_of_the_same_gender_and_someone_else(person):
 
 def test_drawn_set_does_not_depend_on_the_workers():
     one, two = draw_set(3, seed=5, workers=1), draw_set(3, seed=5, workers=2)
-    assert np.array_equal(one.pictures, two.pictures)
+    assert np.array_equal(one.images, two.images)
     assert one.captions == two.captions
-    assert not np.array_equal(one.pictures, draw_set(3, seed=6, workers=1).pictures)
+    assert not np.array_equal(one.images, draw_set(3, seed=6, workers=1).images)
 
 
 def test_labels_are_the_truth(person, pose):

@@ -53,8 +53,8 @@ def test_same_seed_lays_the_same_strokes(sitters, styles, family):
 def test_strokes_are_three_pixels_wide_and_more(sitters, styles, family):
     """Most of what strokes add is left when the picture is seen at two pixels in one."""
     smooth = replace(styles[family], texture="flat", outline=0.0)
-    stroked = replace(styles[family], outline=0.0)
-    added = paint(*sitters[0], stroked, 0).color - paint(*sitters[0], smooth, 0).color
+    add_strokes = replace(styles[family], outline=0.0)
+    added = paint(*sitters[0], add_strokes, 0).color - paint(*sitters[0], smooth, 0).color
     coarse = added.reshape(32, 2, 32, 2, 3).mean(axis=(1, 3))
     assert added.std() > 0.04
     assert coarse.std() > 0.6 * added.std()

@@ -1,0 +1,27 @@
+"""Sheets of images, written small enough to be part of a clone."""
+
+import io
+from pathlib import Path
+
+from PIL import Image
+
+from acfun_ops.file_io import write_whole
+
+MOST_BYTES = 300_000
+
+
+def write_sheet(sheet: Image.Image, path: Path) -> None:
+    """Write a JPEG of at most ``MOST_BYTES``: of lower quality, then smaller, until it fits."""
+    quality = 85
+    while True:
+        content = io.BytesIO()
+        sheet.save(content, "JPEG", quality=quality, optimize=True)
+        if len(content.getvalue()) <= MOST_BYTES:
+            write_whole(content.getvalue(), path, "image")
+            return
+        if quality > 45:
+            quality -= 10
+        else:
+            sheet = sheet.resize(
+                [round(0.9 * side) for side in sheet.size], Image.Resampling.LANCZOS
+            )
