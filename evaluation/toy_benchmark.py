@@ -21,9 +21,10 @@ from .benchmark import Bench, Figure, Method, MethodResult, Pair, Sampling, Sect
 from .methods.attention import AttentionDistillation, StyleId
 from .methods.dreamstyler import DreamStyler
 from .methods.feed_forward import PatchTransferPeer
+from .methods.img2img import LatentAdain, NamedImg2Img
 from .methods.instantstyle import InstantStyle
 from .methods.lora import BLora, DreamBoothLora
-from .methods.textual_inversion import Inst, LatentAdain, NamedImg2Img, TextualInversion
+from .methods.textual_inversion import Inst, TextualInversion
 from .metrics.image_statistics import (
     colour_distance,
     pixel_distance,

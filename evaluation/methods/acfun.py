@@ -32,7 +32,7 @@ from acfun_ops.training.fit import fit
 from acfun_ops.training.styled_model import REDRAWING
 
 from ..benchmark import STYLE_WORD, Pair, Sampling
-from .sampling import draw_from_noise
+from .sampling import generate_from_noise
 
 TrainedPart = Literal["abstract", "encoder", "middle", "decoder"]
 Variant = Literal[
@@ -119,7 +119,7 @@ class Acfun:
         def pictures(prompt: str) -> Tensor:
             context = partial.encode_prompt(prompt, STYLE_WORD, vectors)
             fused = fusion(context.tokens, style_tokens, self.abstract_strength)
-            return draw_from_noise(partial, Context(fused, context.pooled), noise, sampling)
+            return generate_from_noise(partial, Context(fused, context.pooled), noise, sampling)
 
         with attached(inserts, modules, self.strengths):
             return pictures(self._prompt(pair)), pictures(pair.other_prompt)

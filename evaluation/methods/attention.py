@@ -1,11 +1,16 @@
 """Peers that restyle the photo by the U-Net's self-attention, without training it."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
 
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.method.diffusion import sampling_sigmas
@@ -14,8 +19,49 @@ from acfun_ops.sampling.style_injection import Redrawing, redrawn
 
 from ..benchmark import STYLE_WORD, LearnsNothing, Pair, Sampling
 from .sampling import encode_square
-from .self_attention import Attended, read
 from .training import read_tensors, write_tensors
+
+
+@dataclass
+class Attended:
+    """What one self-attention was given and gave, each ``(b, heads, n, d)``."""
+
+    heads: int
+    parts: dict[str, Tensor] = field(default_factory=dict)
+
+    def put(self, part: str, tensor: Tensor) -> None:
+        """Keep ``(b, n, heads * d)`` under a name: query, key, value or output."""
+        self.parts[part] = rearrange(tensor, "b n (h d) -> b h n d", h=self.heads)
+
+    def attend_to(self, source: "Attended") -> Tensor:
+        """Return what the queries would have got from another's keys and values, detached."""
+        query, key, value = self.parts["query"], source.parts["key"], source.parts["value"]
+        return scaled_dot_product_attention(query, key, value).detach()
+
+
+@contextmanager
+def record_attention(attentions: Sequence[Any]) -> Iterator[list[Attended]]:
+    """Read what passes through self-attentions during the next calls, for the length of a block."""
+    records = [Attended(attention.heads) for attention in attentions]
+
+    def store_projection(
+        module: nn.Module, args: Any, output: Tensor, record: Attended, part: str
+    ) -> None:
+        record.put(part, output)
+
+    def store_output(module: nn.Module, args: tuple[Tensor, ...], record: Attended) -> None:
+        record.put("output", args[0])
+
+    with ExitStack() as hooks:
+        for attention, record in zip(attentions, records, strict=True):
+            parts = {"to_q": "query", "to_k": "key", "to_v": "value"}
+            for projection, part in parts.items():
+                hook = partial(store_projection, record=record, part=part)
+                module = getattr(attention, projection)
+                hooks.callback(module.register_forward_hook(hook).remove)
+            hook_before = partial(store_output, record=record)
+            hooks.callback(attention.to_out[0].register_forward_pre_hook(hook_before).remove)
+        yield records
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +134,7 @@ class AttentionDistillation:
         context = backbone.encode_prompt("", STYLE_WORD, {})
         moved = face.clone().requires_grad_()
         adam = torch.optim.Adam([moved], lr=self.learning_rate)
-        with read(late(backbone.self_attentions())) as seen:
+        with record_attention(late(backbone.self_attentions())) as seen:
 
             def attend(latent: Tensor, sigma: float) -> list[Attended]:
                 # Clean latents go in at every noise level, in the U-Net's own scale.
@@ -107,7 +153,7 @@ class AttentionDistillation:
     def _loss(self, own: list[Attended], painting: list[Attended], photo: list[Attended]) -> Tensor:
         terms = []
         for mine, its, content in zip(own, painting, photo, strict=True):
-            terms.append((mine.parts["output"] - mine.towards(its)).abs().mean())
+            terms.append((mine.parts["output"] - mine.attend_to(its)).abs().mean())
             off = (mine.parts["query"] - content.parts["query"]).abs().mean()
             terms.append(self.query_weight * off)
         return torch.stack(terms).sum()

@@ -12,8 +12,8 @@ from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.method.diffusion import sample_euler
 
 from ..benchmark import STYLE_WORD, Pair, Sampling
-from .sampling import encode_square, made_noisy
-from .training import Lesson, learn_by_noise_loss, read_tensors, write_tensors
+from .sampling import encode_square, noise_latent
+from .training import Example, learn_by_noise_loss, read_tensors, write_tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +57,9 @@ class DreamStyler:
             word = words[self.band(backbone, sigma)]
             return backbone.encode_prompt(pair.style_prompt, STYLE_WORD, word)
 
-        lesson = Lesson(encode_square(backbone, pair.style), encode)
+        example = Example(encode_square(backbone, pair.style), encode)
         parameters = [vector for word in words for vector in word.values()]
-        learn_by_noise_loss(backbone, [lesson], parameters, steps, self.learning_rate, self.seed)
+        learn_by_noise_loss(backbone, [example], parameters, steps, self.learning_rate, self.seed)
         write_tensors(path, **{str(band): word for band, word in enumerate(words)})
 
     def band(self, backbone: DiffusersBackbone, sigma: float) -> int:
@@ -79,7 +79,7 @@ class DreamStyler:
         """See Method."""
         words = read_tensors(learnt, backbone.device)
         face = encode_square(backbone, pair.face)
-        start, sigmas = made_noisy(backbone, face, noise, self.strength, sampling)
+        start, sigmas = noise_latent(backbone, face, noise, self.strength, sampling)
 
         def pictures(prompt: str) -> Tensor:
             texts = ("", pair.remove_style(prompt), STYLE_WORD, prompt)
@@ -90,14 +90,14 @@ class DreamStyler:
                     backbone.denoise(noisy, sigma, backbone.encode_prompt(t, STYLE_WORD, word))
                     for t in texts
                 ]
-                return self._guided(*clean, sampling.guidance)
+                return self._guide(*clean, sampling.guidance)
 
             with backbone.autocast(backbone.compute_dtype):
                 return backbone.decode_latents(sample_euler(denoise, start, sigmas))
 
         return pictures(pair.prompt), pictures(pair.other_prompt)
 
-    def _guided(
+    def _guide(
         self, empty: Tensor, content: Tensor, style: Tensor, both: Tensor, guidance: float
     ) -> Tensor:
         to_style, to_content = (

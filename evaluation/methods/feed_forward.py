@@ -1,21 +1,190 @@
-"""The feed-forward peer: one network, taught once, that redraws any photo in any style."""
+"""A feed-forward network for arbitrary style transfer, pretrained once.
 
+Of the kind of SANet (Park and Lee, 2019), StyTr2 (Deng et al., 2022) and AesPA-Net (Hong et al.,
+2023), and none of them: encoder and decoder are the prior's own autoencoder in place of VGG and a
+decoder trained for the purpose; only the network between them is learned.
+"""
+
+import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.images import prepare_pictures
 from evaluation.toy.reader import GROUPS
 
 from ..benchmark import LearnsOnce, Pair, Sampling
-from .pretraining import Teaching, first_drawings, teach
+from .pretraining import Pretraining, load_first_drawings, pretrain
 from .sampling import encode_square
 from .training import read_tensors, write_tensors
-from .transfer_net import PatchTransfer, transfer_loss
+
+WIDTH, LAYERS, HEADS = 64, 3, 4
+# In latents: where an even area has nothing else that tells one patch from the next.
+PERIODS = (3, 5, 8)
+PATCH = 3
+CONTENT, STATISTICS, PATCHES, IDENTITY = 1.0, 3.0, 2.0, 2.0
+
+
+class PatchTransfer(nn.Module):
+    """Latents of a content, redrawn from the patches of a style's latents.
+
+    Args:
+        channels: c of the latents.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.patches = nn.Sequential(
+            nn.Conv2d(channels + 4 * len(PERIODS), WIDTH, PATCH, padding=PATCH // 2),
+            nn.GELU(),
+            nn.Conv2d(WIDTH, WIDTH, PATCH, padding=PATCH // 2),
+        )
+        self.layers = nn.ModuleList(PatchAttention(WIDTH) for _ in range(LAYERS))
+        self.out = nn.Conv2d(WIDTH, channels, PATCH, padding=PATCH // 2)
+
+    def forward(self, content: Tensor, style: Tensor) -> Tensor:
+        """Return latents ``(b, c, h, w)`` for two of that shape; the style's may be larger."""
+        drawn, patches = (self.patches(_add_position(latents)) for latents in (content, style))
+        for layer in self.layers:
+            drawn = layer(drawn, patches)
+        redrawn: Tensor = self.out(drawn)
+        return redrawn
+
+
+class PatchAttention(nn.Module):
+    """Each patch of the content takes in the style's patches that are like it (SANet's eq. 2)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.back = (nn.Conv2d(width, width, 1) for _ in range(4))
+        self.mix = nn.Sequential(
+            nn.Conv2d(width, width, PATCH, padding=PATCH // 2),
+            nn.GELU(),
+            nn.Conv2d(width, width, PATCH, padding=PATCH // 2),
+        )
+
+    def forward(self, content: Tensor, style: Tensor) -> Tensor:
+        """Return features ``(b, d, h, w)`` of the content; likeness is without colour's scale."""
+        tokens = partial(rearrange, pattern="b (n d) h w -> b n (h w) d", n=HEADS)
+        query = tokens(self.query(F.instance_norm(content)))
+        key = tokens(self.key(F.instance_norm(style)))
+        taken = F.scaled_dot_product_attention(query, key, tokens(self.value(style)))
+        taken = rearrange(taken, "b n (h w) d -> b (n d) h w", h=content.shape[2])
+        content = content + self.back(taken)
+        mixed: Tensor = content + self.mix(content)
+        return mixed
+
+
+def transfer_loss(
+    backbone: DiffusersBackbone, network: PatchTransfer, content: Tensor, style: Tensor
+) -> Tensor:
+    """Return the loss of redrawing pictures in styles, a scalar.
+
+    Kept is what the content's features are without their statistics; taken over are means and
+    deviations at every scale (SANet) and the nearest patches (Li and Wand, 2016); a picture in its
+    own style is itself (SANet's identity loss, here of latents).
+
+    Args:
+        backbone: its autoencoder sees and decodes.
+        network: is being taught.
+        content: pictures ``(b, s, s, 3)`` in [0, 1].
+        style: likewise.
+    """
+    latents = [backbone.encode_pictures(pictures) for pictures in (content, style)]
+    redrawn = network(*latents)
+    with torch.no_grad():
+        kept, taken = (features(backbone, _pixels(backbone, one)) for one in (content, style))
+    seen = features(backbone, _decode(backbone, redrawn))
+    off_content = F.mse_loss(F.instance_norm(seen[-1]), F.instance_norm(kept[-1]))
+    off_statistics = torch.stack(
+        [statistics_loss(ours, theirs) for ours, theirs in zip(seen, taken, strict=True)]
+    ).mean()
+    off_patches = torch.stack(
+        [patch_loss(ours, theirs) for ours, theirs in zip(seen[1:], taken[1:], strict=True)]
+    ).mean()
+    off_itself = torch.stack([F.mse_loss(network(one, one), one) for one in latents]).mean()
+    return (
+        CONTENT * off_content
+        + STATISTICS * off_statistics
+        + PATCHES * off_patches
+        + IDENTITY * off_itself
+    )
+
+
+def features(backbone: DiffusersBackbone, pixels: Tensor) -> list[Tensor]:
+    """Return what the autoencoder's encoder sees in pixels ``(b, 3, s, s)``, the finest first.
+
+    Of each size the last convolution's output counts, but for the one that gives latents.
+    """
+    encoder = backbone.vae.encoder
+    convolutions = [m for m in encoder.modules() if isinstance(m, nn.Conv2d)][:-1]
+    seen: dict[int, Tensor] = {}
+
+    def keep(module: nn.Module, args: Any, output: Tensor) -> None:
+        seen[output.shape[-1]] = output
+
+    hooks = [convolution.register_forward_hook(keep) for convolution in convolutions]
+    try:
+        encoder(pixels)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [seen[side] for side in sorted(seen, reverse=True)]
+
+
+def statistics_loss(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Return how far means and deviations of channels ``(b, d, h, w)`` are, in the style's unit."""
+    unit = theirs.std() + 1e-6
+    pairs = zip(torch.std_mean(ours, dim=(2, 3)), torch.std_mean(theirs, dim=(2, 3)), strict=True)
+    return torch.stack([F.mse_loss(a / unit, b / unit) for a, b in pairs]).sum()
+
+
+def patch_loss(ours: Tensor, theirs: Tensor) -> Tensor:
+    """Return how far each patch of features is from the style's patch that is most like it."""
+    unit = theirs.std() + 1e-6
+    mine, its = (
+        F.unfold(one / unit, PATCH, stride=max(1, one.shape[-1] // 16)).transpose(1, 2)
+        for one in (ours, theirs)
+    )
+    with torch.no_grad():
+        likeness = F.normalize(mine, dim=-1) @ F.normalize(its, dim=-1).transpose(1, 2)
+        nearest = likeness.argmax(dim=-1, keepdim=True).expand(-1, -1, its.shape[-1])
+    return F.mse_loss(mine, its.gather(1, nearest))
+
+
+def _add_position(latents: Tensor) -> Tensor:
+    """Return latents with waves of their places as further channels."""
+    waves = []
+    for axis in (2, 3):
+        shape = [1, 1, 1, 1]
+        shape[axis] = latents.shape[axis]
+        place = torch.arange(latents.shape[axis], device=latents.device).view(shape)
+        for period in PERIODS:
+            turn = 2 * math.pi * place / period
+            waves += [turn.sin(), turn.cos()]
+    whole = [wave.expand(len(latents), 1, *latents.shape[2:]) for wave in waves]
+    return torch.cat([latents, *whole], dim=1)
+
+
+def _pixels(backbone: DiffusersBackbone, pictures: Tensor) -> Tensor:
+    return rearrange(pictures, "b h w c -> b c h w").to(backbone.device, backbone.vae.dtype) * 2 - 1
+
+
+def _decode(backbone: DiffusersBackbone, latents: Tensor) -> Tensor:
+    """Decode as :meth:`DiffusersBackbone.decode_latents` does, to pixels, with gradients."""
+    config = backbone.vae.config
+    scaled = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+    pixels: Tensor = backbone.vae.decode(scaled.to(backbone.vae.dtype)).sample
+    return pixels
+
 
 BATCH = 8
 PAINTED = list(GROUPS).index("medium")
@@ -38,23 +207,24 @@ class PatchTransferPeer(LearnsOnce):
 
     def prepare(self, folder: Path, workers: int) -> None:
         """See LearnsOnce."""
-        first_drawings(folder, workers=workers)
+        load_first_drawings(folder, workers=workers)
 
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
         """See Method; every pair gives the same."""
-        drawn = first_drawings(path.parent)
+        drawn = load_first_drawings(path.parent)
         is_painting = drawn.labels[:, PAINTED] > 0
         sets = [np.flatnonzero(~is_painting), np.flatnonzero(is_painting)]
         network = _network(backbone, self.seed)
 
         def loss(generator: torch.Generator) -> Tensor:
             content, style = (
-                _squares(backbone, drawn.images[_chosen(numbers, generator)]) for numbers in sets
+                _squares(backbone, drawn.images[_sample_batch(numbers, generator)])
+                for numbers in sets
             )
             return transfer_loss(backbone, network, content, style)
 
-        teaching = Teaching(steps, self.learning_rate, self.seed)
-        teach(list(network.parameters()), loss, teaching, path)
+        pretraining = Pretraining(steps, self.learning_rate, self.seed)
+        pretrain(list(network.parameters()), loss, pretraining, path)
         write_tensors(path, network=network.state_dict())
 
     @torch.no_grad()
@@ -81,7 +251,7 @@ def _network(backbone: DiffusersBackbone, seed: int) -> PatchTransfer:
     return network.to(backbone.device)
 
 
-def _chosen(numbers: np.ndarray, generator: torch.Generator) -> np.ndarray:
+def _sample_batch(numbers: np.ndarray, generator: torch.Generator) -> np.ndarray:
     return numbers[torch.randint(len(numbers), (BATCH,), generator=generator).numpy()]
 
 

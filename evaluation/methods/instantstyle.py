@@ -1,9 +1,10 @@
-"""The peer that sees the style picture by an adapter in one block of the U-Net."""
+"""InstantStyle: an adapter that sees the style image in one block of the U-Net."""
 
 import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,21 +12,83 @@ from torch import Tensor
 
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.images import prepare_pictures
+from acfun_ops.method.diffusion import noise_at, sampling_sigmas
+from acfun_ops.sampling.sampler import Guidance, draw_latents
 
 from ..benchmark import PAINTING, STYLE_WORD, LearnsOnce, Pair, Sampling
-from .adapter_drawing import DrawsByAdapter, SeenStyle
 from .ip_adapter import (
-    adapted,
+    Adapter,
     adapter_parameters,
+    apply_adapter,
     as_adapter,
-    dropped,
+    drop_conditions,
     image_embedding,
     new_adapter,
     prediction_loss,
 )
-from .pretraining import Teaching, first_drawings, teach
-from .style_block import TRIAL_PAIRS, Trial, blocks, style_block
+from .pretraining import (
+    TRIAL_PAIRS,
+    Pretraining,
+    Trial,
+    blocks,
+    load_first_drawings,
+    pretrain,
+    style_block,
+)
+from .sampling import encode_square, noise_latent
 from .training import read_tensors, write_tensors
+
+
+class StyleCondition(NamedTuple):
+    """An adapter, the block that it acts in, and the embedding ``(1, d)`` that it sees."""
+
+    adapter: Adapter
+    block: str
+    embedding: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterGeneration:
+    """What InstantStyle's rows have in common.
+
+    scale: of the adapter. named: name the style in words, too. strength: share of the sampling
+    steps that is done from the photo on; 1 starts from noise.
+    """
+
+    scale: float = 1.0
+    named: bool = False
+    strength: float = 1.0
+
+    def generate_both(
+        self,
+        backbone: DiffusersBackbone,
+        pair: Pair,
+        style: StyleCondition,
+        photo: Tensor,
+        noise: Tensor,
+        sampling: Sampling,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the pictures of both prompts, see Method; a photo is ``(s, s, 3)``."""
+        if self.strength < 1:
+            latent = encode_square(backbone, photo)
+            start, sigmas = noise_latent(backbone, latent, noise, self.strength, sampling)
+        else:
+            sigmas = sampling_sigmas(backbone.sigmas, sampling.steps)
+            start = noise_at(sigmas[0], noise)
+        is_guided = sampling.guidance != 1
+        empty = backbone.encode_prompt("", STYLE_WORD, {}) if is_guided else None
+
+        def pictures(prompt: str) -> Tensor:
+            words = pair.name_style(prompt) if self.named else pair.remove_style(prompt)
+            context = backbone.encode_prompt(words, STYLE_WORD, {})
+            guidance = Guidance(context, empty, sampling.guidance)
+            return backbone.decode_latents(draw_latents(backbone, start, sigmas, guidance))
+
+        blank = [torch.zeros_like(style.embedding)] * is_guided
+        with apply_adapter(backbone, style.adapter, style.block, self.scale) as seen:
+            seen[:] = [torch.cat([style.embedding, *blank])]
+            return pictures(pair.prompt), pictures(pair.other_prompt)
+
 
 BATCH = 32
 BATCH_READ = 250
@@ -35,7 +98,7 @@ MANNER = re.compile(r" in \w+ style| with (fine|bold) strokes( and outlines)?| w
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstantStyle(DrawsByAdapter, LearnsOnce):
+class InstantStyle(AdapterGeneration, LearnsOnce):
     """InstantStyle (Wang et al., 2024): an adapter that sees the style, in the style's block alone.
 
     The adapter is taught once, in all blocks, on paintings of the training set under captions that
@@ -46,7 +109,7 @@ class InstantStyle(DrawsByAdapter, LearnsOnce):
     photo, made noisy.
 
     block: a part of the names of the attentions that see the style; "" is the style's block, which
-    is found after the teaching, on paintings that it left out. subtracted: how much of the
+    is found after the pretraining, on paintings that it left out. subtracted: how much of the
     content's embedding is taken off. spliced: the photo is the pair's spliced one.
     """
 
@@ -62,12 +125,12 @@ class InstantStyle(DrawsByAdapter, LearnsOnce):
 
     def prepare(self, folder: Path, workers: int) -> None:
         """See LearnsOnce."""
-        first_drawings(folder, workers=workers)
+        load_first_drawings(folder, workers=workers)
 
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
         """See Method; every pair gives the same."""
         paintings = _Paintings(backbone, path.parent)
-        with adapted(backbone, new_adapter(backbone, self.seed)) as seen:
+        with apply_adapter(backbone, new_adapter(backbone, self.seed)) as seen:
             groups = adapter_parameters(backbone)
             parameters = [p.requires_grad_() for group in groups.values() for p in group.values()]
 
@@ -76,11 +139,14 @@ class InstantStyle(DrawsByAdapter, LearnsOnce):
                 seen[:] = [embeddings.to(backbone.device)]
                 return prediction_loss(backbone, latents, tokens, generator)
 
-            teach(parameters, loss, Teaching(steps, self.learning_rate, self.seed), path)
+            pretrain(parameters, loss, Pretraining(steps, self.learning_rate, self.seed), path)
             taught = as_adapter(groups)
         trial = paintings.trial()
         block = style_block(backbone, taught, trial, path.with_suffix(".log"))
-        content = {"foretold": paintings.foretold(), "mean": paintings.embeddings.mean(dim=0)}
+        content = {
+            "predicted": paintings.prediction_matrix(),
+            "mean": paintings.embeddings.mean(dim=0),
+        }
         write_tensors(path, **taught, content=content, block={"number": torch.tensor(block)})
 
     @torch.no_grad()
@@ -95,17 +161,17 @@ class InstantStyle(DrawsByAdapter, LearnsOnce):
         """See Method."""
         groups = read_tensors(learnt, backbone.device)
         square = prepare_pictures(pair.style[None], backbone.native_side, "style")
-        content = said_features(backbone, [content_words(pair.remove_style(pair.style_prompt))])
-        deviation = content @ groups["content"]["foretold"] - groups["content"]["mean"]
+        content = text_features(backbone, [content_words(pair.remove_style(pair.style_prompt))])
+        deviation = content @ groups["content"]["predicted"] - groups["content"]["mean"]
         embedding = image_embedding(backbone, square) - self.subtracted * deviation
         block = self.block or blocks(backbone)[int(groups["block"]["number"])]
         photo = pair.spliced if self.spliced and pair.spliced is not None else pair.face
-        style = SeenStyle(as_adapter(groups), block, embedding)
-        return self.drawn(backbone, pair, style, photo, noise, sampling)
+        style = StyleCondition(as_adapter(groups), block, embedding)
+        return self.generate_both(backbone, pair, style, photo, noise, sampling)
 
 
 class _Paintings:
-    """Paintings of the training set as the adapter's teaching sees them.
+    """Paintings of the training set as the adapter's pretraining sees them.
 
     Args:
         backbone: encodes them.
@@ -113,14 +179,14 @@ class _Paintings:
     """
 
     def __init__(self, backbone: DiffusersBackbone, folder: Path) -> None:
-        drawn = first_drawings(folder)
+        drawn = load_first_drawings(folder)
         chosen = [n for n, text in enumerate(drawn.captions) if text and "a photo" not in text]
         chosen, left_out = chosen[:-TRIAL_PAIRS], chosen[-TRIAL_PAIRS:]
         words = [content_words(drawn.captions[number]) for number in chosen]
         self.backbone = backbone
         self.left_out = drawn.images[left_out]
-        self.features = said_features(backbone, words).cpu()
-        self.embeddings, self.latents = _encoded(backbone, drawn.images[chosen])
+        self.features = text_features(backbone, words).cpu()
+        self.embeddings, self.latents = _encode(backbone, drawn.images[chosen])
         with torch.no_grad():
             known = {
                 text: backbone.encode_prompt(text, STYLE_WORD, {}).tokens.cpu()
@@ -132,10 +198,10 @@ class _Paintings:
         self.tokens, self.empty = [whole[text][0] for text in words], whole[""]
 
     def batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Return latents, prompts and embeddings of a batch, of which some are dropped."""
+        """Return latents, prompts and embeddings of a batch, of which some are drop_conditions."""
         chosen = torch.randint(len(self.latents), (BATCH,), generator=generator)
         tokens = torch.stack([self.tokens[int(number)] for number in chosen])
-        kept = dropped(tokens, self.embeddings[chosen], self.empty, generator)
+        kept = drop_conditions(tokens, self.embeddings[chosen], self.empty, generator)
         return self.latents[chosen], *kept
 
     def trial(self) -> Trial:
@@ -144,7 +210,7 @@ class _Paintings:
         squares = prepare_pictures(styles, self.backbone.native_side, "drawings")
         return Trial(squares, torch.stack(self.tokens[: len(squares)]), self.empty)
 
-    def foretold(self) -> Tensor:
+    def prediction_matrix(self) -> Tensor:
         """Return the matrix ``(f, d)`` that foretells embeddings from features of words."""
         features, embeddings = self.features.double(), self.embeddings.double()
         own = features.T @ features
@@ -160,7 +226,7 @@ def content_words(caption: str) -> str:
 
 
 @torch.no_grad()
-def said_features(backbone: DiffusersBackbone, prompts: list[str]) -> Tensor:
+def text_features(backbone: DiffusersBackbone, prompts: list[str]) -> Tensor:
     """Return what the text encoder says of prompts in all and one constant ``(n, d + 1)``."""
     known = {
         text: backbone.encode_prompt(text, STYLE_WORD, {}).tokens[0, -1] for text in set(prompts)
@@ -170,7 +236,7 @@ def said_features(backbone: DiffusersBackbone, prompts: list[str]) -> Tensor:
 
 
 @torch.no_grad()
-def _encoded(backbone: DiffusersBackbone, pictures: np.ndarray) -> tuple[Tensor, Tensor]:
+def _encode(backbone: DiffusersBackbone, pictures: np.ndarray) -> tuple[Tensor, Tensor]:
     """Return the embeddings ``(n, d)`` and the latents ``(n, c, h, w)`` of uint8 pictures."""
     embeddings, latents = [], []
     for part in np.array_split(pictures, max(1, len(pictures) // BATCH_READ)):

@@ -15,7 +15,7 @@ from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.errors import ACFunError, first_line
 
 from ..benchmark import LearnsNothing, Pair, Sampling
-from .adapter_drawing import DrawsByAdapter, SeenStyle
+from .instantstyle import AdapterGeneration, StyleCondition
 from .ip_adapter import Adapter
 
 # The blocks that the authors name for style alone.
@@ -24,7 +24,7 @@ PROJECTION = "proj.weight"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PublishedInstantStyle(DrawsByAdapter, LearnsNothing):
+class PublishedInstantStyle(AdapterGeneration, LearnsNothing):
     """InstantStyle (Wang et al., 2024): the style picture by an IP-Adapter, in one block alone.
 
     The face gets in by the words of the prompt; with a strength below 1 also by the photo, made
@@ -48,10 +48,10 @@ class PublishedInstantStyle(DrawsByAdapter, LearnsNothing):
         sampling: Sampling,
     ) -> tuple[Tensor, Tensor]:
         """See Method."""
-        embedding = seen_by(self.image_encoder, pair.style)
+        embedding = clip_embedding(self.image_encoder, pair.style)
         embedding = embedding.to(backbone.device, backbone.compute_dtype)
         block = SDXL_BLOCK if len(backbone.texts) > 1 else SD1_BLOCK
-        style = SeenStyle(read_adapter(self.adapter), block, embedding)
+        style = StyleCondition(read_adapter(self.adapter), block, embedding)
         return self.drawn(backbone, pair, style, pair.face, noise, sampling)
 
 
@@ -105,7 +105,7 @@ def read_adapter(path: str) -> Adapter:
 
 
 @torch.no_grad()
-def seen_by(image_encoder: str, picture: Tensor) -> Tensor:
+def clip_embedding(image_encoder: str, picture: Tensor) -> Tensor:
     """Return the embedding ``(1, d)`` that a CLIP vision model has of a picture ``(s, s, 3)``."""
     model = _encoder(image_encoder)
     side = model.config.image_size

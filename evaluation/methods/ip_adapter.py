@@ -2,7 +2,7 @@
 
 IP-Adapter (Ye et al., 2023): each cross-attention also attends, by keys and values of its own, to a
 few tokens made of one picture's CLIP embedding. The modules are diffusers' own, which also load the
-published adapters; the teaching follows the paper's.
+published adapters; the pretraining follows the paper's.
 """
 
 import logging
@@ -52,7 +52,7 @@ def new_adapter(backbone: DiffusersBackbone, seed: int) -> Adapter:
 
 
 @contextmanager
-def adapted(
+def apply_adapter(
     backbone: DiffusersBackbone, adapter: Adapter, blocks: str = "", scale: float = 1.0
 ) -> Iterator[list[Tensor]]:
     """Hang an adapter on a U-Net for the length of a ``with`` block.
@@ -133,7 +133,7 @@ def image_embedding(backbone: DiffusersBackbone, pictures: Tensor) -> Tensor:
     return embedding.float()
 
 
-def dropped(
+def drop_conditions(
     tokens: Tensor, embeddings: Tensor, empty: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Return a batch's prompts and embeddings, some empty: the one, the other, or both (5 % each).

@@ -13,10 +13,10 @@ from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.errors import ACFunError
 
 from ..benchmark import STYLE_WORD, Pair, Sampling
-from .sampling import draw_from_noise, encode_square
+from .sampling import encode_square, generate_from_noise
 from .training import (
     FACE_WORD,
-    Lesson,
+    Example,
     encode_words,
     learn_by_noise_loss,
     read_tensors,
@@ -50,16 +50,16 @@ class DreamBoothLora:
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
         """See Method."""
         words = _rare_words(backbone, self.seed)
-        lessons = [
-            _lesson(backbone, words, self.stand_in, *what)
+        examples = [
+            _example(backbone, words, self.stand_in, *what)
             for what in (
                 (pair.face, f"a photo of {_rare_person(pair)}"),
                 (pair.style, f"a painting in {STYLE_WORD} style"),
             )
         ]
-        with updated(backbone, self.rank, self.seed) as updates:
+        with lora_updates(backbone, self.rank, self.seed) as updates:
             rate, seed = self.learning_rate, self.seed
-            learn_by_noise_loss(backbone, lessons, list(updates.values()), steps, rate, seed)
+            learn_by_noise_loss(backbone, examples, list(updates.values()), steps, rate, seed)
             write_tensors(path, **words, unet=updates)
 
     @torch.no_grad()
@@ -73,10 +73,10 @@ class DreamBoothLora:
     ) -> tuple[Tensor, Tensor]:
         """See Method."""
         groups = read_tensors(learnt, backbone.device)
-        with updated(backbone, self.rank, self.seed) as updates:
+        with lora_updates(backbone, self.rank, self.seed) as updates:
             for name, update in updates.items():
                 update.copy_(groups["unet"][name])
-            return _drawn(backbone, pair, groups, self.stand_in, noise, sampling)
+            return _generate_both(backbone, pair, groups, self.stand_in, noise, sampling)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +111,10 @@ class BLora:
         words = _rare_words(backbone, self.seed)
         learnt = []
         for picture, prompt in ((pair.face, f"a {FACE_WORD}"), (pair.style, f"a {STYLE_WORD}")):
-            lesson = _lesson(backbone, words, self.stand_in, picture, prompt)
-            with updated(backbone, self.rank, self.seed, B_LORA_TARGETS) as updates:
+            example = _example(backbone, words, self.stand_in, picture, prompt)
+            with lora_updates(backbone, self.rank, self.seed, B_LORA_TARGETS) as updates:
                 rate, seed = self.learning_rate, self.seed
-                learn_by_noise_loss(backbone, [lesson], list(updates.values()), steps, rate, seed)
+                learn_by_noise_loss(backbone, [example], list(updates.values()), steps, rate, seed)
                 learnt.append({name: update.detach().clone() for name, update in updates.items()})
         write_tensors(path, **words, content=learnt[0], painting=learnt[1])
 
@@ -129,21 +129,21 @@ class BLora:
     ) -> tuple[Tensor, Tensor]:
         """See Method."""
         groups = read_tensors(learnt, backbone.device)
-        with updated(backbone, self.rank, self.seed, B_LORA_TARGETS) as updates:
+        with lora_updates(backbone, self.rank, self.seed, B_LORA_TARGETS) as updates:
             for name, update in updates.items():
                 group = "content" if CONTENT_BLOCK in name else "painting"
                 update.copy_(groups[group][name])
-            return _drawn(backbone, pair, groups, self.stand_in, noise, sampling)
+            return _generate_both(backbone, pair, groups, self.stand_in, noise, sampling)
 
 
 @contextmanager
-def updated(
+def lora_updates(
     backbone: DiffusersBackbone, rank: int, seed: int, targets: list[str] | str = TARGETS
 ) -> Iterator[dict[str, Tensor]]:
     """Put low-rank updates on the U-Net's attention for the length of a ``with`` block.
 
     Args:
-        backbone: whose U-Net is updated.
+        backbone: whose U-Net is lora_updates.
         rank: of the updates.
         seed: of their first weights.
         targets: ends of the modules' names, or an expression for whole names.
@@ -179,20 +179,20 @@ def _rare_words(backbone: DiffusersBackbone, seed: int) -> dict[str, dict[str, T
     return {word: _rare_vectors(backbone, generator) for word in ("face", "style")}
 
 
-def _lesson(
+def _example(
     backbone: DiffusersBackbone,
     words: dict[str, dict[str, Tensor]],
     stand_in: str,
     picture: Tensor,
     prompt: str,
-) -> Lesson:
+) -> Example:
     """Return a picture under a prompt of rare words, which do not move and are encoded once."""
     with torch.no_grad():
         context = encode_words(backbone, prompt, words["style"], words["face"], stand_in)
-    return Lesson(encode_square(backbone, picture), lambda _: context)
+    return Example(encode_square(backbone, picture), lambda _: context)
 
 
-def _drawn(
+def _generate_both(
     backbone: DiffusersBackbone,
     pair: Pair,
     words: dict[str, dict[str, Tensor]],
@@ -205,7 +205,7 @@ def _drawn(
     def pictures(prompt: str) -> Tensor:
         prompt = prompt.replace(pair.face_words, _rare_person(pair))
         context = encode_words(backbone, prompt, words["style"], words["face"], stand_in)
-        return draw_from_noise(backbone, context, noise, sampling)
+        return generate_from_noise(backbone, context, noise, sampling)
 
     return pictures(pair.prompt), pictures(pair.other_prompt)
 

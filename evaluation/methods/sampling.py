@@ -18,7 +18,7 @@ def encode_square(backbone: Backbone, picture: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def draw_from_noise(
+def generate_from_noise(
     backbone: Backbone, context: Context, noise: Tensor, sampling: Sampling
 ) -> Tensor:
     """Return pictures ``(n, s, s, 3)`` drawn from noise ``(n, c, h, w)``."""
@@ -30,7 +30,7 @@ def draw_from_noise(
 
 
 @torch.no_grad()
-def redraw(
+def generate_from_image(
     backbone: Backbone,
     latent: Tensor,
     context: Context,
@@ -51,7 +51,7 @@ def redraw(
         inverted: replace the noise by the model's own prediction of it, as InST's stochastic
             inversion does, which keeps more of the picture.
     """
-    start, sigmas = made_noisy(backbone, latent, noise, strength, sampling)
+    start, sigmas = noise_latent(backbone, latent, noise, strength, sampling)
     if inverted:
         with backbone.autocast(backbone.compute_dtype):
             clean = backbone.denoise(start, sigmas[0], context).float()
@@ -60,12 +60,12 @@ def redraw(
     return backbone.decode_latents(draw_latents(backbone, start, sigmas, guidance))
 
 
-def made_noisy(
+def noise_latent(
     backbone: Backbone, latent: Tensor, noise: Tensor, strength: float, sampling: Sampling
 ) -> tuple[Tensor, list[float]]:
     """Return what img2img starts from ``(n, c, h, w)``, and its falling sigmas.
 
-    Arguments are those of :func:`redraw`.
+    Arguments are those of :func:`generate_from_image`.
     """
     done = max(1, round(strength * sampling.steps))
     sigmas = sampling_sigmas(backbone.sigmas, sampling.steps)[-done - 1 :]

@@ -11,13 +11,12 @@ from acfun_ops.backbones.backbone import Context
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.images import prepare_pictures
 from acfun_ops.method.abstract_fusion import AbstractFusion
-from acfun_ops.method.alignment_loss import restyle
 
-from ..benchmark import STYLE_WORD, LearnsNothing, Pair, Sampling
-from .sampling import draw_from_noise, encode_square, redraw
+from ..benchmark import STYLE_WORD, Pair, Sampling
+from .sampling import encode_square, generate_from_image, generate_from_noise
 from .training import (
     FACE_WORD,
-    Lesson,
+    Example,
     encode_words,
     learn_by_noise_loss,
     read_tensors,
@@ -53,15 +52,17 @@ class TextualInversion:
         def encode(prompt: str) -> Context:
             return encode_words(backbone, prompt, style, face, self.stand_in)
 
-        lessons = [
-            Lesson(encode_square(backbone, pair.face), lambda _: encode(f"a photo of {FACE_WORD}")),
-            Lesson(
+        examples = [
+            Example(
+                encode_square(backbone, pair.face), lambda _: encode(f"a photo of {FACE_WORD}")
+            ),
+            Example(
                 encode_square(backbone, pair.style),
                 lambda _: encode(f"a painting in {STYLE_WORD} style"),
             ),
         ]
         words = [*face.values(), *style.values()]
-        learn_by_noise_loss(backbone, lessons, words, steps, self.learning_rate, self.seed)
+        learn_by_noise_loss(backbone, examples, words, steps, self.learning_rate, self.seed)
         write_tensors(path, face=face, style=style)
 
     @torch.no_grad()
@@ -79,7 +80,7 @@ class TextualInversion:
         def pictures(prompt: str) -> Tensor:
             prompt = prompt.replace(pair.face_words, FACE_WORD)
             context = encode_words(backbone, prompt, words["style"], words["face"], self.stand_in)
-            return draw_from_noise(backbone, context, noise, sampling)
+            return generate_from_noise(backbone, context, noise, sampling)
 
         return pictures(pair.prompt), pictures(pair.other_prompt)
 
@@ -122,9 +123,9 @@ class Inst:
             context = backbone.encode_prompt(STYLE_WORD, STYLE_WORD, words)
             return Context(fusion(context.tokens, image_tokens, 1.0, dropout), context.pooled)
 
-        lesson = Lesson(encode_square(backbone, pair.style), encode)
+        example = Example(encode_square(backbone, pair.style), encode)
         parameters = [*fusion.parameters(), *words.values()]
-        learn_by_noise_loss(backbone, [lesson], parameters, steps, self.learning_rate, self.seed)
+        learn_by_noise_loss(backbone, [example], parameters, steps, self.learning_rate, self.seed)
         write_tensors(path, style=words, fusion=fusion.state_dict())
 
     @torch.no_grad()
@@ -147,87 +148,11 @@ class Inst:
         def pictures(prompt: str) -> Tensor:
             context = backbone.encode_prompt(prompt, STYLE_WORD, groups["style"])
             fused = Context(fusion(context.tokens, image_tokens), context.pooled)
-            return redraw(backbone, face, fused, noise, self.strength, sampling, inverted=True)
+            return generate_from_image(
+                backbone, face, fused, noise, self.strength, sampling, inverted=True
+            )
 
         return pictures(STYLE_WORD), pictures(pair.other_prompt)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LatentAdain(LearnsNothing):
-    """The face's latent in the style latent's channel statistics (Huang and Belongie, 2017).
-
-    strength: of the img2img after it, whose light noise gives variety between seeds.
-    """
-
-    strength: float = 0.3
-
-    @torch.no_grad()
-    def generate(
-        self,
-        backbone: DiffusersBackbone,
-        pair: Pair,
-        learnt: Path,
-        noise: Tensor,
-        sampling: Sampling,
-    ) -> tuple[Tensor, Tensor]:
-        """See Method."""
-        face, style = encode_square(backbone, pair.face), encode_square(backbone, pair.style)
-        return _redraw_both(
-            backbone,
-            restyle(face, style),
-            (pair.remove_style(pair.prompt), pair.remove_style(pair.other_prompt)),
-            noise,
-            self.strength,
-            sampling,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class NamedImg2Img(LearnsNothing):
-    """Plain img2img from the face photo, with the style named in words."""
-
-    strength: float = 0.6
-
-    @torch.no_grad()
-    def generate(
-        self,
-        backbone: DiffusersBackbone,
-        pair: Pair,
-        learnt: Path,
-        noise: Tensor,
-        sampling: Sampling,
-    ) -> tuple[Tensor, Tensor]:
-        """See Method."""
-        return _redraw_both(
-            backbone,
-            encode_square(backbone, pair.face),
-            (pair.name_style(pair.prompt), pair.name_style(pair.other_prompt)),
-            noise,
-            self.strength,
-            sampling,
-        )
-
-
-def _redraw_both(
-    backbone: DiffusersBackbone,
-    latent: Tensor,
-    prompts: tuple[str, str],
-    noise: Tensor,
-    strength: float,
-    sampling: Sampling,
-) -> tuple[Tensor, Tensor]:
-    samples, other = (
-        redraw(
-            backbone,
-            latent,
-            backbone.encode_prompt(prompt, STYLE_WORD, {}),
-            noise,
-            strength,
-            sampling,
-        )
-        for prompt in prompts
-    )
-    return samples, other
 
 
 def _style_tokens(backbone: DiffusersBackbone, pair: Pair) -> Tensor:

@@ -26,33 +26,35 @@ Vectors = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Example:
     """A clean latent ``(1, c, h, w)`` and its prompt, encoded anew in each step, for its sigma."""
 
     latent: Tensor
     encode: Callable[[float], Context]
 
 
-def noise_loss(backbone: Backbone, lesson: Lesson, step: int, generator: torch.Generator) -> Tensor:
+def noise_loss(
+    backbone: Backbone, example: Example, step: int, generator: torch.Generator
+) -> Tensor:
     """Return the squared error of the model's own prediction at a step's noise level, a scalar."""
     sigma = sample_sigma(backbone.sigmas.cpu(), step, generator)
-    noise = torch.randn(lesson.latent.shape, generator=generator).to(backbone.device)
+    noise = torch.randn(example.latent.shape, generator=generator).to(backbone.device)
     with backbone.autocast(backbone.compute_dtype):
-        context = lesson.encode(sigma)
-        denoised = backbone.denoise(add_noise(lesson.latent, noise, sigma), sigma, context)
-    error = (denoised.float() - lesson.latent).square().mean()
+        context = example.encode(sigma)
+        denoised = backbone.denoise(add_noise(example.latent, noise, sigma), sigma, context)
+    error = (denoised.float() - example.latent).square().mean()
     return prediction_weight(sigma, backbone.prediction) * error
 
 
 def learn_by_noise_loss(
     backbone: Backbone,
-    lessons: Sequence[Lesson],
+    examples: Sequence[Example],
     parameters: Sequence[Tensor],
     steps: int,
     learning_rate: float,
     seed: int,
 ) -> None:
-    """Move parameters by AdamW; each step sees every lesson once.
+    """Move parameters by AdamW; each step sees every example once.
 
     Gradients are clipped and noise levels follow each other as ACFun's do, so that the methods
     differ in what they learn alone.
@@ -65,8 +67,8 @@ def learn_by_noise_loss(
     generator = torch.Generator().manual_seed(seed)
     adamw = torch.optim.AdamW(parameters, lr=learning_rate)
     for step in range(steps):
-        for lesson in lessons:
-            torch.autograd.backward(noise_loss(backbone, lesson, step, generator))
+        for example in examples:
+            torch.autograd.backward(noise_loss(backbone, example, step, generator))
         torch.nn.utils.clip_grad_norm_(parameters, MAX_GRAD_NORM)
         adamw.step()
         adamw.zero_grad()

@@ -15,8 +15,9 @@ from ..benchmark import Expectation, Method, Row, Sampling, Section
 from ..methods.acfun import Acfun
 from ..methods.attention import AttentionDistillation, StyleId
 from ..methods.dreamstyler import DreamStyler
+from ..methods.img2img import LatentAdain, NamedImg2Img
 from ..methods.lora import BLora, DreamBoothLora
-from ..methods.textual_inversion import Inst, LatentAdain, NamedImg2Img, TextualInversion
+from ..methods.textual_inversion import Inst, TextualInversion
 
 OURS = "ACFun"
 STAGED = "ACFun, staged"

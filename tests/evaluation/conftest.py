@@ -61,23 +61,12 @@ def drawn():
 @pytest.fixture
 def few_drawings(monkeypatch: pytest.MonkeyPatch, drawn):
     """Let what is taught once see a few drawings, in small batches, not thousands."""
-    from evaluation.methods import (
-        feed_forward as transfer_peer,
-    )
-    from evaluation.methods import (
-        instantstyle as instant_style_peer,
-    )
-    from evaluation.methods import (
-        pretraining as teaching,
-    )
-    from evaluation.methods import (
-        style_block,
-    )
+    from evaluation.methods import feed_forward, instantstyle, pretraining
 
-    for module in (instant_style_peer, transfer_peer):
-        monkeypatch.setattr(module, "first_drawings", lambda folder: drawn)
+    for module in (instantstyle, feed_forward):
+        monkeypatch.setattr(module, "load_first_drawings", lambda folder: drawn)
         monkeypatch.setattr(module, "BATCH", 4)
-    monkeypatch.setattr(teaching, "WARM_UP", 1)
-    monkeypatch.setattr(style_block, "STEPS", 2)
-    monkeypatch.setattr(instant_style_peer, "TRIAL_PAIRS", 2)
+    monkeypatch.setattr(pretraining, "WARM_UP", 1)
+    monkeypatch.setattr(pretraining, "TRIAL_STEPS", 2)
+    monkeypatch.setattr(instantstyle, "TRIAL_PAIRS", 2)
     return drawn

@@ -28,14 +28,14 @@ from evaluation.methods import (
     textual_inversion as peers,
 )
 from evaluation.methods.acfun import Acfun, PartialBackbone, undone
-from evaluation.methods.attention import AttentionDistillation, StyleId
+from evaluation.methods.attention import AttentionDistillation, StyleId, record_attention
 from evaluation.methods.dreamstyler import DreamStyler
 from evaluation.methods.feed_forward import PatchTransferPeer
+from evaluation.methods.img2img import LatentAdain, NamedImg2Img
 from evaluation.methods.instantstyle import InstantStyle
 from evaluation.methods.lora import BLora, DreamBoothLora
-from evaluation.methods.sampling import draw_from_noise, encode_square, redraw
-from evaluation.methods.self_attention import read
-from evaluation.methods.textual_inversion import Inst, LatentAdain, NamedImg2Img, TextualInversion
+from evaluation.methods.sampling import encode_square, generate_from_image, generate_from_noise
+from evaluation.methods.textual_inversion import Inst, TextualInversion
 from evaluation.methods.training import (
     encode_words,
     learn_by_noise_loss,
@@ -53,7 +53,7 @@ LEARNERS = [
     Inst(learning_rate=1e-2),
     DreamStyler(learning_rate=1e-2),
 ]
-# They redraw the photo alike for every noise and prompt.
+# They generate_from_image the photo alike for every noise and prompt.
 REDRAWERS = [StyleId(steps=4), AttentionDistillation(), PatchTransferPeer()]
 ADAPTED = InstantStyle(block="blocks", strength=0.7)
 ALL = [*LEARNERS, *REDRAWERS, ADAPTED, LatentAdain(), NamedImg2Img()]
@@ -122,18 +122,18 @@ def test_method_is_repeatable_and_follows_pictures_and_noise(
 def test_peer_lowers_its_loss(method, backbone, pair, tmp_path, monkeypatch):
     losses = []
 
-    def watched(backbone, lessons, parameters, *rest):
+    def watched(backbone, examples, parameters, *rest):
         def mean_loss():
             draws = torch.Generator().manual_seed(3)
             with torch.no_grad():
                 return sum(
-                    noise_loss(backbone, lesson, step, draws)
-                    for lesson in lessons
+                    noise_loss(backbone, example, step, draws)
+                    for example in examples
                     for step in range(20)
                 )
 
         losses.append(mean_loss())
-        learn_by_noise_loss(backbone, lessons, parameters, *rest)
+        learn_by_noise_loss(backbone, examples, parameters, *rest)
         losses.append(mean_loss())
 
     for module in (peers, lora_peer, dreamstyler_peer):
@@ -145,13 +145,13 @@ def test_peer_lowers_its_loss(method, backbone, pair, tmp_path, monkeypatch):
 def test_untrained_lora_changes_nothing_and_a_set_one_does(backbone, pair, noise):
     pytest.importorskip("peft")
     context = backbone.encode_prompt("a painting", "S*", {})
-    plain = draw_from_noise(backbone, context, noise, SAMPLING)
-    with lora_peer.updated(backbone, 4, 0) as updates:
-        assert torch.equal(draw_from_noise(backbone, context, noise, SAMPLING), plain)
+    plain = generate_from_noise(backbone, context, noise, SAMPLING)
+    with lora_peer.lora_updates(backbone, 4, 0) as updates:
+        assert torch.equal(generate_from_noise(backbone, context, noise, SAMPLING), plain)
         for update in updates.values():
             update.data.fill_(0.3)
-        assert not torch.equal(draw_from_noise(backbone, context, noise, SAMPLING), plain)
-    assert torch.equal(draw_from_noise(backbone, context, noise, SAMPLING), plain)
+        assert not torch.equal(generate_from_noise(backbone, context, noise, SAMPLING), plain)
+    assert torch.equal(generate_from_noise(backbone, context, noise, SAMPLING), plain)
 
 
 @pytest.mark.parametrize("parts", [("abstract",), ("encoder",), ("abstract", "decoder")])
@@ -302,7 +302,7 @@ def test_img2img_starts_from_the_noisy_picture_at_its_share_of_the_steps(
         return latent.expand_as(noisy)
 
     monkeypatch.setattr(backbone, "denoise", perfect)
-    drawn = redraw(backbone, latent, None, noise, 0.3, Sampling(steps=10))
+    drawn = generate_from_image(backbone, latent, None, noise, 0.3, Sampling(steps=10))
     assert len(seen) == 3
     start, sigma = seen[0]
     assert sigma == sampling_sigmas(backbone.sigmas, 10)[7]
@@ -314,8 +314,8 @@ def test_img2img_starts_from_the_noisy_picture_at_its_share_of_the_steps(
 def test_inverted_noise_is_the_models_own(backbone, pair, noise):
     latent = encode_square(backbone, pair.face)
     context = backbone.encode_prompt("a painting", "S*", {})
-    plain = redraw(backbone, latent, context, noise, 0.7, SAMPLING)
-    inverted = redraw(backbone, latent, context, noise, 0.7, SAMPLING, inverted=True)
+    plain = generate_from_image(backbone, latent, context, noise, 0.7, SAMPLING)
+    inverted = generate_from_image(backbone, latent, context, noise, 0.7, SAMPLING, inverted=True)
     assert not torch.equal(plain, inverted)
 
 
@@ -388,7 +388,7 @@ def test_distilled_attention_is_nearer_to_the_paintings_afterwards(backbone, pai
     moved = method.latent(backbone, style, face, 20)
 
     def off(latent):
-        with read(late(backbone.self_attentions())) as seen, torch.no_grad():
+        with record_attention(late(backbone.self_attentions())) as seen, torch.no_grad():
             backbone.denoise(torch.cat([style, latent]), 0.5, context)
         outputs = [one.parts["output"] for one in seen]
         return sum((o[1].mean(1) - o[0].mean(1)).abs().mean() for o in outputs)

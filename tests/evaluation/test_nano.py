@@ -6,14 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from evaluation.sections.papers_table import VOTES
 
 from evaluation import five_prompts
 from evaluation import toy_benchmark as nano
 from evaluation.__main__ import check_figures
 from evaluation.benchmark import LearnsOnce, MethodResult, Sampling, rows_of
 from evaluation.methods.acfun import Acfun
-from evaluation.sections.references import KnownAnswer
+from evaluation.sections.references import VOTES, KnownAnswer
 from evaluation.toy.captions import describe
 from evaluation.toy.evaluation_pairs import make_pair, make_tuning_pair
 from evaluation.toy.held_out_styles import HELD_OUT

@@ -4,9 +4,9 @@ import pytest
 import torch
 from quality_pairs import drawn_pair
 
-from evaluation.methods import style_block as module
+from evaluation.methods import pretraining as module
 from evaluation.methods.ip_adapter import new_adapter
-from evaluation.methods.style_block import Trial, blocks, style_block
+from evaluation.methods.pretraining import Trial, blocks, style_block
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_the_block_of_the_best_figures_is_found_and_said(
 ):
     names = blocks(backbone)
     monkeypatch.setattr(
-        module, "_tried", lambda b, a, name, t: [float(name != names[best]), 0.5, 0.1]
+        module, "_try_block", lambda b, a, name, t: [float(name != names[best]), 0.5, 0.1]
     )
     log = tmp_path / "log"
     assert style_block(backbone, new_adapter(backbone, 0), trial, log) == best
@@ -43,8 +43,8 @@ def test_the_block_of_the_best_figures_is_found_and_said(
 
 
 def test_each_block_is_tried_alone(backbone, trial, monkeypatch):
-    monkeypatch.setattr(module, "STEPS", 2)
+    monkeypatch.setattr(module, "TRIAL_STEPS", 2)
     adapter = new_adapter(backbone, 0)
-    found = [module._tried(backbone, adapter, name, trial) for name in blocks(backbone)]
+    found = [module._try_block(backbone, adapter, name, trial) for name in blocks(backbone)]
     assert len({tuple(figures) for figures in found}) == len(found)
-    assert found[0] == module._tried(backbone, adapter, blocks(backbone)[0], trial)
+    assert found[0] == module._try_block(backbone, adapter, blocks(backbone)[0], trial)

@@ -1,4 +1,4 @@
-"""Peers that are taught once for all pairs: the teaching, the adapter, the feed-forward network."""
+"""Peers that are pretrained once for all pairs: pretraining, adapter, feed-forward network."""
 
 import copy
 from dataclasses import replace
@@ -9,12 +9,17 @@ import torch
 from quality_pairs import drawn_pair
 
 from evaluation.benchmark import Sampling
-from evaluation.methods import instantstyle as instant_style_peer
-from evaluation.methods import pretraining as teaching
-from evaluation.methods.instantstyle import InstantStyle, content_words, said_features
-from evaluation.methods.ip_adapter import adapted, dropped, image_embedding, new_adapter
-from evaluation.methods.pretraining import Teaching, first_drawings, teach
-from evaluation.methods.sampling import draw_from_noise
+from evaluation.methods import instantstyle as instantstyle
+from evaluation.methods import pretraining as pretraining
+from evaluation.methods.instantstyle import InstantStyle, content_words, text_features
+from evaluation.methods.ip_adapter import (
+    apply_adapter,
+    drop_conditions,
+    image_embedding,
+    new_adapter,
+)
+from evaluation.methods.pretraining import Pretraining, load_first_drawings, pretrain
+from evaluation.methods.sampling import generate_from_noise
 from evaluation.methods.training import read_tensors
 from evaluation.toy import drawings as nano_drawings
 
@@ -29,10 +34,10 @@ def quadratic(weights):
 
 
 def test_teaching_that_was_cut_off_ends_as_one_that_was_not(tmp_path, monkeypatch):
-    monkeypatch.setattr(teaching, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(teaching, "WARM_UP", 1)
+    monkeypatch.setattr(pretraining, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(pretraining, "WARM_UP", 1)
     whole = [torch.zeros(3, requires_grad=True)]
-    teach(whole, quadratic(whole), Teaching(20, 0.1), tmp_path / "whole.safetensors")
+    pretrain(whole, quadratic(whole), Pretraining(20, 0.1), tmp_path / "whole.safetensors")
     assert (whole[0] > 0.5).all()
     cut = [torch.zeros(3, requires_grad=True)]
     calls = []
@@ -45,23 +50,23 @@ def test_teaching_that_was_cut_off_ends_as_one_that_was_not(tmp_path, monkeypatc
 
     path = tmp_path / "cut.safetensors"
     with pytest.raises(KeyboardInterrupt):
-        teach(cut, breaks, Teaching(20, 0.1), path)
+        pretrain(cut, breaks, Pretraining(20, 0.1), path)
     again = [torch.zeros(3, requires_grad=True)]
-    teach(again, quadratic(again), Teaching(20, 0.1), path)
+    pretrain(again, quadratic(again), Pretraining(20, 0.1), path)
     assert torch.equal(again[0], whole[0])
     assert "step 20: mean loss" in path.with_suffix(".log").read_text()
 
 
 def test_first_drawings_are_the_training_sets_and_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(nano_drawings, "CHUNK", 3)
-    drawn = first_drawings(tmp_path, 5)
+    drawn = load_first_drawings(tmp_path, 5)
     whole = nano_drawings.draw_set(9, nano_drawings.SEED, workers=1)
     assert np.array_equal(drawn.images, whole.images[:5])
     assert drawn.captions == whole.captions[:5]
-    together = first_drawings(tmp_path / "together", 5, workers=2)
+    together = load_first_drawings(tmp_path / "together", 5, workers=2)
     assert np.array_equal(together.images, drawn.images)
     monkeypatch.setattr(nano_drawings, "draw_chunk", None)
-    assert np.array_equal(first_drawings(tmp_path, 5).labels, whole.labels[:5])
+    assert np.array_equal(load_first_drawings(tmp_path, 5).labels, whole.labels[:5])
 
 
 @pytest.mark.parametrize(
@@ -86,7 +91,7 @@ def test_content_is_what_a_caption_says_but_the_manner(caption, content):
 def hanging(backbone, scale, blocks="", of=3):
     adapter = new_adapter(backbone, 0)
     picture = drawn_pair(of).style[None, ::2, ::2]
-    return adapted(backbone, adapter, blocks, scale), image_embedding(backbone, picture)
+    return apply_adapter(backbone, adapter, blocks, scale), image_embedding(backbone, picture)
 
 
 def drawn_with(backbone, noise, *rest):
@@ -94,18 +99,18 @@ def drawn_with(backbone, noise, *rest):
     block, embedding = hanging(backbone, *rest)
     with block as seen:
         seen[:] = [torch.cat([embedding, torch.zeros_like(embedding)])]
-        return draw_from_noise(backbone, context, noise, SAMPLING)
+        return generate_from_noise(backbone, context, noise, SAMPLING)
 
 
 def test_adapter_of_no_scale_changes_nothing_and_goes_without_a_trace(backbone, noise, caplog):
     context = backbone.encode_prompt("a painting", "S*", {})
-    plain = draw_from_noise(backbone, context, noise, SAMPLING)
+    plain = generate_from_noise(backbone, context, noise, SAMPLING)
     before = copy.deepcopy(backbone.unet.state_dict())
     assert torch.equal(drawn_with(backbone, noise, 0.0), plain)
     first = drawn_with(backbone, noise, 1.0)
     assert not torch.equal(first, plain)
     assert not torch.equal(drawn_with(backbone, noise, 1.0, "", 4), first)
-    assert torch.equal(draw_from_noise(backbone, context, noise, SAMPLING), plain)
+    assert torch.equal(generate_from_noise(backbone, context, noise, SAMPLING), plain)
     after = backbone.unet.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], before[name]) for name in before)
@@ -114,7 +119,7 @@ def test_adapter_of_no_scale_changes_nothing_and_goes_without_a_trace(backbone, 
 
 def test_adapter_acts_in_the_named_blocks_alone(backbone, noise):
     context = backbone.encode_prompt("a painting", "S*", {})
-    plain = draw_from_noise(backbone, context, noise, SAMPLING)
+    plain = generate_from_noise(backbone, context, noise, SAMPLING)
     assert torch.equal(drawn_with(backbone, noise, 1.0, "no such block"), plain)
     names = [n for n in backbone.unet.attn_processors if n.endswith("attn2.processor")]
     one, two = (drawn_with(backbone, noise, 1.0, name) for name in (names[0], names[-1]))
@@ -123,23 +128,25 @@ def test_adapter_acts_in_the_named_blocks_alone(backbone, noise):
 
 
 def test_adapter_sees_the_picture_under_the_prompt_and_nothing_under_the_empty_one(backbone, noise):
-    seen_by = []
+    clip_embedding = []
     block, embedding = hanging(backbone, 1.0)
     with block as seen:
         seen[:] = [torch.cat([embedding, torch.zeros_like(embedding)])]
         projection = backbone.unet.encoder_hid_proj
-        hook = projection.register_forward_pre_hook(lambda m, args: seen_by.append(args[0][0]))
-        draw_from_noise(backbone, backbone.encode_prompt("x", "S*", {}), noise, SAMPLING)
+        hook = projection.register_forward_pre_hook(
+            lambda m, args: clip_embedding.append(args[0][0])
+        )
+        generate_from_noise(backbone, backbone.encode_prompt("x", "S*", {}), noise, SAMPLING)
         hook.remove()
-    assert seen_by[0].shape == (4, 1, embedding.shape[-1])
-    assert torch.equal(seen_by[0][:2, 0], embedding.expand(2, -1))
-    assert not seen_by[0][2:].any()
+    assert clip_embedding[0].shape == (4, 1, embedding.shape[-1])
+    assert torch.equal(clip_embedding[0][:2, 0], embedding.expand(2, -1))
+    assert not clip_embedding[0][2:].any()
 
 
 def test_prompts_and_pictures_are_dropped_now_and_then():
     tokens, embeddings = torch.ones(4000, 2, 3), torch.ones(4000, 5)
     generator = torch.Generator().manual_seed(0)
-    kept, seen = dropped(tokens, embeddings, torch.full((1, 2, 3), 7.0), generator)
+    kept, seen = drop_conditions(tokens, embeddings, torch.full((1, 2, 3), 7.0), generator)
     no_text, no_image = (kept == 7).all(dim=(1, 2)), (seen == 0).all(dim=1)
     shares = [float(m.float().mean()) for m in (no_text, no_image, no_text & no_image)]
     assert shares == pytest.approx([0.1, 0.1, 0.05], abs=0.02)
@@ -175,10 +182,10 @@ def test_adapters_loss_falls(backbone, pair, tmp_path, few_drawings, monkeypatch
                 return sum(float(loss(generator)) for generator in draws)
 
         losses.append(mean())
-        teach(parameters, loss, plan, path)
+        pretrain(parameters, loss, plan, path)
         losses.append(mean())
 
-    monkeypatch.setattr(instant_style_peer, "teach", watched)
+    monkeypatch.setattr(instantstyle, "pretrain", watched)
     taught(InstantStyle(learning_rate=1e-2), backbone, pair, tmp_path, 15)
     assert losses[1] < losses[0]
 
@@ -187,11 +194,11 @@ def test_words_foretell_the_embedding_of_what_they_say(backbone, pair, tmp_path,
     content = read_tensors(taught(InstantStyle(), backbone, pair, tmp_path, 1), backbone.device)[
         "content"
     ]
-    paintings = instant_style_peer._Paintings(backbone, tmp_path)
-    foretold = paintings.features @ content["foretold"]
-    off = (paintings.embeddings - foretold).square().mean()
+    paintings = instantstyle._Paintings(backbone, tmp_path)
+    predicted = paintings.features @ content["predicted"]
+    off = (paintings.embeddings - predicted).square().mean()
     assert off < (paintings.embeddings - content["mean"]).square().mean()
-    features_ = said_features(backbone, ["a painting of a man", "a painting of a woman"])
+    features_ = text_features(backbone, ["a painting of a man", "a painting of a woman"])
     assert not torch.equal(features_[0], features_[1])
     assert (features_[:, -1] == 1).all()
 

@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from evaluation.methods import feed_forward as transfer_peer
-from evaluation.methods.feed_forward import PatchTransferPeer
-from evaluation.methods.sampling import encode_square
-from evaluation.methods.transfer_net import (
+from evaluation.methods import feed_forward as feed_forward
+from evaluation.methods.feed_forward import (
     PatchTransfer,
+    PatchTransferPeer,
     features,
     patch_loss,
     statistics_loss,
     transfer_loss,
 )
+from evaluation.methods.sampling import encode_square
 
 
 def test_transfer_learns_from_photos_and_paintings(
@@ -24,21 +24,21 @@ def test_transfer_learns_from_photos_and_paintings(
         seen.append((content, style))
         return transfer_loss(backbone, network, content, style)
 
-    monkeypatch.setattr(transfer_peer, "transfer_loss", watched)
+    monkeypatch.setattr(feed_forward, "transfer_loss", watched)
     drawn = few_drawings
     PatchTransferPeer().learn(backbone, pair, 2, tmp_path / "network.safetensors")
-    squares = transfer_peer._squares(backbone, drawn.images)
+    squares = feed_forward._squares(backbone, drawn.images)
     for number, kind in enumerate(("a photo", "")):
         for one in seen[0][number]:
             at = int((squares - one).abs().sum(dim=(1, 2, 3)).argmin())
-            assert drawn.labels[at, transfer_peer.PAINTED] == (kind != "a photo")
+            assert drawn.labels[at, feed_forward.PAINTED] == (kind != "a photo")
 
 
 def test_transfers_loss_falls_and_its_gradient_reaches_the_network_alone(backbone, few_drawings):
     torch.manual_seed(0)
     network = PatchTransfer(backbone.unet.config.in_channels)
     content, style = (
-        transfer_peer._squares(backbone, few_drawings.images[n : n + 4]) for n in (0, 4)
+        feed_forward._squares(backbone, few_drawings.images[n : n + 4]) for n in (0, 4)
     )
     adam = torch.optim.Adam(network.parameters(), lr=1e-3)
     losses = []
