@@ -52,7 +52,7 @@ class PublishedInstantStyle(AdapterGeneration, LearnsNothing):
         embedding = embedding.to(backbone.device, backbone.compute_dtype)
         block = SDXL_BLOCK if len(backbone.texts) > 1 else SD1_BLOCK
         style = StyleCondition(read_adapter(self.adapter), block, embedding)
-        return self.drawn(backbone, pair, style, pair.face, noise, sampling)
+        return self.generate_both(backbone, pair, style, pair.face, noise, sampling)
 
 
 def instant_styles(adapter: Path) -> dict[str, PublishedInstantStyle]:
