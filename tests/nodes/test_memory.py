@@ -28,6 +28,14 @@ def figures_of(settings, asking=False):
         return train(settings, card, sockets)
 
 
+@pytest.fixture(autouse=True)
+def full_encoders(monkeypatch):
+    """Count encoders of full size, also where other tests of the process have shortened them."""
+    import short_encoders
+
+    monkeypatch.setattr(short_encoders, "LAYERS", 100)
+
+
 def test_checkpointed_sd1_fits_a_card_of_four_gigabytes():
     figures = figures_of(Settings(checkpointing="auto", total=3.4 * GIB))
     assert figures.outcome == "finished"
