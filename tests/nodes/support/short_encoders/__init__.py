@@ -11,6 +11,7 @@ from typing import Any
 from comfy.clip_model import CLIPEncoder
 
 LAYERS = 3  # A second-to-last layer, which SDXL reads, is one between the first and the last.
+DEEP = 8  # The toy's own encoders, which have fewer, stay whole.
 NODE_CLASS_MAPPINGS: dict[str, Any] = {}
 
 
@@ -19,7 +20,8 @@ def shorten() -> None:
     build = CLIPEncoder.__init__
 
     def build_short(self: CLIPEncoder, num_layers: int, *arguments: Any, **options: Any) -> None:
-        build(self, min(num_layers, LAYERS), *arguments, **options)
+        kept = min(num_layers, LAYERS) if num_layers > DEEP else num_layers
+        build(self, kept, *arguments, **options)
 
     CLIPEncoder.__init__ = build_short
 
