@@ -5,18 +5,33 @@ from __future__ import annotations
 import gc
 import re
 import weakref
+from contextlib import contextmanager
 from dataclasses import replace
+from unittest import mock
 
 import pytest
 import torch
 from simulated_card import simulated_card
-from simulated_training import GIB, Settings, simulation, train
+from simulated_training import GIB, Settings, train
+from simulated_training import simulation as simulation_of
 from torch import nn
 
 
 @pytest.fixture(autouse=True)
 def pack_is_imported(acfun):
     """Import the pack before the card is there."""
+
+
+@contextmanager
+def simulation(*arguments, **options):
+    """Count encoders of full size, also where other tests of the process have shortened them."""
+    import short_encoders
+
+    with (
+        mock.patch.object(short_encoders, "LAYERS", 100),
+        simulation_of(*arguments, **options) as simulated,
+    ):
+        yield simulated
 
 
 def figures_of(settings, asking=False):
@@ -26,14 +41,6 @@ def figures_of(settings, asking=False):
             with torch.inference_mode():
                 sockets["model"].model.diffusion_model.requires_grad_(True)
         return train(settings, card, sockets)
-
-
-@pytest.fixture(autouse=True)
-def full_encoders(monkeypatch):
-    """Count encoders of full size, also where other tests of the process have shortened them."""
-    import short_encoders
-
-    monkeypatch.setattr(short_encoders, "LAYERS", 100)
 
 
 def test_checkpointed_sd1_fits_a_card_of_four_gigabytes():
