@@ -50,9 +50,9 @@ class FileKind:
         """Return the error that says why a file is none of this kind."""
         short = " ".join(reason.split())[:_LONGEST_REASON]  # Libraries cite what is in a file.
         return ACFunError(
-            "{name} is no usable {name2}: {short}. {remedy}",
+            "{name} is no usable {kind}: {short}. {remedy}",
             name=path.name,
-            name2=self.name,
+            kind=self.name,
             short=short,
             remedy=self.remedy,
         )

@@ -197,9 +197,9 @@ def prepare_mask(mask: Pictures, pictures: Pictures, side: int) -> Tensor:
     if len(masks) not in (1, len(photos)):
         raise ACFunError(
             "face_mask must hold one mask or one per face photo ({count}); found "
-            "{count2}. Connect a MASK made from the face photo.",
+            "{masks}. Connect a MASK made from the face photo.",
             count=len(photos),
-            count2=len(masks),
+            masks=len(masks),
         )
     masks = masks * len(photos) if len(masks) == 1 else masks
     pairs = zip(masks, photos, strict=True)

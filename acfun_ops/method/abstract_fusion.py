@@ -104,11 +104,11 @@ class AbstractFusion(nn.Module):
         if text.shape[-1] != self.text_dim or style_tokens.shape[-1] != self.image_dim:
             raise ACFunError(
                 "The prompt was encoded by another kind of CLIP than the style was trained "
-                "with (embeddings {shape} wide and not {text_dim}, image tokens {shape2} and "
+                "with (embeddings {shape} wide and not {text_dim}, image tokens {image_width} and "
                 "{image_dim}). Use the CLIP of the model family it was trained on.",
                 shape=text.shape[-1],
                 text_dim=self.text_dim,
-                shape2=style_tokens.shape[-1],
+                image_width=style_tokens.shape[-1],
                 image_dim=self.image_dim,
             )
         if style_tokens.ndim == 2:

@@ -261,10 +261,10 @@ def attached(
     if missing:
         raise ACFunError(
             "The style has inserts for {count} blocks, but the model lacks {missing} "
-            "({count2} missing). Apply the style to the model family it was trained on.",
+            "({missing_count} missing). Apply the style to the model family it was trained on.",
             count=len(inserts),
             missing=missing[0],
-            count2=len(missing),
+            missing_count=len(missing),
         )
     mask = BlockMask(mask) if isinstance(mask, Tensor) else mask
     hooks = {

@@ -122,8 +122,8 @@ def _check_alike(a: Style, b: Style, facts: tuple[str, ...]) -> None:
             )
     if a.block_widths != b.block_widths:
         raise ACFunError(
-            "The styles differ in their blocks: style_a has {count}, style_b {count2}, "
+            "The styles differ in their blocks: style_a has {count}, style_b {count_b}, "
             "or their widths do. Blend styles of one model family.",
             count=len(a.concrete),
-            count2=len(b.concrete),
+            count_b=len(b.concrete),
         )

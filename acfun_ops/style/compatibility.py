@@ -45,17 +45,17 @@ def misfit(style: Style, model: ModelShape) -> str | None:
     if style.context_width != model.context_width:
         return Message(
             "was trained on {there} whose prompt embeddings are {context_width} wide; "
-            "this model takes {context_width2}",
+            "this model takes {model_width}",
             there=there,
             context_width=style.context_width,
-            context_width2=model.context_width,
+            model_width=model.context_width,
         )
     if style.block_widths != model.block_widths:
         return Message(
             "was trained on {there} with other blocks than this model: its {count} and "
-            "the {count2} of this model differ in name or width",
+            "the {model_count} of this model differ in name or width",
             there=there,
             count=len(style.concrete),
-            count2=len(model.block_widths),
+            model_count=len(model.block_widths),
         )
     return None

@@ -114,9 +114,9 @@ class Trainables(nn.Module):
         if style.facts.heads != self.heads:
             raise ACFunError(
                 "resume_from was trained with {heads} attention heads, this training asks "
-                "for {heads2}. Set heads to {heads}.",
+                "for {wanted}. Set heads to {heads}.",
                 heads=style.facts.heads,
-                heads2=self.heads,
+                wanted=self.heads,
             )
         try:
             self.abstract.load_state_dict(style.abstract)

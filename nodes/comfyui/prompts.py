@@ -136,9 +136,9 @@ def tokenize(clip: Any, text: str, pseudo_word: str, vectors: Mapping[str, Tenso
     if plain.keys() != vectors.keys():
         raise ACFunError(
             "The style was trained with the CLIP of {encoders}; the connected clip is of "
-            "{encoders2}. Connect the CLIP of the model family it was trained on.",
+            "{clip_encoders}. Connect the CLIP of the model family it was trained on.",
             encoders=name_by_encoders(vectors),
-            encoders2=name_by_encoders(plain),
+            clip_encoders=name_by_encoders(plain),
         )
     stand_in, ids = _find_stand_in(clip, plain)
     tokens = clip.tokenize(pattern.sub(f" {stand_in} ", text))
