@@ -1,8 +1,10 @@
-"""Pictures and masks from files, and pictures into files."""
+"""Images and masks from files, Pillow and numpy as tensors, and images into files."""
 
 import io
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,19 +31,52 @@ def read_picture(path: Path) -> Tensor:
         ACFunError: the file is missing, no picture that can be read whole, too large, or holds
             numbers of which nobody can say how bright they are.
     """
+    with _explain_errors(str(path)), _open(path) as file:
+        return _to_tensor(file, str(path))
+
+
+def to_picture(image: object) -> Tensor:
+    """Return an image of Pillow or numpy as ``(b, h, w, c)`` in [0, 1], b of 1 but for a batch.
+
+    Pillow's is read as :func:`read_picture` reads a file. Of numpy ``(h, w)``, ``(h, w, c)`` and
+    ``(b, h, w, c)`` are taken: floats in [0, 1], truth values, or unsigned integers up to their
+    largest, which is 1.
+
+    Raises:
+        ACFunError: it is neither, of other numbers, or cannot be read.
+    """
+    if isinstance(image, Image.Image):
+        with _explain_errors("The image"):
+            return _to_tensor(image, "The image")
+    if not isinstance(image, np.ndarray) or image.dtype.kind not in "buf":
+        raise ACFunError(
+            "An image is of type {kind}; expected a tensor, a Pillow image, or a numpy array of "
+            "unsigned integers or of floats in [0, 1]. Convert it.",
+            kind=getattr(image, "dtype", type(image).__name__),
+        )
+    whole = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
+    levels = torch.from_numpy(image.astype(np.float32)) / whole
+    levels = levels[..., None] if levels.ndim == 2 else levels
+    return levels[None] if levels.ndim == 3 else levels
+
+
+def to_mask(image: object) -> Tensor:
+    """Return a mask of Pillow or numpy as ``(b, h, w)`` in [0, 1]; see :func:`to_picture`.
+
+    Of numpy ``(b, h, w)`` is taken, too.
+    """
+    if isinstance(image, np.ndarray) and image.ndim == 3:
+        image = image[..., None]
+    return _mean_colour(to_picture(image))
+
+
+@contextmanager
+def _explain_errors(name: str) -> Iterator[None]:
     try:
-        with _opened(path) as file:
-            image = ImageOps.exif_transpose(file)
-            if image.mode.startswith(("I", "F")):  # More than 8 bits, which Pillow would clip.
-                levels = torch.from_numpy(_deep_levels(file, np.asarray(image, np.float32), path))
-            else:
-                has_alpha = "transparency" in image.info or image.mode in ("PA", "La", "RGBa")
-                if image.mode not in _DIRECT or has_alpha:
-                    image = image.convert("RGBA" if has_alpha else "RGB")
-                levels = torch.from_numpy(np.array(image)).float() / 255
+        yield
     except Image.DecompressionBombError as error:
         raise ACFunError(
-            f"{path} is too large to be read: it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} "
+            f"{name} is too large to be read: it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0)} "
             "pixels. Make it smaller, such as 2000 pixels wide."
         ) from error
     except (OSError, SyntaxError, struct.error, TypeError, ValueError) as error:
@@ -49,18 +84,29 @@ def read_picture(path: Path) -> Tensor:
             raise
         reason = getattr(error, "strerror", None) or first_line(error)
         raise ACFunError(
-            f"{path} could not be read as a picture: {reason}. Give a whole PNG, JPEG or WebP file."
+            f"{name} could not be read as a picture: {reason}. Give a whole PNG, JPEG or WebP file."
         ) from error
+
+
+def _to_tensor(file: Image.Image, name: str) -> Tensor:
+    image = ImageOps.exif_transpose(file)
+    if image.mode.startswith(("I", "F")):  # More than 8 bits, which Pillow would clip.
+        levels = torch.from_numpy(_deep_levels(file, np.asarray(image, np.float32), name))
+    else:
+        has_alpha = "transparency" in image.info or image.mode in ("PA", "La", "RGBa")
+        if image.mode not in _DIRECT or has_alpha:
+            image = image.convert("RGBA" if has_alpha else "RGB")
+        levels = torch.from_numpy(np.array(image)).float() / 255
     return (levels if levels.ndim == 3 else levels[..., None])[None]
 
 
-def _opened(path: Path) -> Image.Image:
+def _open(path: Path) -> Image.Image:
     with warnings.catch_warnings():  # A photo of 100 megapixels is no attack.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         return Image.open(path)
 
 
-def _deep_levels(file: Image.Image, values: Values, path: Path) -> Values:
+def _deep_levels(file: Image.Image, values: Values, name: str) -> Values:
     """Return a grey picture of more than 8 bits in [0, 1]; ``values`` are its numbers."""
     tags = getattr(file, "tag_v2", {})
     bits = max(tags.get(_BITS, (32,) if file.mode == "F" else (16,)))
@@ -69,7 +115,7 @@ def _deep_levels(file: Image.Image, values: Values, path: Path) -> Values:
     # Not <= alone: NaN is in no range.
     if white is None or not (values.min() >= 0 and values.max() <= white):
         raise ACFunError(
-            f"{path} holds numbers of {bits} bits from {values.min():g} to {values.max():g}, which "
+            f"{name} holds numbers of {bits} bits from {values.min():g} to {values.max():g}, which "
             "do not say what white is. Save it as a picture of 8 or 16 bits."
         )
     levels: Values = values / np.float32(white)
@@ -82,7 +128,10 @@ def read_mask(path: Path) -> Tensor:
     Raises:
         ACFunError: see :func:`read_picture`.
     """
-    picture = read_picture(path)
+    return _mean_colour(read_picture(path))
+
+
+def _mean_colour(picture: Tensor) -> Tensor:
     colours = picture[..., :-1] if picture.shape[-1] in (2, 4) else picture
     return colours.mean(dim=-1)
 

@@ -5,23 +5,27 @@ Pictures are ``(b, h, w, c)`` in [0, 1] everywhere outside a backbone.
 
 import hashlib
 import math
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
+import numpy.typing as npt
 import torch
 from einops import rearrange, repeat
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from .errors import ACFunError
+from .image_files import to_mask, to_picture
 
 T = TypeVar("T")
 
 MIN_SIDE = 64
 MAX_ASPECT = 4.0
 
-Pictures = Tensor | Sequence[Tensor]
-"""One batch ``(b, h, w, c)``, or several of any sizes."""
+AnyPicture = Tensor | Image.Image | npt.NDArray[Any]
+Pictures = AnyPicture | Sequence[AnyPicture]
+"""One batch ``(b, h, w, c)`` or one image, or several of any sizes; see :func:`to_picture`."""
 
 
 def single_pictures(pictures: Pictures) -> list[Tensor]:
@@ -193,7 +197,7 @@ def prepare_mask(mask: Pictures, pictures: Pictures, side: int) -> Tensor:
             that is empty inside the crop.
     """
     photos = single_pictures(pictures)
-    masks = single_pictures([_checked_mask(batch) for batch in _batches(mask)])
+    masks = single_pictures([_checked_mask(batch) for batch in _batches(mask, to_mask)])
     if len(masks) not in (1, len(photos)):
         raise ACFunError(
             "face_mask must hold one mask or one per face photo ({count}); found "
@@ -247,5 +251,8 @@ def centre_square(pictures: Tensor) -> Tensor:
     return pictures[:, top : top + side, left : left + side]
 
 
-def _batches(pictures: Pictures) -> Sequence[Tensor]:
-    return [pictures] if isinstance(pictures, Tensor) else pictures
+def _batches(
+    pictures: Pictures, convert: Callable[[object], Tensor] = to_picture
+) -> Sequence[Tensor]:
+    several = pictures if isinstance(pictures, Sequence) else [pictures]
+    return [one if isinstance(one, Tensor) else convert(one) for one in several]

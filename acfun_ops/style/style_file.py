@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import fields
+from os import PathLike
 from pathlib import Path
 from typing import Any, get_args
 
@@ -39,14 +40,14 @@ _INSERT_STATE = {
 }
 
 
-def save_style(style: Style, path: Path) -> int:
+def save_style(style: Style, path: str | PathLike[str]) -> int:
     """Write a style to ``path`` in one go and return the file's size in bytes.
 
     Raises:
         ACFunError: the folder cannot be written, the disk is full, or the style is one that
             :func:`load_style` would refuse; no partial file is left.
     """
-    content = style_bytes(style)
+    path, content = Path(path), style_bytes(style)
     flaw = STYLE_FILE.too_large(len(content)) or _flaw_of(style)
     if flaw is not None:
         raise ACFunError(
@@ -59,13 +60,14 @@ def save_style(style: Style, path: Path) -> int:
     return write_whole(content, path, "style")
 
 
-def load_style(path: Path) -> Style:
+def load_style(path: str | PathLike[str]) -> Style:
     """Read a style from a safetensors file; nothing is unpickled.
 
     Raises:
         ACFunError: the file is missing, truncated, foreign, of a newer format, of absurd size or
             otherwise damaged; the message gives the reason.
     """
+    path = Path(path)
     tensors, told, metadata = read_safetensors(path, STYLE_FILE)
     facts = _facts_from(told, path)
     prefixes = ["", *(f"blend.{number}." for number in range(1, len(facts.shares)))]
