@@ -273,4 +273,7 @@ def select_sections(sections: Sequence[Section], titles: Sequence[str]) -> list[
 
 def description(method: Method) -> dict[str, Any]:
     """Return all that defines a method, as JSON takes it."""
-    return {"method": type(method).__name__, **asdict(method)}  # type: ignore[call-overload]
+    # Of ACFun, whose numbers may differ from those that its old rows were run with.
+    settings: dict[str, float] = getattr(method, "changed_settings", dict)()
+    fields = asdict(method)  # type: ignore[call-overload]
+    return {"method": type(method).__name__, **fields, **settings}

@@ -19,7 +19,7 @@ The last three are eq. 1 and 4 to the letter: white noise, and no pull but those
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
 import torch
@@ -31,15 +31,64 @@ from .diffusion import Prediction, noise_level, prediction_weight
 Alignment = Literal["staged", "drawn", "paired", "imagery", "blend"]
 ALIGNMENTS: tuple[Alignment, ...] = get_args(Alignment)
 
-STAGE_THRESHOLD = 0.55
-STAGE_SHARPNESS = 12.0
-# Above this noise level only a face's place and shape are learnt, and the photo knows them best.
-HANDOVER = 0.85
-FACE_FLOOR = 0.25
-COLOUR_PULL = 4.0
-# What starts pure noise is not quite without its own mean, which would tint each seed's picture;
-# with means that stray in training a style learns to set them.
-NOISE_OFFSET = 0.3
+
+@dataclass(frozen=True, kw_only=True)
+class Redrawing:
+    """How a face is redrawn in a style, see ``sampling/style_injection.py``."""
+
+    kept_query: float = 0.75
+    """Share of the face's own query, 0 to 1: more keeps more of the face."""
+    temperature: float = 1.5
+    """By which the attention to the style is sharpened."""
+    steps: int = 20
+    """Of the inversion and of the drawing."""
+    guidance: float = 1.0
+    """Scale of classifier-free guidance while the face is drawn; 1 is off."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignmentSettings:
+    """The numbers of the alignment loss that no user sets.
+
+    The defaults are those of release 0.2.0 and never change, as what differs from them names runs
+    and rows; a better number goes into :data:`SETTINGS`. Noise levels are 0 (clean) to 1 (noise).
+    """
+
+    stage_threshold: float = 0.55
+    """``staged`` and ``drawn``: the noise level above which the face leads."""
+    stage_sharpness: float = 12.0
+    """Slope of the change at ``stage_threshold`` and at ``handover``."""
+    handover: float = 0.85
+    """``drawn``: the noise level above which the photo gives the face its shape; 10 is never."""
+    face_floor: float = 0.25
+    """Weight of the face where the style leads, as a share of that where the face leads."""
+    colour_weight: float = 4.0
+    """Weight of the face's channel means, relative to ``face_weight``."""
+    noise_offset: float = 0.3
+    """By how much the channel means of the noise stray, see ``sample_noise``.
+
+    Sampling does not start quite without a mean, which would tint each seed's image; a style that
+    is trained with means that stray learns to set them.
+    """
+    even_levels: bool = True
+    """Whether successive steps cover the noise levels evenly, see ``sample_sigma``."""
+    imagery_steps: int = 10
+    """``imagery``: sampling steps of I_i."""
+    imagery_every: int = 25
+    """``imagery``: training steps after which I_i is generated anew."""
+    # Sharper than StyleID has it and in half the steps, about the time of ten of the training;
+    # guided by the words of the prompt, which it has not, as that keeps the face.
+    redrawing: Redrawing = Redrawing(temperature=2.5, steps=10, guidance=2.0)
+    """``drawn``: how I_i is made."""
+
+    def changes(self) -> dict[str, float]:
+        """Return the numbers that differ from those of release 0.2.0, by name."""
+        first = _flat(AlignmentSettings())
+        return {name: value for name, value in _flat(self).items() if value != first[name]}
+
+
+SETTINGS = AlignmentSettings()
+"""The product's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +130,7 @@ def alignment_batch(
     style_weight: float,
     face_weight: float,
     imagery: Tensor | None = None,
+    settings: AlignmentSettings = SETTINGS,
 ) -> AlignmentBatch:
     """Return the batch of one step under a reading of eq. 4.
 
@@ -92,15 +142,18 @@ def alignment_batch(
         style_weight: raising it must give more style; 0 or more.
         face_weight: raising it must give more of the face; 0 or more.
         imagery: I_i for the readings ``imagery`` and ``drawn``, ``(1, c, h, w)``.
+        settings: the numbers of ``staged`` and ``drawn``.
 
     Raises:
         ACFunError: an unknown reading, or ``imagery`` without I_i.
     """
     if alignment == "staged":
-        return _staged(style, face, restyle(face, style), sigma, style_weight, face_weight)
+        between = restyle(face, style)
+        return _staged(style, face, between, sigma, style_weight, face_weight, settings)
     if alignment == "drawn" and imagery is not None:
-        between = torch.lerp(imagery, restyle(face, style), _lead(sigma, HANDOVER))
-        return _staged(style, face, between, sigma, style_weight, face_weight)
+        lead = _lead(sigma, settings.handover, settings)
+        between = torch.lerp(imagery, restyle(face, style), lead)
+        return _staged(style, face, between, sigma, style_weight, face_weight, settings)
     if alignment == "paired":
         return AlignmentBatch(
             latents=torch.cat([style, face]),
@@ -166,21 +219,29 @@ def _staged(
     sigma: float,
     style_weight: float,
     face_weight: float,
+    settings: AlignmentSettings,
 ) -> AlignmentBatch:
     share = style_weight / max(style_weight, face_weight)
     restyled = torch.lerp(face, restyled, share)
-    lead = _lead(sigma, STAGE_THRESHOLD)
+    lead = _lead(sigma, settings.stage_threshold, settings)
+    floor = settings.face_floor
     return AlignmentBatch(
         latents=torch.cat([style, restyled]),
         style=style,
         face=restyled,
         style_weights=(2 * style_weight * (1 - lead), 0.0),
-        face_weights=(0.0, 2 * face_weight * (FACE_FLOOR + (1 - FACE_FLOOR) * lead)),
-        colour_weights=(0.0, COLOUR_PULL * face_weight),
-        noise_offset=NOISE_OFFSET,
+        face_weights=(0.0, 2 * face_weight * (floor + (1 - floor) * lead)),
+        colour_weights=(0.0, settings.colour_weight * face_weight),
+        noise_offset=settings.noise_offset,
     )
 
 
-def _lead(sigma: float, threshold: float) -> float:
+def _lead(sigma: float, threshold: float, settings: AlignmentSettings) -> float:
     # The logistic function, of an argument that never overflows.
-    return 1 / (1 + math.exp(-STAGE_SHARPNESS * (noise_level(sigma) - threshold)))
+    return 1 / (1 + math.exp(-settings.stage_sharpness * (noise_level(sigma) - threshold)))
+
+
+def _flat(settings: AlignmentSettings) -> dict[str, float]:
+    flat = asdict(settings)
+    redrawing = flat.pop("redrawing")
+    return flat | {f"redrawing_{name}": value for name, value in redrawing.items()}

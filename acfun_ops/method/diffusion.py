@@ -41,7 +41,9 @@ def noise_level(sigma: float) -> float:
     return math.atan(sigma) * (2 / math.pi)
 
 
-def sample_sigma(sigmas: Tensor, step: int, generator: torch.Generator) -> float:
+def sample_sigma(
+    sigmas: Tensor, step: int, generator: torch.Generator, is_even: bool = True
+) -> float:
     """Return the sigma of a training step from a checkpoint's ``(t,)`` schedule.
 
     Uniform over the schedule in the long run. Successive steps go round it from its middle by the
@@ -52,7 +54,10 @@ def sample_sigma(sigmas: Tensor, step: int, generator: torch.Generator) -> float
         sigmas: the schedule, on the CPU, where reading one waits for nothing.
         step: counts from 0.
         generator: moves the sigma by up to 1 / 32 of the schedule.
+        is_even: False samples each step's by itself, as an ablation.
     """
+    if not is_even:
+        return float(sigmas[int(torch.randint(len(sigmas), (), generator=generator))])
     jitter = float(torch.rand((), generator=generator, dtype=torch.float64)) / 32
     return float(sigmas[int((0.5 + step * GOLDEN_RATIO + jitter) % 1 * len(sigmas))])
 

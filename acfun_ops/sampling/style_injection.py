@@ -6,31 +6,16 @@ in the decoder, so that strokes come with the colours (Chung et al., CVPR 2024).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from ..backbones.backbone import Backbone, Context
-from ..method.alignment_loss import restyle
+from ..method.alignment_loss import Redrawing, restyle
 from ..method.diffusion import sample_euler, sampling_sigmas
 from ..method.style_attention import borrowed, late
 from .sampler import StoppedError, negative, one_batch
-
-
-@dataclass(frozen=True, kw_only=True)
-class Redrawing:
-    """How a face is redrawn."""
-
-    kept_query: float = 0.75
-    """Share of the face's own query, 0 to 1: more keeps more of the face."""
-    temperature: float = 1.5
-    """By which the attention to the style is sharpened."""
-    steps: int = 20
-    """Of the inversion and of the drawing."""
-    guidance: float = 1.0
-    """Scale of classifier-free guidance while the face is drawn; 1 is off."""
 
 
 @torch.no_grad()

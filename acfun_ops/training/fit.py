@@ -54,8 +54,6 @@ OUT_OF_MEMORY_REDRAWING = (
     "Out of memory while the face was redrawn in the style, before the first step. Lower "
     "resolution, choose staged at alignment, or close other programs that use the GPU."
 )
-IMAGERY_STEPS = 10
-IMAGERY_EVERY = 25
 
 
 def fit(
@@ -74,7 +72,8 @@ def fit(
 
     Args:
         backbone: the frozen model.
-        pictures: the pair to learn; prepared before if its run had to be named.
+        pictures: the pair to learn; prepared before if its run had to be named or is to have
+            other settings of the method than :data:`SETTINGS`.
         config: how.
         on_event: is told of progress and may stop the run.
         resume: a style to go on from, with its training state if there is one.
@@ -208,23 +207,25 @@ class _Run:
 
     def _loss(self) -> Tensor:
         generator = self.generator
-        sigma = sample_sigma(self.sigmas, self.progress.step, generator)
+        is_even, step = self.pair.settings.even_levels, self.progress.step
+        sigma = sample_sigma(self.sigmas, step, generator, is_even)
         batch, mask = self._batch(sigma)
         noise = sample_noise(batch.latents.shape, batch.noise_offset, generator)
         noise = noise.to(self.backbone.device, non_blocking=True)
-        prompt = self.model.prompt_at(self.progress.step, self.progress.kept)
+        prompt = self.model.prompt_at(step, self.progress.kept)
         context = self.model.fused(prompt, dropout=generator)
         denoised = self.model.denoise(add_noise(batch.latents, noise, sigma), sigma, context)
         return alignment_loss(denoised, batch, sigma, self.backbone.prediction, mask)
 
     def _batch(self, sigma: float) -> tuple[AlignmentBatch, Tensor | None]:
         pair, config, kept = self.pair, self.config, self.progress.kept
+        settings, generator = pair.settings, self.generator
         style = self._sample_index(len(pair.style))
         face = self._sample_index(len(pair.face))
-        due = "imagery" not in kept or self.progress.step % IMAGERY_EVERY == 0
+        due = "imagery" not in kept or self.progress.step % settings.imagery_every == 0
         if config.alignment == "imagery" and due:
             kept["imagery"] = self.model.draw(
-                self.generator, IMAGERY_STEPS, on_step=lambda: self.on_event(SamplingEvent())
+                generator, settings.imagery_steps, on_step=lambda: self.on_event(SamplingEvent())
             )
         between = kept.get("imagery")
         if config.alignment == "drawn":
@@ -237,6 +238,7 @@ class _Run:
             config.style_weight,
             config.face_weight,
             between,
+            settings,
         )
         return batch, None if pair.face_mask is None else pair.face_mask[face : face + 1]
 

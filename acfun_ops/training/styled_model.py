@@ -11,15 +11,11 @@ from ..backbones.backbone import Backbone, Context
 from ..method.concrete_fusion import attached
 from ..method.diffusion import noise_at, sampling_sigmas
 from ..sampling.sampler import Guidance, draw_latents
-from ..sampling.style_injection import Redrawing, redrawn
+from ..sampling.style_injection import redrawn
 from .config import TrainConfig
 from .optimizer import VECTORS_EVERY
 from .trainable_style import Trainables
 from .training_images import TEXT_ENCODER_OVERFLOWS, EncodedPair, check_finite
-
-# Sharper than StyleID has it and in half the steps, about the time of ten of the training; guided
-# by the words of the prompt, which it has not, as that keeps the face.
-REDRAWING = Redrawing(temperature=2.5, steps=10, guidance=2.0)
 
 
 class StyledModel:
@@ -27,7 +23,7 @@ class StyledModel:
 
     Args:
         backbone: the frozen model.
-        pair: the pictures, encoded.
+        pair: the pictures, encoded, with the settings of the method.
         config: of the training.
         dtype: what the U-Net computes in.
         generator: samples the initial weights.
@@ -104,7 +100,8 @@ class StyledModel:
             StoppedError: ``on_step`` asked for it.
         """
         both, done = self.pair.combinations, count(1)
-        total = 2 * REDRAWING.steps * len(both)
+        how = self.pair.settings.redrawing
+        total = 2 * how.steps * len(both)
         plain = self.backbone.encode_prompt("", self.config.pseudo_word, {})
         with self.backbone.autocast(self.dtype):
             return torch.cat(
@@ -115,7 +112,7 @@ class StyledModel:
                         self.pair.face[face : face + 1],
                         plain,
                         self.start,
-                        REDRAWING,
+                        how,
                         lambda: on_step(next(done), total),
                     )
                     for style, face in both

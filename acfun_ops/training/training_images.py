@@ -21,6 +21,7 @@ from ..images import (
     prepare_pictures,
     single_pictures,
 )
+from ..method.alignment_loss import SETTINGS, AlignmentSettings
 from ..style.style import FORMAT, StyleFacts
 from .checkpoint import run_of
 from .config import TrainConfig
@@ -61,6 +62,8 @@ class PreparedPair:
     """``(b, s, s, 3)`` in [0, 1] on the CPU."""
     given: TrainPictures
     """As the user gave them."""
+    settings: AlignmentSettings
+    """Of the method."""
     facts: StyleFacts
     """Of the style to come, at step 0."""
 
@@ -77,6 +80,8 @@ class EncodedPair:
     """``(b, 1, h, w)``, one per face photo, each with mean 1."""
     style_tokens: Tensor
     """CLIP image tokens ``(n, di)`` of all style pictures, float32."""
+    settings: AlignmentSettings
+    """Of the method."""
     facts: StyleFacts
     """Of the style to come, at step 0."""
 
@@ -95,7 +100,11 @@ class EncodedPair:
 
 
 def prepare_pair(
-    backbone: Backbone, pictures: TrainPictures, config: TrainConfig, dtype: torch.dtype
+    backbone: Backbone,
+    pictures: TrainPictures,
+    config: TrainConfig,
+    dtype: torch.dtype,
+    method: AlignmentSettings = SETTINGS,
 ) -> PreparedPair:
     """Check and crop the pictures of a run, and name it; nothing is encoded.
 
@@ -107,6 +116,7 @@ def prepare_pair(
         pictures: as the user gave them.
         config: of the run.
         dtype: what the U-Net will compute in; it names the run.
+        method: settings of the method; those that differ from release 0.2.0's name the run.
 
     Raises:
         ACFunError: the pictures are unusable.
@@ -122,10 +132,12 @@ def prepare_pair(
         hashes[2] = picture_hash(mask / mask.amax())
     settings = {k: v for k, v in asdict(config).items() if k not in _NOT_IN_RUN}
     settings |= {"resolution": side, "precision": str(dtype).removeprefix("torch.")}
+    settings |= method.changes()
     return PreparedPair(
         style=style,
         face=face,
         given=pictures,
+        settings=method,
         facts=_facts(backbone, config, settings, hashes),
     )
 
@@ -155,6 +167,7 @@ def encode_pair(backbone: Backbone, pair: PreparedPair) -> EncodedPair:
         face=face_latents,
         face_mask=mask,
         style_tokens=tokens.to(backbone.device),
+        settings=pair.settings,
         facts=pair.facts,
     )
 

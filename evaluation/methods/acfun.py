@@ -1,20 +1,17 @@
 """ACFun as a method: whole, with parts left out, and at any strengths."""
 
 import logging
-import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
-from acfun_ops.backbones.backbone import Context, InsertPoint
+from acfun_ops.backbones.backbone import DTYPES, Context, InsertPoint
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
-from acfun_ops.method import alignment_loss as alignment
+from acfun_ops.method.alignment_loss import SETTINGS, AlignmentSettings
 from acfun_ops.method.concrete_fusion import (
     FULL_STRENGTH,
     InsertAt,
@@ -24,12 +21,10 @@ from acfun_ops.method.concrete_fusion import (
 )
 from acfun_ops.pseudo_word import has_pseudo_word
 from acfun_ops.style.style_file import load_style, save_style
-from acfun_ops.training import fit as training
-from acfun_ops.training import styled_model
 from acfun_ops.training.config import TrainConfig
 from acfun_ops.training.events import TrainPictures
 from acfun_ops.training.fit import fit
-from acfun_ops.training.styled_model import REDRAWING
+from acfun_ops.training.training_images import prepare_pair
 
 from ..benchmark import STYLE_WORD, Pair, Sampling
 from .sampling import generate_from_noise
@@ -90,9 +85,11 @@ class Acfun:
             preview_every=0,
         )
         face = pair.spliced if self.spliced and pair.spliced is not None else pair.face
-        pictures = TrainPictures(style=pair.style[None], face=face[None])
-        with undone(self.variant):
-            result = fit(PartialBackbone(backbone, self.parts, self.variant), pictures, config)
+        images = TrainPictures(style=pair.style[None], face=face[None])
+        partial = PartialBackbone(backbone, self.parts, self.variant)
+        dtype = DTYPES.get(config.precision, backbone.compute_dtype)
+        prepared = prepare_pair(partial, images, config, dtype, settings_of(self.variant))
+        result = fit(partial, prepared, config)
         if result.outcome != "finished":
             log.warning("%s, %s: %s", pair.name, self, result.message)
         save_style(result.style, path)
@@ -124,41 +121,37 @@ class Acfun:
         with attached(inserts, modules, self.strengths):
             return pictures(self._prompt(pair)), pictures(pair.other_prompt)
 
+    def changed_settings(self) -> dict[str, float]:
+        """Return the method's numbers that differ from those of release 0.2.0: see description."""
+        return SETTINGS.changes()
+
     def _prompt(self, pair: Pair) -> str:
         return STYLE_WORD if self.bare else pair.prompt
 
 
-@contextmanager
-def undone(variant: Variant) -> Iterator[None]:
-    """Train without a choice of design, if the variant names one of the training.
+def settings_of(variant: Variant) -> AlignmentSettings:
+    """Return the settings of a training with the variant's choice of design undone.
 
     Args:
-        variant: "independent levels": each step draws its noise level by itself. "white noise": as
-            sampling starts from it. "no colour pull": the face is pulled to its restyled self
+        variant: "independent levels": each step samples its noise level by itself. "white noise":
+            as sampling starts from it. "no colour pull": the face is pulled to its restyled self
             alone; "double colour pull": twice as hard to its colours. "sharper redrawing", "longer
             redrawing", "unguided redrawing": of ``drawn``, attention at temperature 4, 20 steps,
             and no guidance. "no handover": what is drawn gives the face its shape, too. The others
             change nothing here.
     """
-    changes = {
-        "independent levels": (training, "sample_sigma", _independent_sigma),
-        "white noise": (alignment, "NOISE_OFFSET", 0.0),
-        "no colour pull": (alignment, "COLOUR_PULL", 0.0),
-        "double colour pull": (alignment, "COLOUR_PULL", 2 * alignment.COLOUR_PULL),
-        "sharper redrawing": (styled_model, "REDRAWING", replace(REDRAWING, temperature=4.0)),
-        "longer redrawing": (styled_model, "REDRAWING", replace(REDRAWING, steps=20)),
-        "unguided redrawing": (styled_model, "REDRAWING", replace(REDRAWING, guidance=1.0)),
-        "no handover": (alignment, "HANDOVER", math.inf),
+    redrawing = SETTINGS.redrawing
+    changes: dict[str, dict[str, Any]] = {
+        "independent levels": {"even_levels": False},
+        "white noise": {"noise_offset": 0.0},
+        "no colour pull": {"colour_weight": 0.0},
+        "double colour pull": {"colour_weight": 2 * SETTINGS.colour_weight},
+        "sharper redrawing": {"redrawing": replace(redrawing, temperature=4.0)},
+        "longer redrawing": {"redrawing": replace(redrawing, steps=20)},
+        "unguided redrawing": {"redrawing": replace(redrawing, guidance=1.0)},
+        "no handover": {"handover": 10.0},
     }
-    if variant not in changes:
-        yield
-        return
-    with patch.object(*changes[variant]):
-        yield
-
-
-def _independent_sigma(sigmas: Tensor, step: int, generator: torch.Generator) -> float:
-    return float(sigmas[int(torch.randint(len(sigmas), (), generator=generator))])
+    return replace(SETTINGS, **changes.get(variant, {}))
 
 
 class PartialBackbone:

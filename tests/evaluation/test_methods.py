@@ -2,22 +2,25 @@
 
 import copy
 from dataclasses import replace
+from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
-from quality_pairs import drawn_pair
+from quality_pairs import drawn_pair, open_tiny_bench
 
 from acfun_ops.backbones.backbone import Context
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.errors import ACFunError
+from acfun_ops.method.alignment_loss import SETTINGS
 from acfun_ops.method.concrete_fusion import PartStrengths, part_of
 from acfun_ops.method.diffusion import sample_euler, sampling_sigmas
 from acfun_ops.method.style_attention import late
 from acfun_ops.sampling.style_injection import inverted
 from acfun_ops.style.style_file import load_style
-from acfun_ops.training import fit as training
 from acfun_ops.training.config import TrainConfig
-from evaluation.benchmark import Sampling
+from evaluation.benchmark import Row, Sampling
+from evaluation.methods import acfun
 from evaluation.methods import (
     dreamstyler as dreamstyler_peer,
 )
@@ -27,7 +30,7 @@ from evaluation.methods import (
 from evaluation.methods import (
     textual_inversion as peers,
 )
-from evaluation.methods.acfun import Acfun, PartialBackbone, undone
+from evaluation.methods.acfun import Acfun, PartialBackbone, Variant, settings_of
 from evaluation.methods.attention import AttentionDistillation, StyleId, record_attention
 from evaluation.methods.dreamstyler import DreamStyler
 from evaluation.methods.feed_forward import PatchTransferPeer
@@ -43,6 +46,7 @@ from evaluation.methods.training import (
     read_tensors,
     write_tensors,
 )
+from evaluation.runs import run_folder, training_name
 from evaluation.toy_benchmark import PRIOR
 
 SAMPLING = Sampling(steps=4, guidance=2.0)
@@ -209,7 +213,7 @@ def test_fixed_word_stays_while_the_rest_learns(backbone, pair, tmp_path):
 
 
 @pytest.mark.parametrize("variant", ["independent levels", "white noise", "no colour pull"])
-def test_choices_of_the_training_are_undone_while_it_lasts(variant, backbone, pair, tmp_path):
+def test_choices_of_the_training_are_undone_for_one_row(variant, backbone, pair, tmp_path):
     files = [tmp_path / f"{number}.safetensors" for number in range(3)]
     for path, method in zip(
         files, (LEARNERS[0], replace(LEARNERS[0], variant=variant), LEARNERS[0]), strict=True
@@ -229,12 +233,27 @@ def test_choices_of_the_drawn_reading_change_what_is_learnt(variant, backbone, p
     assert files[0].read_bytes() != files[1].read_bytes()
 
 
-def test_independent_levels_are_drawn_from_the_whole_schedule():
-    generator = torch.Generator().manual_seed(0)
-    schedule = torch.arange(10.0)
-    with undone("independent levels"):
-        drawn = [float(training.sample_sigma(schedule, 0, generator)) for _ in range(300)]
-    assert set(drawn) == set(schedule.tolist())
+def test_each_variant_of_the_training_changes_one_setting():
+    named = [name for name in get_args(Variant) if settings_of(name) != SETTINGS]
+    changes = [settings_of(name).changes() for name in named]
+    assert len(named) == 8
+    assert all(len(change) == 1 for change in changes)
+    assert len({str(change) for change in changes}) == 8
+
+
+@pytest.mark.parametrize("method", [Acfun(), Acfun(variant="white noise")])
+def test_a_row_of_other_settings_is_another(method, monkeypatch):
+    bench, pair = open_tiny_bench(), 0
+    row = Row(name="ours", method=method, steps=5)
+
+    def names():
+        folder = run_folder(bench, row, pair, Path("work"))
+        return folder.name, training_name(bench, row, pair)
+
+    old = names()
+    monkeypatch.setattr(acfun, "SETTINGS", replace(SETTINGS, face_floor=0.3))
+    assert not set(names()) & set(old)
+    assert names() == names()
 
 
 def test_without_residual_the_prompt_is_taken_off_and_the_empty_one_is_not(backbone, pair):

@@ -91,6 +91,12 @@ def test_short_schedules_are_drawn_from_too(count, generator):
     assert drawn == set(SCHEDULE[:count].tolist())
 
 
+def test_levels_of_each_step_by_itself_are_of_the_whole_schedule(generator):
+    schedule = torch.arange(10.0)
+    drawn = {sample_sigma(schedule, 0, generator, is_even=False) for _ in range(300)}
+    assert drawn == set(schedule.tolist())
+
+
 @pytest.mark.parametrize("offset", [0.0, 0.3])
 def test_sampled_noise_is_white_but_for_its_channel_means(offset, generator):
     noise = sample_noise(torch.Size([2000, 4, 8, 8]), offset, generator)

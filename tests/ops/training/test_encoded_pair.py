@@ -1,6 +1,6 @@
 """The pictures of a run, encoded, and the facts and the name of the run."""
 
-from dataclasses import replace
+from dataclasses import asdict, fields, replace
 
 import pytest
 import torch
@@ -10,9 +10,12 @@ from tiny_training import small_config, tiny_pictures
 from acfun_ops import __version__
 from acfun_ops.errors import ACFunError
 from acfun_ops.images import picture_hash, prepare_mask, prepare_pictures
+from acfun_ops.method.alignment_loss import SETTINGS, AlignmentSettings, Redrawing
 from acfun_ops.style.style import style_bytes
 from acfun_ops.style.style_file import RUN_ID
 from acfun_ops.training import training_images as encoded_pair
+from acfun_ops.training.checkpoint import continued, run_of
+from acfun_ops.training.config import TrainConfig
 from acfun_ops.training.events import TrainPictures
 from acfun_ops.training.fit import fit
 from acfun_ops.training.training_images import (
@@ -21,7 +24,6 @@ from acfun_ops.training.training_images import (
     encode_pair,
     fewer_tokens,
     prepare_pair,
-    run_of,
 )
 
 
@@ -139,6 +141,42 @@ def test_run_has_another_name_for_other_pictures_checkpoint_or_type():
         encode(),
     ]
     assert len({pair.facts.run for pair in others}) == len(others)
+
+
+OTHER = {
+    **{"stage_threshold": 0.5, "stage_sharpness": 6.0, "handover": 0.5, "face_floor": 0.5},
+    **{"colour_weight": 1.0, "noise_offset": 0.0, "even_levels": False},
+    **{"imagery_steps": 5, "imagery_every": 1},
+    "redrawing": Redrawing(kept_query=0.5, temperature=2.0, steps=5, guidance=1.0),
+}
+
+
+def test_a_run_of_the_first_settings_keeps_the_name_it_had():
+    backbone, black = TinyBackbone(), torch.zeros(1, 64, 64, 3)
+    backbone.fingerprint = "a checkpoint"
+    pictures = TrainPictures(style=black, face=black)
+    pair = prepare_pair(backbone, pictures, TrainConfig(), torch.float32)
+    assert pair.facts.run == "c551febca932415f"
+
+
+@pytest.mark.parametrize("number", [field.name for field in fields(AlignmentSettings)])
+def test_what_other_settings_teach_is_taken_for_no_style_of_these(number):
+    alignment = "imagery" if number.startswith("imagery") else "drawn"
+    backbone, config = TinyBackbone(), small_config(steps=2, alignment=alignment)
+    old = fit(backbone, tiny_pictures(), config).style
+    method = replace(SETTINGS, **{number: OTHER[number]})
+    pair = prepare_pair(backbone, tiny_pictures(), config, torch.float32, method)
+    new = fit(backbone, pair, config).style
+    assert not all(torch.equal(new.abstract[name], old.abstract[name]) for name in old.abstract)
+    assert new.facts.run != old.facts.run
+    assert not continued(pair.facts, old)[1]
+    assert new.facts.settings.items() - old.facts.settings.items() == method.changes().items()
+
+
+def test_settings_are_told_apart_from_options():
+    flat = replace(SETTINGS, **OTHER).changes()
+    assert len(flat) == len(fields(AlignmentSettings)) - 1 + len(fields(Redrawing))
+    assert not flat.keys() & asdict(small_config()).keys()
 
 
 def test_run_name_depends_on_every_part():

@@ -10,7 +10,7 @@ from tiny_styles import tensors_of
 from tiny_training import Recorder, run, small_config, tiny_pictures, trained, trained_bytes
 
 from acfun_ops.errors import ACFunError
-from acfun_ops.method.alignment_loss import ALIGNMENTS, alignment_batch
+from acfun_ops.method.alignment_loss import ALIGNMENTS, SETTINGS, alignment_batch
 from acfun_ops.method.diffusion import sample_sigma
 from acfun_ops.sampling.style_injection import redrawn
 from acfun_ops.style.style import style_bytes
@@ -22,8 +22,7 @@ from acfun_ops.training.events import (
     SamplingEvent,
     StepEvent,
 )
-from acfun_ops.training.fit import IMAGERY_EVERY
-from acfun_ops.training.styled_model import REDRAWING, StyledModel
+from acfun_ops.training.styled_model import StyledModel
 from acfun_ops.training.training_images import encode_pair, prepare_pair
 
 TWO_ENCODERS = ("l", "g")
@@ -374,7 +373,7 @@ def test_drawn_is_drawn_once_by_the_model_without_the_style(pictures, count):
     kept = run(config, backbone, tiny_pictures(**pictures)).state.kept["redrawn"]
     assert len(kept) == count
     drawing, steps = (False, False), (True, True)
-    assert asked == [drawing] * 2 * REDRAWING.steps * count + [steps] * config.steps
+    assert asked == [drawing] * 2 * SETTINGS.redrawing.steps * count + [steps] * config.steps
 
 
 @pytest.mark.parametrize("faces", [1, 2])
@@ -382,7 +381,7 @@ def test_redrawing_tells_each_of_its_steps_before_the_first_of_training(faces):
     told = []
     config = small_config(alignment="drawn", steps=1)
     run(config, pictures=tiny_pictures(faces=faces), on_event=lambda event: told.append(event))
-    total = 2 * REDRAWING.steps * faces
+    total = 2 * SETTINGS.redrawing.steps * faces
     assert told[:-1] == [RedrawingEvent(step, total) for step in range(1, total + 1)]
     assert isinstance(told[-1], StepEvent)
 
@@ -391,11 +390,9 @@ def test_redrawing_tells_each_of_its_steps_before_the_first_of_training(faces):
 def test_drawn_takes_the_picture_of_its_own_style_and_face(monkeypatch, faces, styles):
     seen = []
 
-    def spy(alignment, style, face, sigma, style_weight, face_weight, imagery):
-        seen.append((style, face, imagery))
-        return alignment_batch(
-            alignment, style, face, sigma, style_weight, face_weight, imagery=imagery
-        )
+    def spy(alignment, style, face, *rest):
+        seen.append((style, face, rest[3]))
+        return alignment_batch(alignment, style, face, *rest)
 
     monkeypatch.setattr(fit, "alignment_batch", spy)
     config = small_config(steps=20, alignment="drawn")
@@ -406,7 +403,7 @@ def test_drawn_takes_the_picture_of_its_own_style_and_face(monkeypatch, faces, s
     assert len({float(style.sum()) for style, _, _ in seen}) == styles
     for style, face, imagery in seen:
         assert torch.allclose(
-            imagery, redrawn(backbone, style, face, plain, prompt, REDRAWING), atol=1e-5
+            imagery, redrawn(backbone, style, face, plain, prompt, SETTINGS.redrawing), atol=1e-5
         )
 
 
@@ -419,7 +416,7 @@ def test_imagery_is_drawn_anew_now_and_then():
         return denoise(noisy, sigma, context)
 
     backbone.denoise = spy
-    run(small_config(steps=IMAGERY_EVERY + 1, alignment="imagery"), backbone)
+    run(small_config(steps=SETTINGS.imagery_every + 1, alignment="imagery"), backbone)
     trained = [place for place, sampled in enumerate(samples) if not sampled]
     assert samples[0]
     assert trained[-1] - trained[-2] > 1
