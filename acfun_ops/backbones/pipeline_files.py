@@ -54,8 +54,13 @@ def check_folder(folder: Path) -> None:
     """
     if folder.is_file():
         raise ACFunError(
-            f"{folder} is a file; expected {WANTED}. Convert it to a diffusers folder first, or "
-            "use it in ComfyUI, which reads checkpoints of one file."
+            "{file} is a file; expected {wanted}. Use it in ComfyUI, which reads such files, or "
+            'make a folder of it, for SDXL with StableDiffusionXLPipeline: python -c "from '
+            "diffusers import StableDiffusionPipeline as P; "
+            'P.from_single_file({file!r}).save_pretrained({folder!r})"',
+            file=str(folder),
+            wanted=WANTED,
+            folder=str(folder.with_suffix("")),
         )
     if not (folder / "model_index.json").is_file():
         found = "has no model_index.json" if folder.is_dir() else "does not exist"

@@ -1,8 +1,9 @@
-"""Draws the pictures of the controls in README and help: each from left to right, by the prior.
+"""Makes the images of README, docs and help that the toy model generates in ComfyUI.
 
-    python tests/browser/draw_controls.py [strength balance ...]
+    python tests/browser/draw_controls.py [strength balance ... load_style first_run]
 
-Without names it draws all, and what Load ACFun Style shows in the page.
+One for each control, from left to right; ``load_style``, what Load ACFun Style shows in the page;
+``first_run``, the page after a run of the first template. Without names it makes all.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import logging
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +27,12 @@ log = logging.getLogger("draw-controls")
 import numpy as np  # noqa: E402
 from comfy_graphs import PromptGraph, node  # noqa: E402
 from comfy_page import SETTLE, ComfyPage  # noqa: E402
-from comfy_server import ComfyServer, History  # noqa: E402
-from conftest import BROWSERS, SETTINGS, VIEWPORT  # noqa: E402
+from comfy_server import ComfyServer, History, failure_text  # noqa: E402
+from conftest import BROWSERS, MODEL_FILES, SETTINGS, VIEWPORT  # noqa: E402
 from PIL import Image  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
-from small_prior_graphs import SIDE, link_small_prior, with_small_prior  # noqa: E402
+from small_prior_graphs import SIDE, enlarged, link_small_prior, with_small_prior  # noqa: E402
+from workflow_prompts import load_workflow, to_prompt  # noqa: E402
 
 from acfun_ops.contact_sheet import SheetRow, contact_sheet  # noqa: E402
 from acfun_ops.training.config import TrainConfig  # noqa: E402
@@ -41,6 +44,9 @@ from evaluation.toy.people import draw_person, draw_pose  # noqa: E402
 
 PICTURES_DIR = ROOT / "web" / "pictures"
 EXAMPLES = ROOT / "web" / "examples"
+FIRST_RUN = ROOT / "docs" / "images" / "first-run.jpg"
+FIRST_TEMPLATE, FIRST_VIEWPORT = "1 Train a style and apply it", {"width": 1600, "height": 900}
+CLIENT = "() => window.comfyAPI.api.api.clientId"
 TEXT = "A painting of a woman with long red hair and glasses in S* style"
 OTHER_STYLE = "sunset brush"
 SEED, CELL, PREVIEW_SIDE = 1, 144, 384
@@ -92,16 +98,24 @@ STRIPS = {
 
 def main(names: list[str]) -> None:
     """Train the styles and draw."""
+    pages = {"load_style": draw_load, "first_run": draw_first_run}
+    names = names or [*STRIPS, *pages]
     with tempfile.TemporaryDirectory() as folder:
+        for kind, name in MODEL_FILES.items():
+            (Path(folder) / kind).mkdir()
+            (Path(folder) / kind / name).touch()
         server = new_server(Path(folder))
         link_small_prior(server)
         with server:
             place_pictures(server)
-            server.run(trainings(), timeout=3600)
-            for name in names or STRIPS:
-                save(name, draw(server, STRIPS[name]))
-            if not names:
-                draw_load(server)
+            server.request("/settings", SETTINGS)
+            if names != ["first_run"]:
+                server.run(trainings(), timeout=3600)
+            for name in names:
+                if name in pages:
+                    pages[name](server)
+                else:
+                    save(PICTURES_DIR / f"{name}.jpg", draw(server, STRIPS[name]))
 
 
 def place_pictures(server: ComfyServer) -> None:
@@ -203,26 +217,48 @@ def picture_of(server: ComfyServer, history: History, name: str) -> Image.Image:
 
 def draw_load(server: ComfyServer) -> None:
     """Save what Load ACFun Style shows of the first style in the page."""
-    path = next(path for path in map(shutil.which, BROWSERS) if path)
-    server.request("/settings", SETTINGS)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        page = browser.new_page(viewport=VIEWPORT)
-        opened = ComfyPage(page, server.address, "ACFunLoadStyle")
-        opened.open()
+    with open_page(server, VIEWPORT) as opened:
+        page = opened.page
         opened.place("ACFunLoadStyle")
         page.evaluate(
             "() => { app.graph._nodes[0].setSize([420, 480]); app.canvas.deselectAll(); }"
         )
         page.wait_for_function("() => app.graph._nodes[0].imgs?.length")
         page.wait_for_timeout(4 * SETTLE)
-        save("load_style", Image.open(io.BytesIO(page.screenshot(clip=page.evaluate(BOX)))))
+        shown = page.screenshot(clip=page.evaluate(BOX))
+    save(PICTURES_DIR / "load_style.jpg", Image.open(io.BytesIO(shown)))
+
+
+def draw_first_run(server: ComfyServer) -> None:
+    """Save the page as it stands after a run of the first template on the toy model."""
+    prompt = to_prompt(load_workflow(FIRST_TEMPLATE), server.object_info())
+    with open_page(server, FIRST_VIEWPORT) as opened:
+        opened.open_template("acfun", FIRST_TEMPLATE)
+        client = opened.page.evaluate(CLIENT)
+        run_id = server.queue(enlarged(with_small_prior(prompt)), client)
+        failure = failure_text(server.wait(run_id, timeout=3600))
+        if failure is not None:
+            raise RuntimeError(failure)
+        opened.page.wait_for_timeout(8 * SETTLE)
+        shown = opened.page.screenshot()
+    save(FIRST_RUN, Image.open(io.BytesIO(shown)))
+
+
+@contextmanager
+def open_page(server: ComfyServer, viewport: dict[str, int]) -> Iterator[ComfyPage]:
+    """Yield ComfyUI's page in a headless Chromium."""
+    path = next(path for path in map(shutil.which, BROWSERS) if path)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        page = browser.new_page(viewport=viewport)
+        opened = ComfyPage(page, server.address, "ACFunLoadStyle")
+        opened.open()
+        yield opened
         browser.close()
 
 
-def save(name: str, picture: Image.Image) -> None:
-    """Write a picture for README and help."""
-    path = PICTURES_DIR / f"{name}.jpg"
+def save(path: Path, picture: Image.Image) -> None:
+    """Write an image for README, docs or help."""
     picture.convert("RGB").save(path, quality=80, optimize=True)
     log.info("%s: %d kB", path.name, path.stat().st_size // 1000)
 

@@ -1,7 +1,9 @@
 """Pipelines from folders: where their parts are found, and what is refused."""
 
 import json
+import shlex
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -177,9 +179,18 @@ def test_a_folder_that_is_no_such_pipeline_is_refused(copied, damage, message):
 def test_no_folder_and_a_checkpoint_of_one_file_are_refused(tmp_path):
     with pytest.raises(ACFunError, match="does not exist"):
         load_pipeline(tmp_path / "nowhere")
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(ACFunError, match="is a file; expected a diffusers folder"):
-        load_pipeline(tmp_path / "model.safetensors")
+    file = tmp_path / "a model.safetensors"
+    file.write_bytes(b"")
+    with pytest.raises(ACFunError, match="is a file; expected a diffusers folder") as caught:
+        load_pipeline(file)
+    # The command in the message makes a folder of that very file.
+    *_, flag, code = shlex.split(str(caught.value)[str(caught.value).index("python -c") :])
+    made, pipeline = [], SimpleNamespace(save_pretrained=lambda folder: made.append(folder))
+    fake = SimpleNamespace(from_single_file=lambda path: made.append(path) or pipeline)
+    statement, _, call = code.partition("; ")
+    assert flag == "-c" and statement == "from diffusers import StableDiffusionPipeline as P"
+    eval(call, {"P": fake})
+    assert made == [str(file), str(tmp_path / "a model")]
 
 
 @pytest.mark.parametrize(
