@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from ..acfun_ops.images import check_mask
 from ..acfun_ops.messages import join_messages
-from ..acfun_ops.method.concrete_fusion import PartStrengths
+from ..acfun_ops.method.injection import PartStrengths
 from ..acfun_ops.style.style import Style
 from .comfyui.adapters import ALL_BLACK, apply_adapters, check_fits
 from .comfyui.node_status import NodeStatus, show_errors_on_node, show_text
@@ -104,7 +104,7 @@ class ApplyCFunAdapters(io.ComfyNode):
         timing = StrengthSchedule(start=start_percent, end=end_percent, ease=ease)
         strengths = PartStrengths(
             encoder=encoder_strength, middle=middle_strength, decoder=decoder_strength
-        ).scaled(strength)
+        ).scale(strength)
         area = None if mask is None else check_mask(mask, "mask")
         warnings = []
         if area is not None and not area.any() and strengths.any():

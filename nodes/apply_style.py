@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from ..acfun_ops.images import check_mask
 from ..acfun_ops.messages import join_messages
-from ..acfun_ops.method.concrete_fusion import PartStrengths
+from ..acfun_ops.method.injection import PartStrengths
 from ..acfun_ops.style.style import Style
 from .comfyui.adapters import ALL_BLACK, apply_adapters, check_fits
 from .comfyui.node_status import NodeStatus, check_connected, show_errors_on_node, show_text
@@ -121,7 +121,7 @@ class ApplyACFunStyle(io.ComfyNode):
         if abstract != 0:
             warnings.append(pseudo_word_warning(text, style.facts.pseudo_word))
         node_id, text_on_node = cls.hidden.unique_id, join_messages("\n", warnings)
-        strengths = PartStrengths().scaled(concrete)
+        strengths = PartStrengths().scale(concrete)
         schedule = AdapterSchedule(timing=StrengthSchedule(ease=ease), applies_to=applies_to)
         return io.NodeOutput(
             apply_adapters(

@@ -15,7 +15,7 @@ import nodes as stock
 
 from ..acfun_ops.contact_sheet import SheetRow, contact_sheet
 from ..acfun_ops.messages import Message
-from ..acfun_ops.method.concrete_fusion import FULL_STRENGTH, PartStrengths
+from ..acfun_ops.method.injection import FULL_STRENGTH, PartStrengths
 from ..acfun_ops.style.style import Style
 from .comfyui.adapters import apply_adapters, check_fits
 from .comfyui.node_status import (

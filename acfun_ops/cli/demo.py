@@ -12,7 +12,7 @@ from ..contact_sheet import SheetRow, contact_sheet
 from ..errors import ACFunError
 from ..image_files import read_picture, to_image, write_image
 from ..images import prepare_pictures
-from ..method.concrete_fusion import PartStrengths
+from ..method.injection import PartStrengths
 from ..sampling.generate import Drawing, draw_picture
 from ..style.style import Style
 from ..style.style_file import load_style

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..backbones.pipeline_parts import load_text_to_image
 from ..errors import ACFunError
 from ..image_files import check_picture_name, write_picture
-from ..method.concrete_fusion import PartStrengths
+from ..method.injection import PartStrengths
 from ..output_places import check_place
 from ..pseudo_word import has_pseudo_word
 from ..sampling.generate import Drawing
@@ -39,7 +39,7 @@ def run(options: Namespace) -> int:
             encoder=options.encoder_strength,
             middle=options.middle_strength,
             decoder=options.decoder_strength,
-        ).scaled(options.strength),
+        ).scale(options.strength),
     )
     style = load_style(options.style_file)
     word = style.facts.pseudo_word

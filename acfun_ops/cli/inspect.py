@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from ..method.concrete_fusion import part_of
+from ..method.injection import part_of
 from ..style.style import Style
 from ..style.style_file import load_style
 

@@ -111,7 +111,7 @@ class AlignmentBatch:
     """By how much the channel means of the noise stray, see ``sample_noise``; 0 is white noise."""
 
 
-def restyle(face: Tensor, style: Tensor) -> Tensor:
+def match_statistics(face: Tensor, style: Tensor) -> Tensor:
     """Carry a face latent into a style latent's channel means and deviations.
 
     It is AdaIN (Huang and Belongie, 2017) on latents ``(1, c, h, w)``: a cheap stand-in for the
@@ -148,12 +148,12 @@ def alignment_batch(
         ACFunError: an unknown reading, or ``imagery`` without I_i.
     """
     if alignment == "staged":
-        between = restyle(face, style)
-        return _staged(style, face, between, sigma, style_weight, face_weight, settings)
+        between = match_statistics(face, style)
+        return _stage_batch(style, face, between, sigma, style_weight, face_weight, settings)
     if alignment == "drawn" and imagery is not None:
         lead = _lead(sigma, settings.handover, settings)
-        between = torch.lerp(imagery, restyle(face, style), lead)
-        return _staged(style, face, between, sigma, style_weight, face_weight, settings)
+        between = torch.lerp(imagery, match_statistics(face, style), lead)
+        return _stage_batch(style, face, between, sigma, style_weight, face_weight, settings)
     if alignment == "paired":
         return AlignmentBatch(
             latents=torch.cat([style, face]),
@@ -212,7 +212,7 @@ def alignment_loss(
     return prediction_weight(sigma, prediction) * torch.stack(terms).sum()
 
 
-def _staged(
+def _stage_batch(
     style: Tensor,
     face: Tensor,
     restyled: Tensor,

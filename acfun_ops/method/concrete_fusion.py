@@ -1,14 +1,9 @@
 """CFun, the concrete part of a style: inserts on U-Net blocks driven by feature statistics."""
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from copy import copy
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,31 +11,6 @@ from ..errors import ACFunError
 
 Statistics = Literal["std", "mean_std"]
 InsertAt = Literal["resblock", "attention"]
-Part = Literal["encoder", "middle", "decoder"]
-
-_PARTS: dict[str, Part] = {
-    "input_blocks": "encoder",
-    "middle_block": "middle",
-    "output_blocks": "decoder",
-}
-_BLOCK = re.compile(rf"({'|'.join(_PARTS)})(\.[0-9]{{1,4}})+")
-
-
-def part_of(block: str) -> Part:
-    """Return the part of the U-Net that a canonical block name (``input_blocks.1.0``) is in.
-
-    Raises:
-        ACFunError: the name is none of a U-Net's.
-    """
-    name = _BLOCK.fullmatch(block)
-    if name is None:
-        raise ACFunError(
-            "'{block}' is no U-Net block name; expected one that starts with {names}. "
-            "The style file is damaged or foreign.",
-            block=block,
-            names=", ".join(_PARTS),
-        )
-    return _PARTS[name[1]]
 
 
 def channel_statistics(x: Tensor, statistics: Statistics) -> Tensor:
@@ -114,7 +84,7 @@ class ConcreteFusion(nn.Module):
             shape = (*scale.shape, *[1] * (x.ndim - 2))
             gamma, beta = (1 + scale).to(x.dtype).view(shape), shift.to(x.dtype).view(shape)
             fused = torch.addcmul(beta, x, gamma)
-        return fused if isinstance(strength, float | int) else _limited(x, fused, strength)
+        return fused if isinstance(strength, float | int) else _limit(x, fused, strength)
 
 
 class FoldedFusion:
@@ -163,10 +133,10 @@ class FoldedFusion:
             shape = (x.shape[0], 2, self.channels, *[1] * (x.ndim - 2))
             gamma, beta = both.view(shape).unbind(dim=1)
             fused = torch.addcmul(beta, x, gamma)
-        return fused if isinstance(strength, float | int) else _limited(x, fused, strength)
+        return fused if isinstance(strength, float | int) else _limit(x, fused, strength)
 
 
-def _limited(x: Tensor, fused: Tensor, strength: Tensor) -> Tensor:
+def _limit(x: Tensor, fused: Tensor, strength: Tensor) -> Tensor:
     # lerp returns x itself, bit for bit, where the map is 0.
     return torch.lerp(x, fused, strength.to(x.dtype).expand_as(x))
 
@@ -179,131 +149,3 @@ def _check_channels(x: Tensor, channels: int) -> None:
             channels=channels,
             shape=x.shape[1],
         )
-
-
-class BlockMask:
-    """Where inserts act, or how much on each sample, at any block's size; each is made once.
-
-    mask: ``(b, 1, h, w)`` in [0, 1], one for each sample that the U-Net sees.
-    """
-
-    def __init__(self, mask: Tensor) -> None:
-        self.mask = mask.float()
-        self._sizes: dict[tuple[Any, ...], Tensor] = {}
-
-    def at(self, size: Sequence[int], device: torch.device, strength: float = 1.0) -> Tensor:
-        """Return ``strength`` times the mask at ``size`` (h, w), each value the mean of its area.
-
-        Unlike interpolation it carries nothing over an edge.
-        """
-        key = (*size, device, strength)
-        if key not in self._sizes:
-            mask = F.interpolate(self.mask.to(device), size=tuple(size), mode="area")
-            self._sizes[key] = strength * mask
-        return self._sizes[key]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartStrengths:
-    """How strongly the inserts of each part of the U-Net act; 1 is as trained, 0 is off."""
-
-    encoder: float = 1.0
-    """Of the inserts in ``input_blocks``: strokes and colours."""
-    middle: float = 1.0
-    """Of those in ``middle_block``."""
-    decoder: float = 1.0
-    """Of those in ``output_blocks``: the structure of the face."""
-
-    def of(self, block: str) -> float:
-        """Return the strength for a canonical block name."""
-        strength: float = getattr(self, part_of(block))
-        return strength
-
-    def scaled(self, strength: float) -> "PartStrengths":
-        """Return all three multiplied by ``strength``."""
-        return PartStrengths(
-            encoder=self.encoder * strength,
-            middle=self.middle * strength,
-            decoder=self.decoder * strength,
-        )
-
-    def any(self) -> bool:
-        """Tell whether any part acts at all."""
-        return any((self.encoder, self.middle, self.decoder))
-
-
-FULL_STRENGTH = PartStrengths()
-
-
-@contextmanager
-def attached(
-    inserts: Mapping[str, ConcreteFusion | FoldedFusion],
-    modules: Mapping[str, nn.Module],
-    strengths: PartStrengths = FULL_STRENGTH,
-    mask: Tensor | BlockMask | None = None,
-) -> Iterator[list["InsertHook"]]:
-    """Hook inserts onto a U-Net's blocks for the length of a ``with`` block, errors included.
-
-    Args:
-        inserts: canonical block name to insert; a folded one has its strength already.
-        modules: canonical block name to the module whose output the insert changes; it may return
-            ``(b, c, h, w)`` features or ``(b, n, c)`` tokens.
-        strengths: per part of the U-Net.
-        mask: ``(b, 1, h, w)`` in [0, 1], or a :class:`BlockMask`; limits the effect in space.
-
-    Yields:
-        The hooks, each of which knows whether it has acted.
-
-    Raises:
-        ACFunError: an insert's block is missing from ``modules``.
-    """
-    missing = sorted(inserts.keys() - modules.keys())
-    if missing:
-        raise ACFunError(
-            "The style has inserts for {count} blocks, but the model lacks {missing} "
-            "({missing_count} missing). Apply the style to the model family it was trained on.",
-            count=len(inserts),
-            missing=missing[0],
-            missing_count=len(missing),
-        )
-    mask = BlockMask(mask) if isinstance(mask, Tensor) else mask
-    hooks = {
-        block: InsertHook(insert, strengths.of(block), mask)
-        for block, insert in inserts.items()
-        if strengths.of(block) != 0
-    }
-    with ExitStack() as handles:
-        for block, hook in hooks.items():
-            handles.callback(modules[block].register_forward_hook(hook).remove)
-        yield list(hooks.values())
-
-
-class InsertHook:
-    """A forward hook that passes a module's output through one insert."""
-
-    def __init__(
-        self, insert: ConcreteFusion | FoldedFusion, strength: float, mask: BlockMask | None
-    ) -> None:
-        self.insert = insert
-        self.strength = strength
-        self.mask = mask
-        self.has_acted = False
-
-    def __call__(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
-        """See register_forward_hook: the result takes the place of ``output``."""
-        self.has_acted = True
-        features = rearrange(output, "b n c -> b c n") if output.ndim == 3 else output
-        fused: Tensor = self.insert(features, self._strength_on(output))
-        return rearrange(fused, "b c n -> b n c") if output.ndim == 3 else fused
-
-    def _strength_on(self, output: Tensor) -> float | Tensor:
-        if self.mask is None:
-            return self.strength
-        if output.ndim == 4:
-            return self.mask.at(output.shape[-2:], output.device, self.strength)
-        if self.mask.mask.shape[-2:] != (1, 1):
-            raise ACFunError(
-                "This style sits in attention blocks, where a mask cannot act; it needs inserts in "
-                "ResBlocks. Disconnect the mask or use ResBlock inserts."
-            )
-        return self.mask.at((1, 1), output.device, self.strength)[..., 0]

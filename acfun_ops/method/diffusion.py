@@ -1,12 +1,10 @@
-"""Noise levels, weights and a small sampler, all told by sigma.
+"""Noise levels and weights, all told by sigma.
 
 Latents are in the U-Net's own scale and noise is added as ``latent + sigma * noise`` (the
 variance-exploding form that ComfyUI and k-diffusion use): ``alpha_t = 1 / sqrt(1 + sigma^2)``.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -75,39 +73,3 @@ def sample_noise(shape: torch.Size, offset: float, generator: torch.Generator) -
     if offset == 0:
         return white
     return white + offset * torch.randn(*shape[:2], 1, 1, generator=generator)
-
-
-def sampling_sigmas(sigmas: Tensor, steps: int) -> list[float]:
-    """Return ``steps + 1`` falling sigmas, evenly spaced in time and ending in 0.
-
-    Args:
-        sigmas: a checkpoint's rising ``(t,)`` schedule.
-        steps: number of sampling steps, 1 or more.
-    """
-    times = torch.linspace(len(sigmas) - 1, 0, steps + 1)[:-1].round().long()
-    return [*sigmas.cpu()[times].tolist(), 0.0]
-
-
-def noise_at(sigma: float, noise: Tensor) -> Tensor:
-    """Return what sampling from ``(b, c, h, w)`` standard normal noise starts from at sigma."""
-    return noise * math.sqrt(1 + sigma**2)
-
-
-@torch.no_grad()
-def sample_euler(
-    denoise: Callable[[Tensor, float], Tensor], noisy: Tensor, sigmas: Sequence[float]
-) -> Tensor:
-    """Make latents clean in Euler steps (Karras et al., 2022, algorithm 2, no churn).
-
-    Args:
-        denoise: maps noisy latents ``(b, c, h, w)`` and a sigma to clean latents.
-        noisy: ``(b, c, h, w)`` at the first sigma, see :func:`noise_at`.
-        sigmas: falling, ending in 0, see :func:`sampling_sigmas`.
-
-    Returns:
-        Clean latents ``(b, c, h, w)``.
-    """
-    for sigma, next_sigma in pairwise(sigmas):
-        slope = (noisy - denoise(noisy, sigma)) / sigma
-        noisy = noisy + slope * (next_sigma - sigma)
-    return noisy

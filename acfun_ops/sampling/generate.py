@@ -8,11 +8,10 @@ from torch import Tensor
 
 from ..backbones.backbone import Backbone, Context
 from ..errors import ACFunError
-from ..method.concrete_fusion import FULL_STRENGTH, PartStrengths, attached
-from ..method.diffusion import noise_at, sampling_sigmas
+from ..method.injection import FULL_STRENGTH, PartStrengths, attach_adapters
 from ..style.compatibility import ModelShape, check_fits
 from ..style.style import Style
-from .sampler import Guidance, draw_latents
+from .sampler import Guidance, draw_latents, initial_noise, sampling_sigmas
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +80,9 @@ def draw_picture(
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(drawing.seed))
     sigmas = sampling_sigmas(backbone.sigmas, drawing.steps)
     guidance = Guidance(context, plain if drawing.guidance != 1 else None, drawing.guidance)
-    with attached(inserts, modules, drawing.strengths):
+    with attach_adapters(inserts, modules, drawing.strengths):
         latents = draw_latents(
-            backbone, noise_at(sigmas[0], noise), sigmas, guidance, on_step=on_step
+            backbone, initial_noise(sigmas[0], noise), sigmas, guidance, on_step=on_step
         )
     return backbone.decode_latents(latents)
 

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from ..backbones.backbone import Backbone, Context
-from ..method.diffusion import sample_euler
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def draw_latents(
     count = len(noisy)
     context = prompt
     if plain is not None:
-        context = one_batch([prompt] * count + [negative(plain)] * count)
+        context = batch_contexts([prompt] * count + [negative(plain)] * count)
 
     def denoise(noisy: Tensor, sigma: float) -> Tensor:
         pair = noisy if plain is None else torch.cat([noisy, noisy])
@@ -74,7 +74,7 @@ def negative(context: Context) -> Context:
     return replace(context, negative=(True,))
 
 
-def one_batch(contexts: Sequence[Context]) -> Context:
+def batch_contexts(contexts: Sequence[Context]) -> Context:
     """Return the contexts of single prompts, long ones too, as one of a batch."""
     # Attention over repeated tokens is attention over the tokens.
     length = math.lcm(*(context.tokens.shape[1] for context in contexts))
@@ -82,3 +82,39 @@ def one_batch(contexts: Sequence[Context]) -> Context:
     pooled = [c.pooled for c in contexts if c.pooled is not None]
     negatives = tuple(is_negative for context in contexts for is_negative in context.negative)
     return Context(torch.cat(tokens), torch.cat(pooled) if pooled else None, negatives)
+
+
+def sampling_sigmas(sigmas: Tensor, steps: int) -> list[float]:
+    """Return ``steps + 1`` falling sigmas, evenly spaced in time and ending in 0.
+
+    Args:
+        sigmas: a checkpoint's rising ``(t,)`` schedule.
+        steps: number of sampling steps, 1 or more.
+    """
+    times = torch.linspace(len(sigmas) - 1, 0, steps + 1)[:-1].round().long()
+    return [*sigmas.cpu()[times].tolist(), 0.0]
+
+
+def initial_noise(sigma: float, noise: Tensor) -> Tensor:
+    """Return what sampling from ``(b, c, h, w)`` standard normal noise starts from at sigma."""
+    return noise * math.sqrt(1 + sigma**2)
+
+
+@torch.no_grad()
+def sample_euler(
+    denoise: Callable[[Tensor, float], Tensor], noisy: Tensor, sigmas: Sequence[float]
+) -> Tensor:
+    """Make latents clean in Euler steps (Karras et al., 2022, algorithm 2, no churn).
+
+    Args:
+        denoise: maps noisy latents ``(b, c, h, w)`` and a sigma to clean latents.
+        noisy: ``(b, c, h, w)`` at the first sigma, see :func:`initial_noise`.
+        sigmas: falling, ending in 0, see :func:`sampling_sigmas`.
+
+    Returns:
+        Clean latents ``(b, c, h, w)``.
+    """
+    for sigma, next_sigma in pairwise(sigmas):
+        slope = (noisy - denoise(noisy, sigma)) / sigma
+        noisy = noisy + slope * (next_sigma - sigma)
+    return noisy

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from ..backbones.backbone import Backbone, Context
-from ..method.alignment_loss import Redrawing, restyle
-from ..method.diffusion import sample_euler, sampling_sigmas
+from ..method.alignment_loss import Redrawing, match_statistics
 from ..method.style_attention import borrowed, late
-from .sampler import StoppedError, negative, one_batch
+from .sampler import StoppedError, batch_contexts, negative, sample_euler, sampling_sigmas
 
 
 @torch.no_grad()
@@ -52,14 +51,14 @@ def redrawn(
     path = inverted(backbone, torch.cat([style, face]), sigmas, plain, told)
     at = dict(zip(sigmas, reversed(path), strict=True))
     prompts = [prompt] if how.guidance == 1 else [plain, prompt]
-    context = one_batch([plain, plain, *prompts])
+    context = batch_contexts([plain, plain, *prompts])
 
     def denoise(noisy: Tensor, sigma: float) -> Tensor:
         batch = torch.cat([at[sigma], *[noisy] * len(prompts)])
         drawn = told(backbone.denoise(batch, sigma, context))[2:]
         return torch.lerp(drawn[:1], drawn[-1:], how.guidance)
 
-    start = restyle(path[-1][1:], path[-1][:1])
+    start = match_statistics(path[-1][1:], path[-1][:1])
     with borrowed(late(backbone.self_attentions()), how.kept_query, how.temperature):
         return sample_euler(denoise, start, sigmas)
 

@@ -11,12 +11,13 @@ from torch import Tensor
 from ..backbones.diffusers_unet import check_unet, insert_points
 from ..backbones.text_encoder import encode_prompt, text_encoders
 from ..errors import ACFunError
-from ..method.concrete_fusion import FoldedFusion, PartStrengths, attached
+from ..method.concrete_fusion import FoldedFusion
+from ..method.injection import PartStrengths, attach_adapters
 from ..model_families import family_of
 from ..style.compatibility import ModelShape, check_fits
 from ..style.style import Style
 from .generate import Drawing, encode_styled
-from .sampler import one_batch
+from .sampler import batch_contexts
 
 Tensors = dict[str, Tensor]
 
@@ -67,9 +68,9 @@ def styled(
     device = pipe._execution_device
     strengths = PartStrengths(encoder=encoder, middle=middle, decoder=decoder)
     adapters = {
-        block: FoldedFusion(insert, strengths.of(block)).to(device)
+        block: FoldedFusion(insert, strengths.get(block)).to(device)
         for block, insert in style.inserts().items()
-        if strengths.of(block) != 0
+        if strengths.get(block) != 0
     }
 
     @torch.no_grad()
@@ -87,7 +88,7 @@ def styled(
         plain = partial(encode_prompt, texts)
         contexts = [encode_styled(plain, text, style, abstract, device) for text in prompts]
         contexts += [plain(text, "", {}) for text in negatives]
-        batch = one_batch(contexts)
+        batch = batch_contexts(contexts)
         named = {"prompt_embeds": batch.tokens.to(device)}
         if batch.pooled is not None:
             named["pooled_prompt_embeds"] = batch.pooled.to(device)
@@ -101,7 +102,7 @@ def styled(
             arguments[f"negative_{name}"] = torch.zeros_like(unwanted) if is_zero else unwanted
         return arguments
 
-    with attached(adapters, {block: points[block].module for block in adapters}):
+    with attach_adapters(adapters, {block: points[block].module for block in adapters}):
         yield encode
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from ..errors import ACFunError
 from ..file_io import FileKind, read_metadata, read_safetensors, write_whole
 from ..messages import Message
-from ..method.concrete_fusion import InsertAt, Statistics, part_of
+from ..method.concrete_fusion import InsertAt, Statistics
+from ..method.injection import part_of
 from ..model_families import FAMILIES
 from .model_spec import StyleCard, card_in
 from .style import (

@@ -151,7 +151,7 @@ class _Run:
             return self._result("cancelled")
         self.previews = Previews(self.model, self.on_event, first)
         with ExitStack() as on_model:
-            on_model.enter_context(self.model.attached())
+            on_model.enter_context(self.model.attach_adapters())
             if self.config.gradient_checkpointing == "on":
                 on_model.enter_context(self.backbone.gradient_checkpointing())
             may_checkpoint = self.config.gradient_checkpointing == "auto"

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from ..backbones.backbone import Backbone, Context
-from ..method.concrete_fusion import attached
-from ..method.diffusion import noise_at, sampling_sigmas
-from ..sampling.sampler import Guidance, draw_latents
+from ..method.injection import attach_adapters
+from ..sampling.sampler import Guidance, draw_latents, initial_noise, sampling_sigmas
 from ..sampling.style_injection import redrawn
 from .config import TrainConfig
 from .optimizer import VECTORS_EVERY
@@ -57,10 +56,10 @@ class StyledModel:
             generator=generator,
         ).to(backbone.device)
 
-    def attached(self) -> AbstractContextManager[object]:
+    def attach_adapters(self) -> AbstractContextManager[object]:
         """Hook the inserts onto the U-Net for the length of a ``with`` block."""
         modules = {block: point.module for block, point in self.points.items()}
-        return attached(self.trainables.inserts(), modules)
+        return attach_adapters(self.trainables.inserts(), modules)
 
     def prompt(self) -> Context:
         """Return the training prompt, differentiable in the pseudo-word's vectors."""
@@ -144,5 +143,5 @@ class StyledModel:
         sigmas = sampling_sigmas(self.backbone.sigmas, steps)
         noise = torch.randn(self.pair.style[:1].shape, generator=generator)
         guidance = Guidance(self.fused(self.prompt()), plain, scale)
-        start = noise_at(sigmas[0], noise)
+        start = initial_noise(sigmas[0], noise)
         return draw_latents(self.backbone, start, sigmas, guidance, self.dtype, on_step)

@@ -12,13 +12,8 @@ from torch import Tensor, nn
 from acfun_ops.backbones.backbone import DTYPES, Context, InsertPoint
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.method.alignment_loss import SETTINGS, AlignmentSettings
-from acfun_ops.method.concrete_fusion import (
-    FULL_STRENGTH,
-    InsertAt,
-    PartStrengths,
-    attached,
-    part_of,
-)
+from acfun_ops.method.concrete_fusion import InsertAt
+from acfun_ops.method.injection import FULL_STRENGTH, PartStrengths, attach_adapters, part_of
 from acfun_ops.pseudo_word import has_pseudo_word
 from acfun_ops.style.style_file import load_style, save_style
 from acfun_ops.training.config import TrainConfig
@@ -118,7 +113,7 @@ class Acfun:
             fused = fusion(context.tokens, style_tokens, self.abstract_strength)
             return generate_from_noise(partial, Context(fused, context.pooled), noise, sampling)
 
-        with attached(inserts, modules, self.strengths):
+        with attach_adapters(inserts, modules, self.strengths):
             return pictures(self._prompt(pair)), pictures(pair.other_prompt)
 
     def changed_settings(self) -> dict[str, float]:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
-from acfun_ops.method.diffusion import sampling_sigmas
 from acfun_ops.method.style_attention import late
+from acfun_ops.sampling.sampler import sampling_sigmas
 from acfun_ops.sampling.style_injection import Redrawing, redrawn
 
 from ..benchmark import STYLE_WORD, LearnsNothing, Pair, Sampling

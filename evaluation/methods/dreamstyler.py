@@ -9,7 +9,7 @@ from torch import Tensor
 
 from acfun_ops.backbones.backbone import Context
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
-from acfun_ops.method.diffusion import sample_euler
+from acfun_ops.sampling.sampler import sample_euler
 
 from ..benchmark import STYLE_WORD, Pair, Sampling
 from .sampling import encode_square, noise_latent

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
-from acfun_ops.method.alignment_loss import restyle
+from acfun_ops.method.alignment_loss import match_statistics
 
 from ..benchmark import STYLE_WORD, LearnsNothing, Pair, Sampling
 from .sampling import encode_square, generate_from_image
@@ -35,7 +35,7 @@ class LatentAdain(LearnsNothing):
         face, style = encode_square(backbone, pair.face), encode_square(backbone, pair.style)
         return _generate_both(
             backbone,
-            restyle(face, style),
+            match_statistics(face, style),
             (pair.remove_style(pair.prompt), pair.remove_style(pair.other_prompt)),
             noise,
             self.strength,

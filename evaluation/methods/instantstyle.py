@@ -12,8 +12,7 @@ from torch import Tensor
 
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.images import prepare_pictures
-from acfun_ops.method.diffusion import noise_at, sampling_sigmas
-from acfun_ops.sampling.sampler import Guidance, draw_latents
+from acfun_ops.sampling.sampler import Guidance, draw_latents, initial_noise, sampling_sigmas
 
 from ..benchmark import PAINTING, STYLE_WORD, LearnsOnce, Pair, Sampling
 from .ip_adapter import (
@@ -74,7 +73,7 @@ class AdapterGeneration:
             start, sigmas = noise_latent(backbone, latent, noise, self.strength, sampling)
         else:
             sigmas = sampling_sigmas(backbone.sigmas, sampling.steps)
-            start = noise_at(sigmas[0], noise)
+            start = initial_noise(sigmas[0], noise)
         is_guided = sampling.guidance != 1
         empty = backbone.encode_prompt("", STYLE_WORD, {}) if is_guided else None
 

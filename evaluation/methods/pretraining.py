@@ -17,8 +17,7 @@ from torch import Tensor
 
 from acfun_ops.backbones.backbone import Context
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
-from acfun_ops.method.diffusion import noise_at, sampling_sigmas
-from acfun_ops.sampling.sampler import Guidance, draw_latents
+from acfun_ops.sampling.sampler import Guidance, draw_latents, initial_noise, sampling_sigmas
 from evaluation.toy.drawings import COUNT, SEED, Drawings, draw_set, load_drawings, save_drawings
 
 from ..metrics.image_statistics import colour_distance, structure_correlation, texture_distance
@@ -200,7 +199,7 @@ def _try_block(
         for tokens, embedding, own in zip(trial.tokens, embeddings, noise, strict=True):
             seen[:] = [torch.stack([embedding, torch.zeros_like(embedding)])]
             prompts = [Context(t.to(backbone.device)) for t in (tokens[None], trial.empty)]
-            start = noise_at(sigmas[0], own[None])
+            start = initial_noise(sigmas[0], own[None])
             latents.append(
                 draw_latents(backbone, start, sigmas, Guidance(*prompts, TRIAL_GUIDANCE))
             )

@@ -5,8 +5,8 @@ from torch import Tensor
 
 from acfun_ops.backbones.backbone import Backbone, Context
 from acfun_ops.images import prepare_pictures
-from acfun_ops.method.diffusion import add_noise, noise_at, sampling_sigmas
-from acfun_ops.sampling.sampler import Guidance, draw_latents
+from acfun_ops.method.diffusion import add_noise
+from acfun_ops.sampling.sampler import Guidance, draw_latents, initial_noise, sampling_sigmas
 
 from ..benchmark import STYLE_WORD, Sampling
 
@@ -25,7 +25,7 @@ def generate_from_noise(
     sigmas = sampling_sigmas(backbone.sigmas, sampling.steps)
     guidance = Guidance(context, _plain(backbone, sampling), sampling.guidance)
     return backbone.decode_latents(
-        draw_latents(backbone, noise_at(sigmas[0], noise), sigmas, guidance)
+        draw_latents(backbone, initial_noise(sigmas[0], noise), sigmas, guidance)
     )
 
 

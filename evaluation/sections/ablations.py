@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from acfun_ops.method.concrete_fusion import PartStrengths
+from acfun_ops.method.injection import PartStrengths
 from acfun_ops.training.config import TrainConfig
 
 from ..benchmark import Expectation, Method, Row, Sampling, Section

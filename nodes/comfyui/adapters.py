@@ -11,7 +11,8 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
 from ...acfun_ops.messages import Message
-from ...acfun_ops.method.concrete_fusion import BlockMask, FoldedFusion, PartStrengths, attached
+from ...acfun_ops.method.concrete_fusion import FoldedFusion
+from ...acfun_ops.method.injection import BlockMask, PartStrengths, attach_adapters
 from ...acfun_ops.model_families import family_of
 from ...acfun_ops.style import compatibility as model_match
 from ...acfun_ops.style.style import Style
@@ -87,7 +88,7 @@ class AdapterWrapper:
         transformer_options: Mapping[str, Any] = MappingProxyType({}),
         **kwargs: Any,
     ) -> Tensor:
-        """Run the model with the inserts attached, if they act at ``t`` under any prompt."""
+        """Run the model with the inserts attach_adapters, if they act at ``t`` under any prompt."""
         self.release()
         base, arguments = executor.class_obj, (c_concat, c_crossattn, control, transformer_options)
         amounts = self._amounts(x, t, c_crossattn, transformer_options, base.model_sampling)
@@ -99,7 +100,7 @@ class AdapterWrapper:
         where = self.style.facts.insert_at
         modules = insert_modules(base.diffusion_model, list(inserts), where)
         with ExitStack() as stack:
-            hooks = stack.enter_context(attached(inserts, modules, mask=mask))
+            hooks = stack.enter_context(attach_adapters(inserts, modules, mask=mask))
             with eager_call(base.diffusion_model, transformer_options, self.status.add_warning):
                 output: Tensor = executor(x, t, *arguments, **kwargs)
             self.has_acted = self.has_acted or any(hook.has_acted for hook in hooks)
@@ -149,7 +150,7 @@ class AdapterWrapper:
 
     def _adapters_on(self, device: torch.device) -> dict[str, FoldedFusion]:
         if device not in self._placed:
-            strengths = {block: self.strengths.of(block) for block in self.style.concrete}
+            strengths = {block: self.strengths.get(block) for block in self.style.concrete}
             with torch.inference_mode(False):
                 self._placed[device] = {
                     block: FoldedFusion(insert, strengths[block]).to(device)

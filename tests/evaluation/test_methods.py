@@ -13,9 +13,9 @@ from acfun_ops.backbones.backbone import Context
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.errors import ACFunError
 from acfun_ops.method.alignment_loss import SETTINGS
-from acfun_ops.method.concrete_fusion import PartStrengths, part_of
-from acfun_ops.method.diffusion import sample_euler, sampling_sigmas
+from acfun_ops.method.injection import PartStrengths, part_of
 from acfun_ops.method.style_attention import late
+from acfun_ops.sampling.sampler import sample_euler, sampling_sigmas
 from acfun_ops.sampling.style_injection import inverted
 from acfun_ops.style.style_file import load_style
 from acfun_ops.training.config import TrainConfig

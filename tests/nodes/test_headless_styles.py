@@ -11,7 +11,7 @@ from stock_nodes import encode, equal_conditioning
 
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.backbones.diffusers_unet import insert_points
-from acfun_ops.method.concrete_fusion import attached
+from acfun_ops.method.injection import attach_adapters
 from acfun_ops.sampling.generate import Drawing, draw_picture
 from acfun_ops.sampling.style_injection import Redrawing, redrawn
 from acfun_ops.style.style_file import load_style, save_style
@@ -103,7 +103,7 @@ def headless(backbone, style, strength=1.0, fused=True):
     tokens = fusion(context.tokens, style.style_tokens, strength if fused else 0.0)
     modules = {n: p.module for n, p in backbone.insert_points("resblock").items()}
     inserts = style.inserts() if strength else {}
-    with attached(inserts, modules):
+    with attach_adapters(inserts, modules):
         return backbone.denoise(noisy(), torch.tensor(SIGMA), type(context)(tokens))
 
 

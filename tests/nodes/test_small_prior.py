@@ -11,8 +11,7 @@ from stock_nodes import encode
 
 import nodes
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
-from acfun_ops.method.diffusion import noise_at
-from acfun_ops.sampling.sampler import Guidance, draw_latents
+from acfun_ops.sampling.sampler import Guidance, draw_latents, initial_noise
 from evaluation.toy import PRIOR
 
 PROMPT = "a photo of a woman with long red hair and glasses"
@@ -66,7 +65,7 @@ def test_stock_sampler_draws_what_diffusers_draws(backbone, loaded):
     noise = torch.randn(shape, generator=torch.manual_seed(SEED))  # As ComfyUI makes it.
     prompts = [backbone.encode_prompt(prompt, "", {}) for prompt in (PROMPT, "")]
     expected = draw_latents(
-        backbone, noise_at(sigmas[0], noise), sigmas, Guidance(*prompts, GUIDANCE)
+        backbone, initial_noise(sigmas[0], noise), sigmas, Guidance(*prompts, GUIDANCE)
     )
     positive, negative = (encode(clip, prompt) for prompt in (PROMPT, ""))
     with torch.inference_mode():

@@ -9,8 +9,7 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
-from acfun_ops.method.diffusion import noise_at, sampling_sigmas
-from acfun_ops.sampling.sampler import Guidance, draw_latents
+from acfun_ops.sampling.sampler import Guidance, draw_latents, initial_noise, sampling_sigmas
 from evaluation.metrics.image_statistics import texture_distance, texture_features
 
 from ..captions import PHOTO, describe
@@ -39,7 +38,7 @@ def sample(
     styled, plain = (backbone.encode_prompt(text, "S*", {}) for text in (prompt, ""))
     sigmas = sampling_sigmas(backbone.sigmas, steps)
     prompts = Guidance(styled, plain, guidance)
-    latents = draw_latents(backbone, noise_at(sigmas[0], noise), sigmas, prompts)
+    latents = draw_latents(backbone, initial_noise(sigmas[0], noise), sigmas, prompts)
     return backbone.decode_latents(latents)
 
 

@@ -22,7 +22,8 @@ from acfun_ops.backbones.diffusers_backbone import (
 from acfun_ops.backbones.image_encoder import load_vision_encoder
 from acfun_ops.backbones.pipeline_parts import load_text_to_image
 from acfun_ops.errors import ACFunError
-from acfun_ops.method.concrete_fusion import ConcreteFusion, attached
+from acfun_ops.method.concrete_fusion import ConcreteFusion
+from acfun_ops.method.injection import attach_adapters
 from acfun_ops.training.config import TrainConfig
 
 PROMPT = "A woman in S* style"
@@ -75,7 +76,7 @@ def test_every_insert_acts_and_fits(backbone, where):
     sigma, context = torch.tensor(2.0), encoded(backbone)
     plain = backbone.denoise(noisy(sigma), sigma, context)
     for name, point in backbone.insert_points(where).items():
-        with attached({name: trained_insert(point.channels)}, {name: point.module}):
+        with attach_adapters({name: trained_insert(point.channels)}, {name: point.module}):
             changed = backbone.denoise(noisy(sigma), sigma, context)
         assert (changed - plain).abs().max() > 1e-4, name
     assert torch.equal(backbone.denoise(noisy(sigma), sigma, context), plain)
@@ -243,7 +244,7 @@ def test_checkpointing_changes_no_gradient(backbone):
     modules = {block: point.module for block, point in points.items()}
     first = backbone.unet.down_blocks[0].resnets[0].conv1
     hook = first.register_forward_hook(lambda *a: calls.append(a))
-    with attached(inserts, modules):
+    with attach_adapters(inserts, modules):
         once, plain = gradients()
         with backbone.gradient_checkpointing():
             twice, saved = gradients()

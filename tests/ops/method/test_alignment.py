@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from acfun_ops.errors import ACFunError
-from acfun_ops.method.alignment_loss import ALIGNMENTS, alignment_batch, alignment_loss, restyle
+from acfun_ops.method.alignment_loss import (
+    ALIGNMENTS,
+    alignment_batch,
+    alignment_loss,
+    match_statistics,
+)
 
 STYLE_WEIGHT, FACE_WEIGHT = 0.8, 1.25
 SHAPE = (1, 3, 4, 4)
@@ -147,7 +152,7 @@ def test_readings_differ(latents, generator):
 
 def test_restyled_face_has_the_style_s_channel_statistics(latents):
     style, face, _ = latents
-    restyled = restyle(face, style)
+    restyled = match_statistics(face, style)
     assert torch.allclose(restyled.mean(dim=(2, 3)), style.mean(dim=(2, 3)))
     deviations = restyled.std(dim=(2, 3), correction=0)
     assert torch.allclose(deviations, style.std(dim=(2, 3), correction=0), rtol=1e-4)
@@ -156,7 +161,7 @@ def test_restyled_face_has_the_style_s_channel_statistics(latents):
 
 def test_restyled_face_keeps_its_structure(latents):
     style, face, _ = latents
-    restyled = restyle(face, style)
+    restyled = match_statistics(face, style)
     for channel in range(SHAPE[1]):
         pair = torch.stack([restyled[0, channel].flatten(), face[0, channel].flatten()])
         assert torch.corrcoef(pair)[0, 1] > 0.999
@@ -164,7 +169,7 @@ def test_restyled_face_keeps_its_structure(latents):
 
 def test_restyling_a_flat_face_is_finite():
     style = torch.randn(SHAPE, generator=torch.Generator().manual_seed(0))
-    assert torch.isfinite(restyle(torch.zeros(SHAPE), style)).all()
+    assert torch.isfinite(match_statistics(torch.zeros(SHAPE), style)).all()
 
 
 def best_answer(alignment, latents, sigma, style_weight):
@@ -236,7 +241,7 @@ def test_drawn_takes_the_shape_from_the_photo_and_the_strokes_from_what_is_drawn
     ]
     off_drawn, off_photo = (
         [float((one - target).norm()) for one in faces]
-        for target in (imagery, restyle(face, style))
+        for target in (imagery, match_statistics(face, style))
     )
     assert off_drawn == sorted(off_drawn)
     assert off_photo == sorted(off_photo, reverse=True)
@@ -258,7 +263,7 @@ def test_staged_face_is_restyled_by_the_share_of_the_style(style_weight, face_we
 def test_staged_face_is_never_restyled_beyond_the_style(weights, latents):
     style, face, _ = latents
     batch = alignment_batch("staged", style, face, torch.tensor(1.0), *weights)
-    assert torch.equal(batch.face, restyle(face, style))
+    assert torch.equal(batch.face, match_statistics(face, style))
 
 
 def test_staged_counts_the_colours_of_the_face_more_than_its_details(latents):

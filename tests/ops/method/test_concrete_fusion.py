@@ -8,13 +8,8 @@ from tiny_styles import randomized
 from torch import nn
 
 from acfun_ops.errors import ACFunError
-from acfun_ops.method.concrete_fusion import (
-    ConcreteFusion,
-    PartStrengths,
-    attached,
-    channel_statistics,
-    part_of,
-)
+from acfun_ops.method.concrete_fusion import ConcreteFusion, channel_statistics
+from acfun_ops.method.injection import PartStrengths, attach_adapters, part_of
 
 CHANNELS = 6
 
@@ -165,7 +160,7 @@ def test_other_channels_are_refused():
 def test_block_names_tell_their_part(block, part):
     assert part_of(block) == part
     strengths = PartStrengths(encoder=0.1, middle=0.2, decoder=0.3)
-    assert strengths.of(block) == getattr(strengths, part)
+    assert strengths.get(block) == getattr(strengths, part)
 
 
 @pytest.mark.parametrize(
@@ -179,9 +174,9 @@ def test_foreign_block_names_are_refused(block):
 
 def test_part_strengths_scale_and_tell_whether_they_act():
     strengths = PartStrengths(encoder=1.0, middle=0.0, decoder=-2.0)
-    assert strengths.scaled(0.5) == PartStrengths(encoder=0.5, middle=0.0, decoder=-1.0)
+    assert strengths.scale(0.5) == PartStrengths(encoder=0.5, middle=0.0, decoder=-1.0)
     assert strengths.any()
-    assert not strengths.scaled(0).any()
+    assert not strengths.scale(0).any()
 
 
 BLOCKS = {"input_blocks.1.0": "encoder", "middle_block.0": "middle", "output_blocks.0.0": "decoder"}
@@ -209,7 +204,7 @@ def hook_counts(modules):
 
 def test_attached_untrained_inserts_change_nothing(modules, picture):
     plain = outputs(modules, picture)
-    with attached({block: untrained() for block in BLOCKS}, modules):
+    with attach_adapters({block: untrained() for block in BLOCKS}, modules):
         hooked = outputs(modules, picture)
     assert all(torch.equal(plain[block], hooked[block]) for block in BLOCKS)
 
@@ -217,7 +212,7 @@ def test_attached_untrained_inserts_change_nothing(modules, picture):
 @pytest.mark.parametrize("part", ["encoder", "middle", "decoder"])
 def test_part_strength_zero_leaves_that_part_alone(part, modules, picture):
     plain = outputs(modules, picture)
-    with attached({b: trained() for b in BLOCKS}, modules, PartStrengths(**{part: 0.0})):
+    with attach_adapters({b: trained() for b in BLOCKS}, modules, PartStrengths(**{part: 0.0})):
         hooked = outputs(modules, picture)
     for block, its_part in BLOCKS.items():
         assert torch.equal(plain[block], hooked[block]) == (its_part == part)
@@ -226,18 +221,18 @@ def test_part_strength_zero_leaves_that_part_alone(part, modules, picture):
 def test_each_part_has_its_own_strength(modules, picture):
     plain, inserts = outputs(modules, picture), {block: trained() for block in BLOCKS}
     strengths = PartStrengths(encoder=0.2, middle=0.5, decoder=-1.0)
-    with attached(inserts, modules, strengths):
+    with attach_adapters(inserts, modules, strengths):
         hooked = outputs(modules, picture)
     for block in BLOCKS:
-        assert torch.equal(hooked[block], inserts[block](plain[block], strengths.of(block)))
+        assert torch.equal(hooked[block], inserts[block](plain[block], strengths.get(block)))
 
 
 def test_nested_attachments_compose_and_part_again(modules, picture):
     block = "middle_block.0"
     first, second = trained(), randomized(untrained(), 9)
     plain = outputs(modules, picture)[block]
-    with attached({block: first}, modules):
-        with attached({block: second}, modules):
+    with attach_adapters({block: first}, modules):
+        with attach_adapters({block: second}, modules):
             both = outputs(modules, picture)[block]
         one = outputs(modules, picture)[block]
     assert torch.equal(both, second(first(plain)))
@@ -246,7 +241,7 @@ def test_nested_attachments_compose_and_part_again(modules, picture):
 
 
 def test_hooks_are_gone_after_an_error(modules):
-    with pytest.raises(RuntimeError), attached({b: trained() for b in BLOCKS}, modules):
+    with pytest.raises(RuntimeError), attach_adapters({b: trained() for b in BLOCKS}, modules):
         assert hook_counts(modules) == [1, 1, 1]
         raise RuntimeError
     assert hook_counts(modules) == [0, 0, 0]
@@ -255,7 +250,7 @@ def test_hooks_are_gone_after_an_error(modules):
 def test_missing_block_is_refused_before_any_hook(modules):
     inserts = {"input_blocks.1.0": trained(), "output_blocks.9.0": trained()}
     message = r"inserts for 2 blocks, but the model lacks output_blocks\.9\.0 \(1 missing\)"
-    with pytest.raises(ACFunError, match=message), attached(inserts, modules):
+    with pytest.raises(ACFunError, match=message), attach_adapters(inserts, modules):
         pass
     assert hook_counts(modules) == [0, 0, 0]
 
@@ -264,7 +259,7 @@ def test_mask_limits_the_effect_in_space(modules, picture):
     block, mask = "input_blocks.1.0", torch.zeros(1, 1, 32, 32)
     mask[..., :16] = 1
     plain, insert = outputs(modules, picture)[block], trained()
-    with attached({block: insert}, modules, PartStrengths(encoder=0.5), mask):
+    with attach_adapters({block: insert}, modules, PartStrengths(encoder=0.5), mask):
         masked = outputs(modules, picture)[block]
     assert torch.allclose(masked[..., 5:], plain[..., 5:], atol=1e-5)
     assert torch.allclose(masked[..., :3], insert(plain, 0.5)[..., :3], atol=1e-5)
@@ -273,10 +268,10 @@ def test_mask_limits_the_effect_in_space(modules, picture):
 def test_tokens_are_changed_per_channel_and_refuse_a_mask(generator):
     tokens, insert = torch.randn(2, 9, CHANNELS, generator=generator), trained()
     module = nn.Identity()
-    with attached({"middle_block.1": insert}, {"middle_block.1": module}):
+    with attach_adapters({"middle_block.1": insert}, {"middle_block.1": module}):
         changed = module(tokens)
     assert torch.equal(changed, insert(tokens.transpose(1, 2)).transpose(1, 2))
     mask = torch.ones(1, 1, 4, 4)
-    masked = attached({"middle_block.1": insert}, {"middle_block.1": module}, mask=mask)
+    masked = attach_adapters({"middle_block.1": insert}, {"middle_block.1": module}, mask=mask)
     with masked, pytest.raises(ACFunError, match="attention blocks, where a mask cannot act"):
         module(tokens)

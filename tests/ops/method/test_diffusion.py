@@ -8,14 +8,12 @@ import torch
 
 from acfun_ops.method.diffusion import (
     add_noise,
-    noise_at,
     noise_level,
     prediction_weight,
-    sample_euler,
     sample_noise,
     sample_sigma,
-    sampling_sigmas,
 )
+from acfun_ops.sampling.sampler import initial_noise, sample_euler, sampling_sigmas
 
 SCHEDULE = torch.linspace(0.03, 14.6, 1000)
 SIGMAS = [0.03, 0.5, 1.0, 3.7, 14.6]
@@ -132,7 +130,7 @@ def test_sampling_sigmas_fall_from_the_noisiest_to_zero(steps):
 def test_sampler_with_an_exact_denoiser_reaches_the_clean_picture(steps, generator):
     clean, noise = torch.randn(2, 1, 4, 8, 8, generator=generator)
     sigmas = sampling_sigmas(SCHEDULE, steps)
-    drawn = sample_euler(lambda noisy, sigma: clean, noise_at(sigmas[0], noise), sigmas)
+    drawn = sample_euler(lambda noisy, sigma: clean, initial_noise(sigmas[0], noise), sigmas)
     assert torch.allclose(drawn, clean, atol=1e-5)
 
 
@@ -145,7 +143,7 @@ def test_sampler_follows_the_flow_of_a_gaussian(generator):
         return mean + share * (noisy - mean)
 
     sigmas = sampling_sigmas(torch.linspace(1e-3, 10, 4000, dtype=torch.float64), 2000)
-    start = noise_at(sigmas[0], noise)
+    start = initial_noise(sigmas[0], noise)
     expected = mean + (start - mean) * deviation / math.sqrt(deviation**2 + 10**2)
     assert torch.allclose(sample_euler(denoise, start, sigmas), expected, atol=0.01)
 

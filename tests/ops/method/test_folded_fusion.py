@@ -5,7 +5,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from acfun_ops.errors import ACFunError
-from acfun_ops.method.concrete_fusion import BlockMask, ConcreteFusion, FoldedFusion
+from acfun_ops.method.concrete_fusion import ConcreteFusion, FoldedFusion
+from acfun_ops.method.injection import BlockMask
 
 # What release 0.1.0 did: 18 operations, converting included.
 OPERATIONS_BEFORE = 18
@@ -91,7 +92,7 @@ def test_black_parts_of_a_mask_leave_the_features_as_they_are(insert, fused):
     x, mask = torch.randn(1, 6, 4, 4), torch.zeros(1, 1, 32, 32)
     mask[..., :16] = 1
     call = FoldedFusion(insert, 0.5) if fused == "folded" else insert
-    strength = BlockMask(mask).at((4, 4), x.device, 1.0 if fused == "folded" else 0.5)
+    strength = BlockMask(mask).resize((4, 4), x.device, 1.0 if fused == "folded" else 0.5)
     masked = call(x, strength)
     assert torch.equal(masked[..., 2:], x[..., 2:])
     assert torch.allclose(masked[..., :2], insert(x, 0.5)[..., :2], atol=1e-5)
@@ -99,5 +100,5 @@ def test_black_parts_of_a_mask_leave_the_features_as_they_are(insert, fused):
 
 def test_mask_is_resized_once_for_each_size():
     mask = BlockMask(torch.ones(1, 1, 32, 32))
-    at = [mask.at(size, torch.device("cpu")) for size in [(4, 4), (8, 8), (4, 4)]]
+    at = [mask.resize(size, torch.device("cpu")) for size in [(4, 4), (8, 8), (4, 4)]]
     assert at[0] is at[2] and at[1].shape == (1, 1, 8, 8)

@@ -8,8 +8,8 @@ from tiny_training import Recorder, run, small_config, tiny_pictures
 from tiny_unet import RESBLOCKS
 
 from acfun_ops.backbones.backbone import Context
-from acfun_ops.method.concrete_fusion import FULL_STRENGTH, PartStrengths, attached
-from acfun_ops.method.diffusion import noise_at, sample_euler, sampling_sigmas
+from acfun_ops.method.injection import FULL_STRENGTH, PartStrengths, attach_adapters
+from acfun_ops.sampling.sampler import initial_noise, sample_euler, sampling_sigmas
 from acfun_ops.training.events import PreviewEvent
 from acfun_ops.training.previews import PREVIEW_GUIDANCE, PREVIEW_STEPS
 
@@ -32,7 +32,7 @@ def predict(backbone, fusion, inserts, tokens, strength=1.0, parts=FULL_STRENGTH
     prompt = backbone.encode_prompt(PROMPT, "S*", {})
     context = Context(fusion(prompt.tokens, tokens, strength))
     modules = {b: point.module for b, point in backbone.insert_points("resblock").items()}
-    with attached(inserts, modules, parts):
+    with attach_adapters(inserts, modules, parts):
         return backbone.denoise(NOISE, 2.0, context)
 
 
@@ -50,14 +50,14 @@ def test_untrained_style_is_the_model_itself(backbone):
 
 def test_trained_style_at_strength_zero_is_the_model_itself(backbone, style):
     parts = style.abstract_fusion(), style.inserts(), style.style_tokens
-    none = FULL_STRENGTH.scaled(0)
+    none = FULL_STRENGTH.scale(0)
     assert torch.equal(predict(backbone, *parts, 0.0, none), plain(backbone))
 
 
 @pytest.mark.parametrize(
     ("strength", "parts"),
     [
-        (1.0, FULL_STRENGTH.scaled(0)),
+        (1.0, FULL_STRENGTH.scale(0)),
         (0.0, PartStrengths(middle=0, decoder=0)),
         (0.0, PartStrengths(encoder=0, decoder=0)),
         (0.0, PartStrengths(encoder=0, middle=0)),
@@ -84,9 +84,9 @@ def draw(backbone, style, seed):
 
     noise = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
     modules = {b: point.module for b, point in backbone.insert_points("resblock").items()}
-    with attached(style.inserts(), modules):
+    with attach_adapters(style.inserts(), modules):
         sigmas = sampling_sigmas(backbone.sigmas, PREVIEW_STEPS)
-        latents = sample_euler(denoise, noise_at(sigmas[0], noise), sigmas)
+        latents = sample_euler(denoise, initial_noise(sigmas[0], noise), sigmas)
     return backbone.decode_latents(latents)
 
 
@@ -108,7 +108,7 @@ def nearness_to_style(backbone, style, latents):
     prompt = backbone.encode_prompt(style.facts.prompt, "S*", {})
     context = Context(style.abstract_fusion()(prompt.tokens, style.style_tokens))
     modules = {b: point.module for b, point in backbone.insert_points("resblock").items()}
-    with attached(style.inserts(), modules):
+    with attach_adapters(style.inserts(), modules):
         answer = backbone.denoise(sum(latents) / 2 + sigma * NOISE, sigma, context)
     to_style, to_face = (float((answer - latent).norm()) for latent in latents)
     return to_face / (to_style + to_face)

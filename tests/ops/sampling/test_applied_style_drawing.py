@@ -8,10 +8,9 @@ from tiny_backbone import TinyBackbone
 from tiny_training import run, small_config
 
 from acfun_ops.errors import ACFunError
-from acfun_ops.method.concrete_fusion import PartStrengths
-from acfun_ops.method.diffusion import noise_at, sampling_sigmas
+from acfun_ops.method.injection import PartStrengths
 from acfun_ops.sampling.generate import Drawing, draw_picture
-from acfun_ops.sampling.sampler import Guidance, draw_latents
+from acfun_ops.sampling.sampler import Guidance, draw_latents, initial_noise, sampling_sigmas
 
 DRAWING = Drawing(prompt="a face in S* style", steps=2, guidance=2.0)
 OFF = PartStrengths(encoder=0, middle=0, decoder=0)
@@ -32,7 +31,7 @@ def test_without_a_style_it_is_the_plain_models_picture(backbone):
     styled, plain = (backbone.encode_prompt(text, "S*", {}) for text in (DRAWING.prompt, "a house"))
     sigmas = sampling_sigmas(backbone.sigmas, 2)
     guidance = Guidance(styled, plain, 2.0)
-    latent = draw_latents(backbone, noise_at(sigmas[0], noise), sigmas, guidance)
+    latent = draw_latents(backbone, initial_noise(sigmas[0], noise), sigmas, guidance)
     drawn = draw_picture(backbone, replace(DRAWING, seed=3, negative="a house"))
     assert torch.equal(drawn, backbone.decode_latents(latent))
     assert drawn.shape == (1, 64, 64, 3)

@@ -5,8 +5,14 @@ import torch
 from tiny_backbone import TinyBackbone
 
 from acfun_ops.backbones.backbone import Context
-from acfun_ops.method.diffusion import noise_at, sample_euler, sampling_sigmas
-from acfun_ops.sampling.sampler import Guidance, StoppedError, draw_latents
+from acfun_ops.sampling.sampler import (
+    Guidance,
+    StoppedError,
+    draw_latents,
+    initial_noise,
+    sample_euler,
+    sampling_sigmas,
+)
 
 NOISE = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(7))
 
@@ -23,7 +29,7 @@ def prompt(backbone, text):
 def drawn(backbone, guidance=None, noise=NOISE, steps=3, **options):
     guidance = guidance or Guidance(prompt(backbone, "a face in S* style"))
     sigmas = sampling_sigmas(backbone.sigmas, steps)
-    return draw_latents(backbone, noise_at(sigmas[0], noise), sigmas, guidance, **options)
+    return draw_latents(backbone, initial_noise(sigmas[0], noise), sigmas, guidance, **options)
 
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 5.0])
@@ -38,7 +44,7 @@ def test_guidance_is_a_mix_of_both_prompts(scale, count, backbone):
     noise = torch.randn(count, 4, 8, 8, generator=torch.Generator().manual_seed(8))
     sigmas = sampling_sigmas(backbone.sigmas, 3)
     with torch.no_grad():
-        expected = sample_euler(denoise, noise_at(sigmas[0], noise), sigmas)
+        expected = sample_euler(denoise, initial_noise(sigmas[0], noise), sigmas)
     latents = drawn(backbone, Guidance(styled, plain, scale), noise)
     assert torch.allclose(latents, expected, atol=1e-4)
 
@@ -53,7 +59,7 @@ def test_prompts_of_different_lengths_are_guided_in_one_batch(backbone):
 
     sigmas = sampling_sigmas(backbone.sigmas, 3)
     with torch.no_grad():
-        expected = sample_euler(denoise, noise_at(sigmas[0], NOISE), sigmas)
+        expected = sample_euler(denoise, initial_noise(sigmas[0], NOISE), sigmas)
     batches = []
     backbone.denoise = record_batches(backbone.denoise, batches)
     assert torch.allclose(drawn(backbone, Guidance(long, plain, 4.0)), expected, atol=1e-4)

@@ -13,7 +13,7 @@ from acfun_ops.__main__ import main
 from acfun_ops.backbones.diffusers_unet import insert_points
 from acfun_ops.backbones.pipeline_parts import load_text_to_image
 from acfun_ops.errors import ACFunError
-from acfun_ops.method.concrete_fusion import PartStrengths, attached
+from acfun_ops.method.injection import PartStrengths, attach_adapters
 from acfun_ops.sampling.styled_pipeline import styled
 from acfun_ops.style.blend import blended
 from acfun_ops.style.style_file import load_style
@@ -96,7 +96,7 @@ def test_the_adapters_are_the_styles_own(pipe, style):
         found = sample(pipe, **embeddings)
     modules = {b: p.module for b, p in insert_points(pipe.unet, style.facts.insert_at).items()}
     strengths = PartStrengths(encoder=0.3, middle=0, decoder=0.8)
-    with attached(style.inserts(), modules, strengths):
+    with attach_adapters(style.inserts(), modules, strengths):
         assert torch.allclose(sample(pipe, **embeddings), found, atol=1e-5)
 
 
