@@ -1,10 +1,11 @@
 """CFun, the concrete part of a style: inserts on U-Net blocks driven by feature statistics."""
 
 from copy import copy
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ..errors import ACFunError
@@ -13,17 +14,43 @@ Statistics = Literal["std", "mean_std"]
 InsertAt = Literal["resblock", "attention"]
 
 
+# As small as a deviation may be in the gradient's denominator: that of a flat channel is 0.
+_LEAST_DEVIATION = 1e-3
+
+
+class _Moments(torch.autograd.Function):
+    """Deviation and mean over space, in float32; for the backward pass ``x`` stays as it came.
+
+    Autograd's own would keep a float32 copy of each half-precision residual branch.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        full = x.float() if x.element_size() < 4 else x
+        std, mean = torch.std_mean(full, dim=tuple(range(2, x.ndim)), correction=0)
+        ctx.save_for_backward(x, std, mean)
+        return std, mean
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, to_std: Tensor, to_mean: Tensor) -> Tensor:
+        x, std, mean = ctx.saved_tensors
+        count = x[0, 0].numel()
+        slope = to_std / (count * std.clamp_min(_LEAST_DEVIATION))
+        shape = (*std.shape, *[1] * (x.ndim - 2))
+        offset = (to_mean / count - mean * slope).view(shape)
+        return torch.addcmul(offset, x, slope.view(shape)).to(x.dtype)
+
+
 def channel_statistics(x: Tensor, statistics: Statistics) -> Tensor:
-    """Return the statistics over space that drive an insert (ACFun sec. 3.3), in float32.
+    """Return the statistics over space that drive an adapter (ACFun sec. 3.3), at least float32.
 
     Args:
         x: features ``(b, c, h, w)`` or ``(b, c, n)``.
         statistics: "std" gives ``(b, c)``; "mean_std", the paper's ablation, ``(b, 2c)``.
     """
-    x = x if x.dtype == torch.float32 else x.float()
-    space = tuple(range(2, x.ndim))
-    std = torch.sqrt(torch.var(x, dim=space, correction=0) + 1e-6)
-    return std if statistics == "std" else torch.cat([x.mean(dim=space), std], dim=1)
+    std, mean = _Moments.apply(x)  # type: ignore[no-untyped-call]
+    return std if statistics == "std" else torch.cat([mean, std], dim=1)
 
 
 class _Linear(nn.Linear):
@@ -73,40 +100,29 @@ class ConcreteFusion(nn.Module):
         Raises:
             ACFunError: ``x`` has another number of channels than the insert.
         """
-        if isinstance(strength, float | int) and strength == 0:
-            return x
-        _check_channels(x, self.channels)
-        with torch.autocast(x.device.type, enabled=False):
-            hidden = F.silu(self.down(channel_statistics(x, self.statistics)))
-            scale, shift = self.scale(hidden), self.shift(hidden)
-            if isinstance(strength, float | int) and strength != 1:
-                scale, shift = strength * scale, strength * shift
-            shape = (*scale.shape, *[1] * (x.ndim - 2))
-            gamma, beta = (1 + scale).to(x.dtype).view(shape), shift.to(x.dtype).view(shape)
-            fused = torch.addcmul(beta, x, gamma)
-        return fused if isinstance(strength, float | int) else _limit(x, fused, strength)
+        if isinstance(strength, Tensor):
+            return FoldedFusion(self)(x, strength)
+        return x if strength == 0 else FoldedFusion(self, strength)(x)
 
 
 class FoldedFusion:
-    """An insert at one strength, for drawing: the same function in about half the operations.
-
-    One projection of copied weights, float32, gives gamma and beta with ``strength`` in them.
+    """CFun at one strength: one projection of the bottleneck gives gamma and beta.
 
     Args:
-        insert: whose function it is; may be changed or moved afterwards.
+        insert: whose function it is; its weights are shared.
         strength: of the whole insert.
     """
 
     def __init__(self, insert: ConcreteFusion, strength: float = 1.0) -> None:
         self.channels = insert.channels
         self.statistics = insert.statistics
-        with torch.no_grad():
-            weight = torch.cat([insert.scale.weight, insert.shift.weight])
-            self.down = insert.down.weight.float().t().contiguous()
-            self.down_bias = insert.down.bias.float().clone()
-            self.out = (strength * weight.float()).t().contiguous()
-            biases = [1 + strength * insert.scale.bias, strength * insert.shift.bias]
-            self.out_bias = torch.cat(biases).float()
+        scale, shift = insert.scale, insert.shift
+        weight = torch.cat([scale.weight, shift.weight])
+        biases: list[Tensor] = [scale.bias, shift.bias]
+        if strength != 1:
+            weight, biases = strength * weight, [strength * bias for bias in biases]
+        self.down, self.down_bias = insert.down.weight.t(), insert.down.bias
+        self.out, self.out_bias = weight.t(), torch.cat([1 + biases[0], biases[1]])
 
     def to(self, device: torch.device) -> "FoldedFusion":
         """Return the same function with its weights on ``device``."""
@@ -116,36 +132,30 @@ class FoldedFusion:
         return moved
 
     def __call__(self, x: Tensor, strength: float | Tensor = 1.0) -> Tensor:
-        """Return what the insert returns for ``x`` ``(b, c, h, w)`` or ``(b, c, n)``.
+        """Return ``gamma(sigma(x)) * x + beta(sigma(x))``, in the dtype of ``x``.
 
         Args:
-            x: features; the result has their dtype.
-            strength: 1, or a map in [0, 1] that broadcasts against ``x``.
+            x: features ``(b, c, h, w)`` or ``(b, c, n)``.
+            strength: 1, or a map in [0, 1] that broadcasts against ``x``: how much of the change.
 
         Raises:
             ACFunError: ``x`` has another number of channels than the insert.
         """
-        _check_channels(x, self.channels)
+        if x.shape[1] != self.channels:
+            raise ACFunError(
+                "This style's insert is {channels} channels wide, the block {shape}. Apply "
+                "the style to the model family it was trained on.",
+                channels=self.channels,
+                shape=x.shape[1],
+            )
         with torch.autocast(x.device.type, enabled=False):
-            hidden = torch.addmm(self.down_bias, channel_statistics(x, self.statistics), self.down)
-            both = torch.addmm(self.out_bias, F.silu(hidden), self.out)
-            both = both if both.dtype == x.dtype else both.to(x.dtype)
+            sigma = channel_statistics(x, self.statistics)
+            hidden = F.silu(torch.addmm(self.down_bias, sigma, self.down))
+            both = torch.addmm(self.out_bias, hidden, self.out).to(x.dtype)
             shape = (x.shape[0], 2, self.channels, *[1] * (x.ndim - 2))
             gamma, beta = both.view(shape).unbind(dim=1)
             fused = torch.addcmul(beta, x, gamma)
-        return fused if isinstance(strength, float | int) else _limit(x, fused, strength)
-
-
-def _limit(x: Tensor, fused: Tensor, strength: Tensor) -> Tensor:
-    # lerp returns x itself, bit for bit, where the map is 0.
-    return torch.lerp(x, fused, strength.to(x.dtype).expand_as(x))
-
-
-def _check_channels(x: Tensor, channels: int) -> None:
-    if x.shape[1] != channels:
-        raise ACFunError(
-            "This style's insert is {channels} channels wide, the block {shape}. Apply "
-            "the style to the model family it was trained on.",
-            channels=channels,
-            shape=x.shape[1],
-        )
+        if not isinstance(strength, Tensor):
+            return fused
+        # lerp returns x itself, bit for bit, where the map is 0.
+        return torch.lerp(x, fused, strength.to(x.dtype).expand_as(x))

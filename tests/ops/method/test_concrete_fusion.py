@@ -39,7 +39,7 @@ def naive_statistics(features, statistics):
             mean = sum(values) / len(values)
             variance = sum((value - mean) ** 2 for value in values) / len(values)
             means.append(mean)
-            deviations.append(math.sqrt(variance + 1e-6))
+            deviations.append(math.sqrt(variance))
         rows.append(deviations if statistics == "std" else means + deviations)
     return torch.tensor(rows)
 
