@@ -18,28 +18,27 @@ InsertAt = Literal["resblock", "attention"]
 _LEAST_DEVIATION = 1e-3
 
 
-class _Moments(torch.autograd.Function):
-    """Deviation and mean over space, in float32; for the backward pass ``x`` stays as it came.
+class _Deviation(torch.autograd.Function):
+    """Standard deviation over space, float32; for the backward pass ``x`` is kept as it came.
 
     Autograd's own would keep a float32 copy of each half-precision residual branch.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         full = x.float() if x.element_size() < 4 else x
-        std, mean = torch.std_mean(full, dim=tuple(range(2, x.ndim)), correction=0)
-        ctx.save_for_backward(x, std, mean)
-        return std, mean
+        std = torch.std(full, dim=_space(x), correction=0)
+        ctx.save_for_backward(x, std)
+        return std
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, to_std: Tensor, to_mean: Tensor) -> Tensor:
-        x, std, mean = ctx.saved_tensors
-        count = x[0, 0].numel()
-        slope = to_std / (count * std.clamp_min(_LEAST_DEVIATION))
+    def backward(ctx: Any, to_std: Tensor) -> Tensor:
+        x, std = ctx.saved_tensors
+        mean = torch.mean(x, dim=_space(x), dtype=std.dtype)
+        slope = to_std / (x[0, 0].numel() * std.clamp_min(_LEAST_DEVIATION))
         shape = (*std.shape, *[1] * (x.ndim - 2))
-        offset = (to_mean / count - mean * slope).view(shape)
-        return torch.addcmul(offset, x, slope.view(shape)).to(x.dtype)
+        return torch.addcmul((-mean * slope).view(shape), x, slope.view(shape)).to(x.dtype)
 
 
 def channel_statistics(x: Tensor, statistics: Statistics) -> Tensor:
@@ -49,8 +48,14 @@ def channel_statistics(x: Tensor, statistics: Statistics) -> Tensor:
         x: features ``(b, c, h, w)`` or ``(b, c, n)``.
         statistics: "std" gives ``(b, c)``; "mean_std", the paper's ablation, ``(b, 2c)``.
     """
-    std, mean = _Moments.apply(x)  # type: ignore[no-untyped-call]
-    return std if statistics == "std" else torch.cat([mean, std], dim=1)
+    std: Tensor = _Deviation.apply(x)  # type: ignore[no-untyped-call]
+    if statistics == "std":
+        return std
+    return torch.cat([x.mean(dim=_space(x), dtype=std.dtype), std], dim=1)
+
+
+def _space(x: Tensor) -> tuple[int, ...]:
+    return tuple(range(2, x.ndim))
 
 
 class _Linear(nn.Linear):

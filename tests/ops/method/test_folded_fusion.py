@@ -163,9 +163,3 @@ def test_black_parts_of_a_mask_leave_the_features_as_they_are(insert, fused):
     masked = call(x, strength)
     assert torch.equal(masked[..., 2:], x[..., 2:])
     assert torch.allclose(masked[..., :2], insert(x, 0.5)[..., :2], atol=1e-5)
-
-
-def test_mask_is_resized_once_for_each_size():
-    mask = BlockMask(torch.ones(1, 1, 32, 32))
-    at = [mask.resize(size, torch.device("cpu")) for size in [(4, 4), (8, 8), (4, 4)]]
-    assert at[0] is at[2] and at[1].shape == (1, 1, 8, 8)
