@@ -1,12 +1,11 @@
 """``acfun`` or ``python -m acfun_ops``: train, train-many, generate, inspect, demo."""
 
-import importlib
 import io
 import os
 import sys
 from collections.abc import Sequence
 
-from .cli.parser import parsed
+from .cli.parser import parse_arguments
 from .errors import ACFunError, is_out_of_memory, library_error
 
 _QUIET = {
@@ -22,10 +21,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0 is done, 1 a training that could not finish, 2 a mistake of the user, 130 Ctrl-C.
     """
-    options = parsed(arguments)
     try:
-        command = importlib.import_module(f".cli.{options.command.replace('-', '_')}", __package__)
-        return int(command.run(options))
+        options = parse_arguments(arguments)
+        return int(options.run(options))
     except ACFunError as error:
         return _fail(str(error), 2)
     except KeyboardInterrupt:

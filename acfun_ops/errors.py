@@ -2,8 +2,6 @@
 
 import re
 
-import torch
-
 from .messages import Message
 
 # CUDA's libraries, MPS and the CPU each have their own words for it.
@@ -41,7 +39,8 @@ def first_line(error: BaseException) -> str:
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error says that the GPU's or the machine's memory is used up."""
     text = str(error).lower()
-    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    # By its name: torch's own is imported with torch alone.
+    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return known or any(sign in text for sign in _MEMORY_SIGNS)
 
 

@@ -76,6 +76,25 @@ def check_can_be_written(path: Path) -> None:
         pass
 
 
+def check_place(path: Path, what: str) -> None:
+    """Refuse a path that cannot be written, before the work whose result it is for.
+
+    Args:
+        path: of the file to be.
+        what: it will be, for the sentence.
+
+    Raises:
+        ACFunError: a folder, no permission, or a name that cannot be.
+    """
+    try:
+        check_can_be_written(path)
+    except OSError as error:
+        raise ACFunError(
+            f"The {what} could not be written to {path}: {error.strerror or error}. Choose another "
+            "name, in a folder that can be written."
+        ) from error
+
+
 def write_whole(content: bytes, path: Path, what: str) -> int:
     """Write a file under a temporary name and rename it, so that it is whole or absent.
 

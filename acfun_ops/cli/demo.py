@@ -1,6 +1,6 @@
 """The command ``demo``: a style trained on a bundled pair with the toy prior, on one sheet."""
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,8 +18,15 @@ from ..style.style import Style
 from ..style.style_file import load_style
 from ..training.config import TrainConfig
 from ..training.events import TrainPictures
+from .pipeline import to_path
 from .terminal import Progress, say
 from .training_run import check_style_path, train_and_save
+
+EXAMPLES = """example:
+  %(prog)s
+
+The demo's model is a toy for trying and testing. For pictures, use ComfyUI with an SD checkpoint,
+or the commands train and generate with a Stable Diffusion pipeline."""
 
 PROMPT = "a painting of a man with short red hair and glasses and beard smiling in S* style"
 OTHER_PROMPTS = (
@@ -44,6 +51,17 @@ TOY = (
     "nothing else. For pictures, use ComfyUI with an SD checkpoint, or train --model with a "
     "Stable Diffusion pipeline."
 )
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add the options of ``demo``."""
+    command.add_argument(
+        "--out",
+        type=to_path,
+        default=Path("acfun_demo"),
+        metavar="DIR",
+        help="folder for the style and the contact sheet (default: acfun_demo)",
+    )
 
 
 def run(options: Namespace) -> int:

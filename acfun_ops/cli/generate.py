@@ -1,20 +1,61 @@
 """The command ``generate``: pictures with a trained style."""
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from ..backbones.pipeline_parts import load_text_to_image
 from ..errors import ACFunError
+from ..file_io import check_place
 from ..image_files import check_picture_name, write_picture
 from ..method.injection import PartStrengths
-from ..output_places import check_place
 from ..pseudo_word import has_pseudo_word
 from ..sampling.generate import Drawing
 from ..sampling.styled_pipeline import sample_image, styled
 from ..style.style_file import load_style
-from .pipeline import chosen_device, chosen_dtype
+from ..training.config import PRECISIONS
+from .pipeline import add_pipeline, choose_device, choose_dtype, to_path
 from .terminal import Progress, note, say
+
+EXAMPLES = """examples:
+  %(prog)s --model ./stable-diffusion-v1-5 --style-file my.safetensors \\
+      --prompt "A painting of a woman in S* style, autumn leaves" --out out.png
+  %(prog)s ... --count 4 --seed 10 --decoder-strength 0.5
+
+Prompts are taken literally: (word:1.2) has no meaning here."""
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add the options of ``generate``."""
+    add_pipeline(command, has_image_encoder=False)
+    command.add_argument(
+        "--style-file", type=to_path, required=True, metavar="FILE", help="a trained style"
+    )
+    command.add_argument("--prompt", required=True, help="any prompt; S* in it names the style")
+    command.add_argument(
+        "--out",
+        type=to_path,
+        required=True,
+        metavar="FILE",
+        help="the picture: .png, .jpg or .webp",
+    )
+    command.add_argument("--negative", default="", metavar="PROMPT", help="what to stay away from")
+    command.add_argument("--precision", choices=PRECISIONS, default="auto", help="of the model")
+    for name, default, text in (
+        ("seed", 0, "seed of the first picture"),
+        ("count", 1, "pictures, each with the next seed, which then stands in its name"),
+        ("steps", 30, "steps of the pipeline's own scheduler"),
+        ("size", 0, "side in pixels, a multiple of 8; 0 takes the model's own"),
+        ("guidance", 7.0, "how closely to follow the prompt; 1 is off"),
+        ("strength", 1.0, "of the whole style: 0 is off, 1 as trained"),
+        ("abstract-strength", 1.0, "of AFun: deformation, layout, atmosphere"),
+        ("encoder-strength", 1.0, "of CFun in the encoder: strokes, colours, texture"),
+        ("middle-strength", 1.0, "of CFun in the middle"),
+        ("decoder-strength", 1.0, "of CFun in the decoder: structure and pose of the face"),
+    ):
+        command.add_argument(
+            f"--{name}", type=type(default), default=default, help=f"{text} (default: {default})"
+        )
 
 
 def run(options: Namespace) -> int:
@@ -45,8 +86,8 @@ def run(options: Namespace) -> int:
     word = style.facts.pseudo_word
     if not has_pseudo_word(first.prompt, word):
         note(f"note: The prompt does not name the style; {word} in it gives more of the style.")
-    device = chosen_device(options.device)
-    pipeline = load_text_to_image(options.model, device, chosen_dtype(options.precision, device))
+    device = choose_device(options.device)
+    pipeline = load_text_to_image(options.model, device, choose_dtype(options.precision, device))
     strengths = asdict(first.strengths)
     with styled(pipeline, style, abstract=first.strength, **strengths) as encode:
         embeddings = encode(first.prompt, first.negative)

@@ -1,7 +1,7 @@
 """The command ``inspect``: what is in a style file."""
 
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping
 
 import torch
@@ -10,6 +10,15 @@ from torch import Tensor
 from ..method.injection import part_of
 from ..style.style import Style
 from ..style.style_file import load_style
+from .pipeline import to_path
+
+EXAMPLES = """example:
+  %(prog)s my.safetensors"""
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add the options of ``inspect``."""
+    command.add_argument("file", type=to_path, help="a style file")
 
 
 def run(options: Namespace) -> int:
@@ -20,12 +29,12 @@ def run(options: Namespace) -> int:
     """
     style = load_style(options.file)
     size = options.file.stat().st_size
-    lines = [f"{options.file} ({size / 1e6:.2f} MB)", *described(style)]
+    lines = [f"{options.file} ({size / 1e6:.2f} MB)", *describe(style)]
     sys.stdout.write("".join(f"{_printable(line)}\n" for line in lines))
     return 0
 
 
-def described(style: Style) -> Iterator[str]:
+def describe(style: Style) -> Iterator[str]:
     """Yield the lines that describe a style.
 
     The norms of an insert are those of its last layers, which are zero before training.
@@ -55,7 +64,7 @@ def described(style: Style) -> Iterator[str]:
     weights = sum(_count(state) for state in style.concrete.values())
     yield f"CFun: {facts.statistics} at {facts.insert_at}, {weights:,} weights"
     yield f"  {'block':<20}{'part':<10}{'channels':>8}{'rank':>6}{'scale':>12}{'shift':>12}"
-    for block in sorted(style.concrete, key=_place):
+    for block in sorted(style.concrete, key=_order):
         state = style.concrete[block]
         channels, rank = state["scale.weight"].shape
         norms = [_norm(state[f"{n}.weight"], state[f"{n}.bias"]) for n in ("scale", "shift")]
@@ -70,7 +79,7 @@ def _printable(line: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
-def _place(block: str) -> tuple[int, list[int]]:
+def _order(block: str) -> tuple[int, list[int]]:
     part, *numbers = block.split(".")
     order = ("input_blocks", "middle_block", "output_blocks")
     return order.index(part), [int(number) for number in numbers]

@@ -15,7 +15,7 @@ from ..training.config import Precision
 from ..training.run_files import part_at
 from ..training.training_images import PreparedPair, prepare_pair
 from .pair_list import Pair
-from .pipeline import chosen_device, chosen_dtype
+from .pipeline import choose_device, choose_dtype
 from .training_run import load_resumed, train_to_file
 
 Outcome = Literal["finished", "done before", "stopped", "failed"]
@@ -27,7 +27,7 @@ _NO_MEMORY = (
 
 
 @dataclass(frozen=True)
-class Source:
+class PipelineSource:
     """Where the model comes from, and where it computes."""
 
     model: Path
@@ -39,7 +39,7 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ending:
+class PairResult:
     """How a pair's training ended."""
 
     outcome: Outcome
@@ -52,15 +52,15 @@ class Ending:
     """For the user; empty if there is nothing to say."""
 
 
-def train_pair(source: Source, pair: Pair) -> Ending:
+def train_pair(source: PipelineSource, pair: Pair) -> PairResult:
     """Train a pair, from its own last style if there is one, and save it.
 
-    A mistake or a lack of memory is an ending and not an error: the other pairs go on.
+    A mistake or a lack of memory is a result and not an error: the other pairs go on.
     """
     started = time.monotonic()
     try:
-        backbone = _loaded(source, pair.config.precision)
-        prepared = _prepared(backbone, source, pair)
+        backbone = _load_backbone(source, pair.config.precision)
+        prepared = _prepare(backbone, source, pair)
         part = part_at(pair.out, prepared.facts.run)
         resume = None if part is None else load_resumed(part)
         if resume is None and pair.out.exists():
@@ -68,14 +68,14 @@ def train_pair(source: Source, pair: Pair) -> Ending:
         note = _REPLACED if part != pair.out and pair.out.exists() else ""
         result, _ = train_to_file(backbone, prepared, pair.config, pair.out, resume, part)
     except ACFunError as error:
-        return Ending(outcome="failed", note=str(error))
+        return PairResult(outcome="failed", note=str(error))
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        return Ending(outcome="failed", note=_NO_MEMORY)
+        return PairResult(outcome="failed", note=_NO_MEMORY)
     stopped: Outcome = "stopped" if result.outcome == "cancelled" else "failed"
     finished = result.outcome == "finished"
-    return Ending(
+    return PairResult(
         outcome="finished" if finished else stopped,
         steps=result.style.facts.steps,
         seconds=time.monotonic() - started,
@@ -83,7 +83,7 @@ def train_pair(source: Source, pair: Pair) -> Ending:
     )
 
 
-def are_done(source: Source, pairs: Sequence[Pair]) -> list[bool]:
+def are_done(source: PipelineSource, pairs: Sequence[Pair]) -> list[bool]:
     """Tell of each pair whether a style of its run with all its steps is there already.
 
     Only the model can tell, because its weights are part of a run.
@@ -91,26 +91,26 @@ def are_done(source: Source, pairs: Sequence[Pair]) -> list[bool]:
     return [_is_done(source, pair) for pair in pairs]
 
 
-def _is_done(source: Source, pair: Pair) -> bool:
+def _is_done(source: PipelineSource, pair: Pair) -> bool:
     if not pair.out.exists():
         return False
     try:
-        backbone = _loaded(source, pair.config.precision)
+        backbone = _load_backbone(source, pair.config.precision)
         found = load_style(pair.out).facts
-        is_same = found.run == _prepared(backbone, source, pair).facts.run
+        is_same = found.run == _prepare(backbone, source, pair).facts.run
     except ACFunError:
         return False  # The training itself will say what is wrong.
     return is_same and found.steps >= pair.config.steps
 
 
-def _prepared(backbone: Backbone, source: Source, pair: Pair) -> PreparedPair:
-    dtype = chosen_dtype(pair.config.precision, chosen_device(source.device))
+def _prepare(backbone: Backbone, source: PipelineSource, pair: Pair) -> PreparedPair:
+    dtype = choose_dtype(pair.config.precision, choose_device(source.device))
     return prepare_pair(backbone, pair.pictures(), pair.config, dtype)
 
 
 @lru_cache(maxsize=1)
-def _loaded(source: Source, precision: Precision) -> Backbone:
+def _load_backbone(source: PipelineSource, precision: Precision) -> Backbone:
     """Return the model, kept for the next pair of this process."""
-    device = chosen_device(source.device)
-    dtype = chosen_dtype(precision, device)
+    device = choose_device(source.device)
+    dtype = choose_dtype(precision, device)
     return load_pipeline(source.model, source.image_encoder, device, dtype)

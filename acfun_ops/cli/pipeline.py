@@ -1,4 +1,7 @@
-"""Where the command line computes, and in what."""
+"""The model of a command: its folders, where it computes, and in what."""
+
+from argparse import ArgumentParser, ArgumentTypeError
+from pathlib import Path
 
 import torch
 
@@ -7,7 +10,38 @@ from ..errors import ACFunError, first_line
 from ..training.config import Precision
 
 
-def chosen_device(name: str) -> torch.device:
+def to_path(text: str) -> Path:
+    """Return a path in which ~ stands for the home folder, also where no shell has put it in.
+
+    Raises:
+        ArgumentTypeError: there is no such user.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise ArgumentTypeError(f"{text}: {error} Write the folder's whole path.") from error
+
+
+def add_pipeline(command: ArgumentParser, has_image_encoder: bool = True) -> None:
+    """Add the options that name a pipeline and a device."""
+    command.add_argument(
+        "--model",
+        type=to_path,
+        required=True,
+        metavar="DIR",
+        help="a local diffusers pipeline of the SD1.x, SD2.x or SDXL family, in safetensors",
+    )
+    if has_image_encoder:
+        command.add_argument(
+            "--clip-vision",
+            type=to_path,
+            metavar="DIR",
+            help="a CLIP vision model (ViT-L/14), if the pipeline has none",
+        )
+    command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
+
+
+def choose_device(name: str) -> torch.device:
     """Return a device by name; "auto" takes the GPU if there is one.
 
     Raises:
@@ -25,7 +59,7 @@ def chosen_device(name: str) -> torch.device:
         ) from error
 
 
-def chosen_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """Return what to load a pipeline in; "auto" is half precision on a CUDA GPU only."""
     automatic = torch.float16 if device.type == "cuda" else torch.float32
     return DTYPES.get(precision, automatic)

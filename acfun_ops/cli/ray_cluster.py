@@ -79,7 +79,7 @@ class Cluster:
         task = ray.remote(function).options(max_retries=RETRIES, **self.resources)
         self.tasks[task.remote(*arguments)] = key
 
-    def ended(self, timeout: float) -> Iterator[tuple[Any, Any]]:
+    def collect(self, timeout: float) -> Iterator[tuple[Any, Any]]:
         """Yield key and result of the tasks that end within a time in seconds.
 
         The result of a task that raised, died or was cancelled is the exception.

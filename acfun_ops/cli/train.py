@@ -1,6 +1,6 @@
 """The command ``train``: a style from two pictures."""
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from torch import Tensor
@@ -9,10 +9,56 @@ from ..backbones.diffusers_backbone import load_pipeline
 from ..image_files import read_mask, read_picture
 from ..images import check_pictures
 from ..training.events import TrainPictures
-from .pipeline import chosen_device, chosen_dtype
+from .pipeline import add_pipeline, choose_device, choose_dtype, to_path
 from .terminal import say
-from .training_options import chosen_training
-from .training_run import check_style_path, load_resumed, train_and_save
+from .training_run import (
+    add_training,
+    check_style_path,
+    load_resumed,
+    train_and_save,
+    training_config,
+)
+
+EXAMPLES = """examples:
+  %(prog)s --model ./stable-diffusion-v1-5 --style-image a.png --face-image b.png \\
+      --out my.safetensors --prompt "A painting of a woman in S* style"
+  %(prog)s ... --preset quick
+  %(prog)s ... --steps 800 --resume-from my.safetensors
+
+Ctrl-C stops after the current step and saves; my.resume beside the style lets --resume-from go on
+exactly and may be deleted; a finished training leaves none. What has not finished never takes the
+place of another file: it is saved as my_2.safetensors then. Exit codes: 0 done, 1 diverged or out
+of memory (the last good style is saved), 2 a mistake or out of memory before the first step,
+130 Ctrl-C."""
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add the options of ``train``."""
+    add_pipeline(command)
+    for name, text in (
+        ("style-image", "one or more pictures in the style, of which 8 are used"),
+        ("face-image", "one or more photos of one face"),
+        ("face-mask", "white where the face counts; one, or one per photo"),
+    ):
+        command.add_argument(
+            f"--{name}",
+            type=to_path,
+            nargs="+",
+            action="extend",
+            required=name != "face-mask",
+            metavar="PICTURE",
+            help=text,
+        )
+    command.add_argument(
+        "--out", type=to_path, required=True, metavar="FILE", help="the style's file, .safetensors"
+    )
+    command.add_argument(
+        "--resume-from",
+        type=to_path,
+        metavar="FILE",
+        help="a style to go on from; --steps is the total, those of the same training included",
+    )
+    add_training(command)
 
 
 def run(options: Namespace) -> int:
@@ -21,7 +67,7 @@ def run(options: Namespace) -> int:
     Raises:
         ACFunError: a mistake in the options, pictures or folders.
     """
-    config = chosen_training(options)
+    config = training_config(options)
     check_style_path(options.out)
     masks = None if options.face_mask is None else [read_mask(path) for path in options.face_mask]
     pictures = TrainPictures(
@@ -30,9 +76,9 @@ def run(options: Namespace) -> int:
         face_mask=masks,
     )
     resume = None if options.resume_from is None else load_resumed(options.resume_from)
-    device = chosen_device(options.device)
+    device = choose_device(options.device)
     say(f"Loading {options.model} on {device}.")
-    dtype = chosen_dtype(config.precision, device)
+    dtype = choose_dtype(config.precision, device)
     backbone = load_pipeline(options.model, options.clip_vision, device, dtype)
     return train_and_save(backbone, pictures, config, options.out, resume)
 

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import compress
@@ -12,15 +12,52 @@ from typing import get_args
 from ..errors import ACFunError
 from ..file_io import write_whole
 from .pair_list import Pair, read_pairs
-from .pair_training import Ending, Outcome, Source, are_done, train_pair
+from .pair_training import Outcome, PairResult, PipelineSource, are_done, train_pair
+from .pipeline import add_pipeline, to_path
 from .ray_cluster import Cluster, is_cancelled, reason_of
 from .terminal import Progress, interrupts, note, say
-from .training_options import chosen_training
-from .training_run import check_style_path
+from .training_run import add_training, check_style_path, training_config
+
+EXAMPLES = """examples:
+  %(prog)s pairs.csv --model ./stable-diffusion-v1-5 --out styles/
+  %(prog)s pairs.csv ... --address 192.0.2.10:6379
+
+pairs.csv has a line for each pair below a header such as
+  style,face,name,prompt
+  monet.png,anna.jpg,anna_monet,A painting of a woman with glasses in S* style
+style and face are needed (style_image and face_image are the same); name, mask and every option
+under "training" may be columns, and an empty cell takes the option of the command. Paths are
+relative to the CSV file's folder.
+
+Each pair is a task on Ray (pip install ".[cluster]"): on one GPU where there is any, else on CPU
+cores. Started again, the command skips the styles that are done and goes on with those that are
+not; a training whose worker dies is started again by itself. Every machine of a cluster must see
+the same folders. results.csv in the folder of the styles tells how each pair ended. Exit codes:
+0 all done, 1 some failed, 2 a mistake and nothing was started, 130 Ctrl-C."""
 
 RESULTS = "results.csv"
 COLUMNS = ("name", "style", "face", "outcome", "steps", "seconds", "file", "note")
 _LOOK_EVERY = 0.5
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Add the options of ``train-many``."""
+    command.add_argument("pairs", type=to_path, help="the list of pairs, a CSV file")
+    add_pipeline(command)
+    command.add_argument(
+        "--out", type=to_path, required=True, metavar="DIR", help="folder for the styles"
+    )
+    command.add_argument(
+        "--address", metavar="HOST:PORT", help="a running Ray cluster; without it, this machine"
+    )
+    command.add_argument(
+        "--cpus-per-task",
+        type=int,
+        default=1,
+        metavar="CORES",
+        help="of each training that has no GPU; more cores, fewer trainings at once (default: 1)",
+    )
+    add_training(command)
 
 
 def run(options: Namespace) -> int:
@@ -29,10 +66,10 @@ def run(options: Namespace) -> int:
     Raises:
         ACFunError: a mistake in the list, its pictures, the folders or the cluster.
     """
-    pairs = read_pairs(options.pairs, options.out, asdict(chosen_training(options)))
+    pairs = read_pairs(options.pairs, options.out, asdict(training_config(options)))
     check_style_path(pairs[0].out)
     encoder = None if options.clip_vision is None else options.clip_vision.resolve()
-    source = Source(options.model.resolve(), encoder, options.device)
+    source = PipelineSource(options.model.resolve(), encoder, options.device)
     with (
         interrupts() as wants_stop,
         Cluster(options.address, options.device != "cpu", options.cpus_per_task) as cluster,
@@ -40,17 +77,18 @@ def run(options: Namespace) -> int:
         where = f"{cluster.gpus} GPUs" if cluster.on_gpus else f"{cluster.cpus} CPU cores"
         say(f"{len(pairs)} pairs on {where}.")
         table = _Table(options.out / RESULTS, pairs)
-        for pair in _done_before(cluster, wants_stop, source, pairs):
-            table.endings[pair.name] = Ending(outcome="done before", steps=pair.config.steps)
+        for pair in _find_done(cluster, wants_stop, source, pairs):
+            steps = pair.config.steps
+            table.results[pair.name] = PairResult(outcome="done before", steps=steps)
         table.write()
         for pair in pairs:
-            if pair.name not in table.endings:
+            if pair.name not in table.results:
                 cluster.start(pair.name, train_pair, source, pair)
-        with Progress("pairs", len(pairs), first=len(table.endings)) as progress:
+        with Progress("pairs", len(pairs), first=len(table.results)) as progress:
             for name, result in _results(cluster, wants_stop):
-                table.endings[name] = _ending(result)
+                table.results[name] = _pair_result(result)
                 _write_or_say(table)
-                progress.reach(len(table.endings), failed=str(table.count("failed")))
+                progress.reach(len(table.results), failed=str(table.count("failed")))
     say(table.summary())
     if table.count("stopped"):
         return 130
@@ -62,10 +100,10 @@ class _Table:
 
     def __init__(self, path: Path, pairs: Sequence[Pair]) -> None:
         self.path, self.pairs = path, pairs
-        self.endings: dict[str, Ending] = {}
+        self.results: dict[str, PairResult] = {}
 
     def count(self, outcome: Outcome) -> int:
-        return sum(ending.outcome == outcome for ending in self.endings.values())
+        return sum(result.outcome == outcome for result in self.results.values())
 
     def write(self) -> None:
         """Write a line for each pair that has ended, in the order of the list."""
@@ -73,7 +111,7 @@ class _Table:
         writer = csv.writer(text)
         writer.writerow(COLUMNS)
         for pair in self.pairs:
-            if (end := self.endings.get(pair.name)) is not None:
+            if (end := self.results.get(pair.name)) is not None:
                 facts = [end.outcome, end.steps, f"{end.seconds:.1f}", pair.out, end.note]
                 writer.writerow([pair.name, pair.style, pair.face, *facts])
         write_whole(text.getvalue().encode(), self.path, "table of results")
@@ -81,7 +119,7 @@ class _Table:
     def summary(self) -> str:
         """Return a sentence of how many pairs ended how, and the failures, one a line."""
         counts = [f"{self.count(o)} {o}" for o in get_args(Outcome) if self.count(o)]
-        failed = [f"  {n}: {e.note}" for n, e in self.endings.items() if e.outcome == "failed"]
+        failed = [f"  {n}: {e.note}" for n, e in self.results.items() if e.outcome == "failed"]
         sentence = f"{', '.join(counts)}. The table of results is {self.path}."
         return "\n".join([sentence, *failed])
 
@@ -94,8 +132,8 @@ def _write_or_say(table: _Table) -> None:
         note(f"note: {error}")
 
 
-def _done_before(
-    cluster: Cluster, wants_stop: Callable[[], bool], source: Source, pairs: Sequence[Pair]
+def _find_done(
+    cluster: Cluster, wants_stop: Callable[[], bool], source: PipelineSource, pairs: Sequence[Pair]
 ) -> list[Pair]:
     """Return the pairs whose finished style is there already, so that nothing is started for them.
 
@@ -119,12 +157,12 @@ def _results(cluster: Cluster, wants_stop: Callable[[], bool]) -> Iterator[tuple
             is_stopping = True
             note("Stopping after the current step of each training; Ctrl-C again stops at once.")
             cluster.cancel()
-        yield from cluster.ended(_LOOK_EVERY)
+        yield from cluster.collect(_LOOK_EVERY)
 
 
-def _ending(result: object) -> Ending:
-    if isinstance(result, Ending):
+def _pair_result(result: object) -> PairResult:
+    if isinstance(result, PairResult):
         return result
     if is_cancelled(result):
-        return Ending(outcome="stopped", note="Stopped before its first step.")
-    return Ending(outcome="failed", note=reason_of(result))
+        return PairResult(outcome="stopped", note="Stopped before its first step.")
+    return PairResult(outcome="failed", note=reason_of(result))

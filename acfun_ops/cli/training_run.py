@@ -1,16 +1,19 @@
-"""A training in the terminal: progress, Ctrl-C, and the style on disk however it ends."""
+"""A training in the terminal: options, progress, Ctrl-C, and the style on disk however it ends."""
 
+from argparse import SUPPRESS, Action, ArgumentParser, Namespace
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
 from ..backbones.backbone import Backbone
 from ..errors import ACFunError
+from ..file_io import check_place
 from ..image_files import write_picture
-from ..output_places import check_place
 from ..style.style import Style
 from ..style.style_file import load_style
 from ..training.checkpoint import TrainState, load_state
-from ..training.config import TrainConfig
+from ..training.config import TrainConfig, help_of, is_research
 from ..training.events import (
     PreviewEvent,
     RedrawingEvent,
@@ -20,12 +23,71 @@ from ..training.events import (
 )
 from ..training.fit import fit
 from ..training.image_warnings import picture_notices
+from ..training.presets import PRESET_WORDS, PRESETS, told_preset
 from ..training.reporting import Reporter
 from ..training.run_files import keep_run, place_for, resume_file
 from ..training.training_images import PreparedPair
 from .terminal import Progress, interrupts, note, say
 
 EXIT_CODES = {"finished": 0, "cancelled": 130, "diverged": 1, "out of memory": 1}
+
+
+class _HelpAll(Action):
+    """Shows the help with the switches for research, which are its ``const``."""
+
+    def __call__(self, parser: ArgumentParser, *_: object) -> None:
+        for action, text in self.const:
+            action.help = text
+        parser.print_help()
+        parser.exit()
+
+
+def add_training(command: ArgumentParser) -> None:
+    """Add the options of a training to a command: presets, and the fields of TrainConfig."""
+    research: list[tuple[Action, str]] = []
+    command.add_argument(
+        "--help-all",
+        action=_HelpAll,
+        nargs=0,
+        const=research,
+        help="show the switches for research, too, and exit",
+    )
+    command.add_argument(
+        "--preset",
+        choices=PRESET_WORDS,
+        help="sets steps, learning_rate and both weights, each of which may still be given: quick "
+        "for a first idea, balanced for the defaults, paper for a long training",
+    )
+    group = command.add_argument_group("training")
+    kinds = get_type_hints(TrainConfig)
+    for option in fields(TrainConfig):
+        # Without a default, so that what the user gave can be told from what a preset may set.
+        text = f"{help_of(option.name)} (default: {option.default})".replace("%", "%%")
+        values = get_args(kinds[option.name])
+        added = group.add_argument(
+            f"--{option.name.replace('_', '-')}",
+            type=type(option.default),
+            choices=values or None,
+            metavar=None if values else type(option.default).__name__.upper(),
+            help=SUPPRESS if is_research(option.name) else text,
+        )
+        if is_research(option.name):
+            research.append((added, text))
+
+
+def training_config(options: Namespace) -> TrainConfig:
+    """Return how to train: what the user gave, else the preset's numbers, else the defaults.
+
+    Raises:
+        ACFunError: a value is out of range.
+    """
+    preset = PRESET_WORDS.get(options.preset or "")
+    numbers: dict[str, Any] = {} if preset is None else PRESETS[preset]
+    every = {option.name: getattr(options, option.name) for option in fields(TrainConfig)}
+    config = TrainConfig(**numbers | {n: value for n, value in every.items() if value is not None})
+    if preset is not None:
+        note(f"note: {told_preset(preset, config)}")
+    return config
 
 
 def check_style_path(path: Path) -> None:

@@ -56,7 +56,7 @@ def trained(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     style, face = (write_random_picture(folder / f"{n}.png", n) for n in (1, 2))
     out = folder / "my.safetensors"
-    files = ["--model", tiny_model, "--style", style, "--face", face, "--out", out]
+    files = ["--model", tiny_model, "--style-image", style, "--face-image", face, "--out", out]
     assert main(["train", *map(str, files), *QUICK]) == 0
     return out
 

@@ -51,7 +51,8 @@ class CommandLine:
     def train(self, *options: object, **changes: object) -> tuple[int, str, str]:
         """Train quickly; ``changes`` replace model, style, face or out."""
         files = {n: getattr(self, n) for n in ("model", "style", "face", "out")} | changes
-        named = [part for name, path in files.items() for part in (f"--{name}", path)]
+        names = {"style": "style-image", "face": "face-image"}
+        named = [part for n, path in files.items() for part in (f"--{names.get(n, n)}", path)]
         return self.run("train", *named, *QUICK, *options)
 
     def generate(self, *options: object, **changes: object) -> tuple[int, str, str]:

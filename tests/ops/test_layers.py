@@ -16,7 +16,7 @@ FLOORS = (
     ("messages",),
     ("contact_sheet", "errors", "model_families"),
     ("pseudo_word", "file_io", "method"),
-    ("image_files", "output_places"),
+    ("image_files",),
     ("images",),
     ("backbones", "style"),
     ("sampling",),
@@ -41,7 +41,6 @@ OUTSIDE = {
     "contact_sheet": {"PIL"},
     "cli.demo": {"PIL"},
     "cli.ray_cluster": {"ray"},
-    "cli.shell_completion": {"shtab"},
     "cli.terminal": {"tqdm"},
 }
 

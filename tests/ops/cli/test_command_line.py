@@ -42,7 +42,7 @@ def test_mistakes_in_files_are_one_sentence_each(line, trained):
         ({"out": line.folder / "my.ckpt"}, "does not end in .safetensors"),
     ):
         assert message in line.error(line.train(**changes))
-    assert "could not be read" in line.error(line.train("--resume", line.folder / "none"))
+    assert "could not be read" in line.error(line.train("--resume-from", line.folder / "none"))
     line.out = trained
     for changes, message in (
         ({"style-file": text}, "is no usable ACFun style"),
@@ -119,7 +119,16 @@ def test_help_has_examples(line, command):
 
 
 def test_a_process_trains_and_ctrl_c_saves(line):
-    files = ["--model", line.model, "--style", line.style, "--face", line.face, "--out", line.out]
+    files = [
+        "--model",
+        line.model,
+        "--style-image",
+        line.style,
+        "--face-image",
+        line.face,
+        "--out",
+        line.out,
+    ]
     options = [*QUICK, "--steps=100000"]
     with started("train", *files, *options) as process:
         deadline = time.monotonic() + 120

@@ -10,7 +10,7 @@ from PIL import Image
 
 from acfun_ops.cli import demo as demo_command
 from acfun_ops.cli import training_run as saved_training
-from acfun_ops.cli.parser import parsed
+from acfun_ops.cli.parser import parse_arguments
 from acfun_ops.contact_sheet import SheetRow, contact_sheet
 from acfun_ops.errors import ACFunError
 from acfun_ops.style.style_file import load_style
@@ -93,7 +93,7 @@ def test_without_a_clone_it_says_what_it_needs(nano, tmp_path, missing):
 def test_the_command_looks_in_the_repository_and_writes_here(monkeypatch):
     seen = []
     monkeypatch.setattr(demo_command, "make_demo", lambda *folders: seen.append(folders) or 0)
-    options = parsed(["demo"])
+    options = parse_arguments(["demo"])
     assert demo_command.run(options) == 0
     nano, out = seen[0]
     assert nano.parts[-2:] == ("evaluation", "toy") and (nano.parents[1] / "acfun_ops").is_dir()

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from headless_files import write_random_picture
 
+import acfun_ops
 from acfun_ops.cli.pair_list import read_pairs
-from acfun_ops.cli.parser import new_parser, parsed
-from acfun_ops.cli.training_options import chosen_training
+from acfun_ops.cli.parser import new_parser, parse_arguments
+from acfun_ops.cli.training_run import training_config
 from acfun_ops.errors import ACFunError
 from acfun_ops.training.config import TrainConfig, is_research
 from acfun_ops.training.presets import PRESET_WORDS, PRESETS
@@ -35,39 +36,25 @@ def test_help_leaves_out_the_switches_for_research(line, command):
 
 
 def test_hidden_options_work():
-    assert chosen_training(parsed(["train", *FILES, "--layers", "3"])).layers == 3
-
-
-def test_names_of_the_first_release_work():
-    old = ["--model=m", "--style", "a", "b", "--face=c", "--out", "d", "--resume", "e"]
-    new = [*FILES, "--resume-from", "e"]
-    assert parsed(["train", *old]) == parsed(["train", *new])
-    old, new = ([*FILES, f"--{name}", "x"] for name in ("image-encoder", "clip-vision"))
-    assert parsed(["train", *old]) == parsed(["train", *new])
-
-
-def test_names_of_the_first_release_are_those_of_training_alone():
-    rest = ["--model=m", "--prompt=p", "--out=o"]
-    found = parsed(["generate", "--style", "s", *rest])  # Short for --style-file.
-    assert found == parsed(["generate", "--style-file", "s", *rest])
+    assert training_config(parse_arguments(["train", *FILES, "--layers", "3"])).layers == 3
 
 
 @pytest.mark.parametrize("word", PRESET_WORDS)
 def test_a_preset_sets_what_is_not_given_and_says_so(word, capsys):
     preset = PRESETS[PRESET_WORDS[word]]
-    config = chosen_training(parsed(["train", *FILES, "--preset", word]))
+    config = training_config(parse_arguments(["train", *FILES, "--preset", word]))
     assert {name: getattr(config, name) for name in preset} == preset
     assert f"steps {preset['steps']}, " in capsys.readouterr().err
-    config = chosen_training(parsed(["train", *FILES, "--steps", "7", "--preset", word]))
+    config = training_config(parse_arguments(["train", *FILES, "--steps", "7", "--preset", word]))
     assert (config.steps, config.learning_rate) == (7, preset["learning_rate"])
     assert "steps 7, " in capsys.readouterr().err
 
 
 def test_a_preset_leaves_the_other_options_and_their_checks():
-    config = chosen_training(parsed(["train", *FILES, "--preset", "quick", "--rank", "5"]))
+    config = training_config(parse_arguments(["train", *FILES, "--preset", "quick", "--rank", "5"]))
     assert (config.rank, config.seed) == (5, TrainConfig().seed)
     with pytest.raises(ACFunError, match="steps is 0"):
-        chosen_training(parsed(["train", *FILES, "--preset", "quick", "--steps", "0"]))
+        training_config(parse_arguments(["train", *FILES, "--preset", "quick", "--steps", "0"]))
 
 
 def test_a_list_of_pairs_takes_the_names_of_the_nodes_inputs(tmp_path):
@@ -102,40 +89,14 @@ def test_the_script_is_announced_and_runs():
     assert (ran.returncode, ran.stdout.split()[:2]) == (0, ["usage:", "acfun"])
 
 
-@pytest.fixture
-def completion(monkeypatch, capsys):
-    """Return a function that gives the completion script of a shell."""
-    pytest.importorskip("shtab", reason="shtab is not installed; the extra is 'completion'")
-    monkeypatch.setattr(sys, "argv", ["acfun"])
-
-    def script(shell):
-        with pytest.raises(SystemExit) as end:
-            parsed(["--print-completion", shell])
-        assert not end.value.code
-        return capsys.readouterr().out
-
-    return script
-
-
-@pytest.mark.parametrize(("shell", "files"), [("bash", "compgen_files"), ("zsh", ":_files")])
-def test_a_shells_completion_knows_commands_options_and_files(completion, shell, files):
-    script = completion(shell)
-    words = ("train-many", "--style-image", "--preset", "quick", files)
-    assert [word for word in words if word not in script] == []
-
-
-def test_the_completion_of_bash_offers_options_and_choices(completion, tmp_path):
-    (tmp_path / "script").write_text(completion("bash"))
-    for typed, offered in (("train --pre", {"--preset", "--precision"}), ("tr", {"train"})):
-        words = f"COMP_WORDS=(acfun {typed}); COMP_CWORD={len(typed.split())}"
-        ran = subprocess.run(
-            [
-                "bash",
-                "-c",
-                f"source {tmp_path}/script; {words}; _shtab_acfun; echo ${{COMPREPLY[@]}}",
-            ],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert offered <= set(ran.stdout.split())
+def test_the_version_costs_no_import_of_torch():
+    code = "import sys; from acfun_ops.__main__ import main\ntry: main(['--version'])\n"
+    code += "except SystemExit: print('torch' in sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=Path(__file__).resolve().parents[3],
+    )
+    assert ran.stdout.split() == [acfun_ops.__version__, "False"]

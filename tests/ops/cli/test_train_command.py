@@ -11,8 +11,8 @@ from PIL import Image
 
 from acfun_ops.cli import train as train_command
 from acfun_ops.cli import training_run as saved_training
-from acfun_ops.cli.parser import parsed
-from acfun_ops.cli.training_options import chosen_training
+from acfun_ops.cli.parser import parse_arguments
+from acfun_ops.cli.training_run import training_config
 from acfun_ops.style.style_file import load_style, save_style
 from acfun_ops.training import reporting
 from acfun_ops.training import run_files as kept_run
@@ -71,7 +71,9 @@ def test_every_option_of_a_training_is_reachable():
     assert changed.keys() == {f.name for f in fields(TrainConfig)}
     files = ["train", "--model", "m", "--style-image", "a", "--face-image", "b", "--out", "c"]
     options = [p for n, v in changed.items() for p in (f"--{n.replace('_', '-')}", str(v))]
-    found, plain = (asdict(chosen_training(parsed(files + more))) for more in (options, []))
+    found, plain = (
+        asdict(training_config(parse_arguments(files + more))) for more in (options, [])
+    )
     assert found == changed
     assert plain == asdict(TrainConfig())
 
@@ -120,7 +122,7 @@ def test_resuming_goes_on_exactly_and_a_finished_training_leaves_no_state(line, 
         interrupting(context, at=2)
         assert line.train(*STAGED, "--steps", 5)[0] == 130
     assert line.out.with_suffix(".resume").exists()
-    code, _, errors = line.train(*STAGED, "--steps", 5, "--resume", line.out)
+    code, _, errors = line.train(*STAGED, "--steps", 5, "--resume-from", line.out)
     resumed = load_style(line.out)
     assert (code, resumed.facts.steps) == (0, 5)
     assert "Resuming" not in errors
@@ -135,7 +137,7 @@ def test_resuming_without_a_state_goes_on_from_the_weights_and_says_so(line, sta
     assert not beside.exists()
     if state is not None:
         beside.write_bytes(state)
-    code, _, errors = line.train("--steps", 4, "--resume", line.out)
+    code, _, errors = line.train("--steps", 4, "--resume-from", line.out)
     assert (code, load_style(line.out).facts.steps) == (0, 4)
     assert "note: Resuming from the style's weights alone" in errors
 
@@ -305,7 +307,7 @@ def test_a_full_disk_on_the_way_costs_no_training(line, monkeypatch):
 def test_a_tilde_stands_for_the_home_folder_where_no_shell_puts_it_in(option, monkeypatch):
     monkeypatch.setenv("HOME", "/home/of")
     files = {"model": "m", "style-image": "a", "face-image": "b", "out": "c"} | {option: "~/x"}
-    found = parsed(["train", *(f"--{n}={v}" for n, v in files.items())])
+    found = parse_arguments(["train", *(f"--{n}={v}" for n, v in files.items())])
     value = getattr(found, option.replace("-", "_"))
     assert str(value[0] if isinstance(value, list) else value) == "/home/of/x"
 

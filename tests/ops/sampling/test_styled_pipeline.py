@@ -38,7 +38,7 @@ def sdxl(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sdxl")
     model = write_sdxl_pipeline(folder / "model")
     images = [write_random_picture(folder / f"{n}.png", n) for n in (1, 2)]
-    options = ["--model", model, "--style", images[0], "--face", images[1]]
+    options = ["--model", model, "--style-image", images[0], "--face-image", images[1]]
     assert main(["train", *map(str, options), "--out", str(folder / "s.safetensors"), *QUICK]) == 0
     return load_text_to_image(model), load_style(folder / "s.safetensors")
 

@@ -21,7 +21,7 @@ from tiny_styles import (
 )
 from tiny_training import run, small_config
 
-from acfun_ops.cli.inspect import described
+from acfun_ops.cli.inspect import describe
 from acfun_ops.errors import ACFunError
 from acfun_ops.sampling.generate import Drawing, draw_picture
 from acfun_ops.style.blend import blended, crossed
@@ -105,10 +105,10 @@ def test_author_license_date_and_picture_of_its_styles_are_not_those_of_the_blen
 
 
 def test_inspect_shows_shares_and_parents():
-    lines = "\n".join(described(blended(A, B, 0.3)))
+    lines = "\n".join(describe(blended(A, B, 0.3)))
     assert "abstract parts that count 0.700, 0.300" in lines
     assert A.digest in lines and B.digest in lines
-    assert "blend" not in "\n".join(described(A))
+    assert "blend" not in "\n".join(describe(A))
 
 
 def test_a_blend_of_a_blend_holds_all_three(generator):
