@@ -50,7 +50,7 @@ def contact_sheet(
         draw.text((left + side / 2, margin), name, _INK, font, anchor="ma")
     for number, row in enumerate(rows):
         top = margin + header + number * (high + gap)
-        lines = "\n".join(_wrapped(row.label, font, beside - gap))
+        lines = "\n".join(_wrap(row.label, font, beside - gap))
         draw.multiline_text((margin, top + high / 2), lines, _INK, font, anchor="lm")
         for column, picture in enumerate(row.pictures):
             if picture is None:
@@ -61,9 +61,7 @@ def contact_sheet(
     return sheet
 
 
-def _wrapped(
-    text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int
-) -> list[str]:
+def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()

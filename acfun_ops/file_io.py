@@ -38,7 +38,7 @@ class FileKind:
     remedy: str
     """What to do with a damaged one, a sentence."""
 
-    def too_large(self, size: int) -> str | None:
+    def excess(self, size: int) -> str | None:
         """Return what is said of a file of so many bytes, None if it may be as large."""
         return (
             Message("it is {size:.0f} MB large", size=size / 2**20)
@@ -46,7 +46,7 @@ class FileKind:
             else None
         )
 
-    def damaged(self, path: Path, reason: str) -> ACFunError:
+    def damage(self, path: Path, reason: str) -> ACFunError:
         """Return the error that says why a file is none of this kind."""
         short = " ".join(reason.split())[:_LONGEST_REASON]  # Libraries cite what is in a file.
         return ACFunError(
@@ -156,15 +156,15 @@ def read_safetensors(
         ACFunError: the file is missing, not safetensors, too large, or made by something else.
     """
     try:
-        too_large = kind.too_large(path.stat().st_size)
-        if too_large is not None:
-            raise kind.damaged(path, too_large)
+        excess = kind.excess(path.stat().st_size)
+        if excess is not None:
+            raise kind.damage(path, excess)
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
             text = metadata.get(kind.key)
             names = list(file.keys())
             if text is None or len(names) > MAX_TENSORS:
-                raise kind.damaged(path, "it was not made by this pack")
+                raise kind.damage(path, "it was not made by this pack")
             # Cloned, or the file would stay mapped and Windows could not replace it.
             tensors = {name: file.get_tensor(name).clone() for name in names}
     except OSError as error:
@@ -174,13 +174,13 @@ def read_safetensors(
             value=error.strerror or error,
         ) from error
     except SafetensorError as error:
-        raise kind.damaged(
+        raise kind.damage(
             path, Message("it is no whole safetensors file ({error})", error=error)
         ) from error
     try:
         facts = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise kind.damaged(path, "its metadata is no JSON") from error
+        raise kind.damage(path, "its metadata is no JSON") from error
     if not isinstance(facts, dict):
-        raise kind.damaged(path, "its metadata is no table")
+        raise kind.damage(path, "its metadata is no table")
     return tensors, facts, metadata

@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 from typing_extensions import override
 
-from ..acfun_ops.style.blend import CROSSED, blended, crossed
+from ..acfun_ops.style.blend import CROSSED, blend_styles, cross_styles
 from ..acfun_ops.style.style import Style
 from .comfyui.node_status import show_errors_on_node
 from .schema import CATEGORY, SEARCH, StyleSocket
@@ -56,5 +56,6 @@ class BlendACFunStyles(io.ComfyNode):
     @show_errors_on_node
     def execute(cls, style_a: Style, style_b: Style, ratio: float, mode: str) -> io.NodeOutput:
         """Blend the styles."""
-        style = blended(style_a, style_b, ratio) if mode == _BLEND else crossed(style_a, style_b)
-        return io.NodeOutput(style)
+        if mode == _BLEND:
+            return io.NodeOutput(blend_styles(style_a, style_b, ratio))
+        return io.NodeOutput(cross_styles(style_a, style_b))

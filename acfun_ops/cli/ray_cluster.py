@@ -8,7 +8,10 @@ from typing import Any
 # Ray reads it when it is imported; nothing is reported to anyone.
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
-import ray
+try:
+    import ray
+except ModuleNotFoundError:  # The command's help does without.
+    ray = None
 
 from ..errors import ACFunError, first_line
 
@@ -35,6 +38,8 @@ class Cluster:
     """
 
     def __init__(self, address: str | None, use_gpus: bool, cpus: int) -> None:
+        if ray is None:
+            raise ModuleNotFoundError("ray is not installed.", name="ray")
         if cpus < 1:
             raise ACFunError(f"--cpus-per-task is {cpus}; expected 1 or more.")
         options: dict[str, Any] = {"address": address}

@@ -13,12 +13,12 @@ from .model_spec import StyleCard
 from .style import BLEND_FORMAT, MAX_PARTS, AbstractPart, Style, StyleFacts
 
 CROSSED = "abstract of A, concrete of B"
-"""What a style's settings say of one made by :func:`crossed`."""
+"""What a style's settings say of one made by :func:`cross_styles`."""
 
 Weights = Mapping[str, Tensor]
 
 
-def blended(a: Style, b: Style, ratio: float) -> Style:
+def blend_styles(a: Style, b: Style, ratio: float) -> Style:
     """Return a style whose effect lies between those of two; nothing of either is averaged away.
 
     CFun: an insert that computes ``(1 - ratio) * CFun_a(x) + ratio * CFun_b(x)``. Both are affine
@@ -63,10 +63,10 @@ def blended(a: Style, b: Style, ratio: float) -> Style:
     )
 
 
-def crossed(a: Style, b: Style) -> Style:
+def cross_styles(a: Style, b: Style) -> Style:
     """Return the abstract part of one style with the concrete part of another, exactly.
 
-    Its card is empty, as that of :func:`blended`.
+    Its card is empty, as that of :func:`blend_styles`.
 
     Raises:
         ACFunError: the styles are of different families or widths.

@@ -122,7 +122,7 @@ class Style:
     @property
     def digest(self) -> str:
         """SHA-256 of the style's weights and facts, hex; what people say of it changes nothing."""
-        return hashlib.sha256(save(_named_tensors(self), _facts_of(self))).hexdigest()
+        return hashlib.sha256(save(_tensors_by_name(self), _facts_of(self))).hexdigest()
 
     def abstract_fusion(self) -> AbstractFusion:
         """Return AFun with this style's weights, float32, frozen."""
@@ -153,10 +153,10 @@ def style_bytes(style: Style) -> bytes:
     side = facts.settings.get("resolution")
     known = side if isinstance(side, int) else 0
     spec = model_spec(facts.family, facts.prompt, facts.pseudo_word, known, style.card)
-    return _with_metadata(save(_named_tensors(style)), spec | _facts_of(style))
+    return _with_metadata(save(_tensors_by_name(style)), spec | _facts_of(style))
 
 
-def _named_tensors(style: Style) -> dict[str, Tensor]:
+def _tensors_by_name(style: Style) -> dict[str, Tensor]:
     tensors = _abstract_tensors(style)
     for number, other in enumerate(style.others, 1):
         named = _abstract_tensors(other).items()

@@ -49,7 +49,7 @@ def save_style(style: Style, path: str | PathLike[str]) -> int:
             :func:`load_style` would refuse; no partial file is left.
     """
     path, content = Path(path), style_bytes(style)
-    flaw = STYLE_FILE.too_large(len(content)) or _flaw_of(style)
+    flaw = STYLE_FILE.excess(len(content)) or _flaw_of(style)
     if flaw is not None:
         raise ACFunError(
             "The style was not written to {path}, because it could not be loaded again: "
@@ -72,12 +72,12 @@ def load_style(path: str | PathLike[str]) -> Style:
     tensors, told, metadata = read_safetensors(path, STYLE_FILE)
     facts = _facts_from(told, path)
     prefixes = ["", *(f"blend.{number}." for number in range(1, len(facts.shares)))]
-    own, *others = (_taken_part(tensors, prefix) for prefix in prefixes)
+    own, *others = (_pop_part(tensors, prefix) for prefix in prefixes)
     concrete: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         kind, _, rest = name.partition(".")
         if kind != "cfun" or rest.count(".") < 2:
-            raise STYLE_FILE.damaged(
+            raise STYLE_FILE.damage(
                 path, Message("it holds a tensor '{name}' that no style has", name=name[:60])
             )
         block, layer, parameter = rest.rsplit(".", 2)
@@ -93,7 +93,7 @@ def load_style(path: str | PathLike[str]) -> Style:
     )
     flaw = _flaw_of(style)
     if flaw is not None:
-        raise STYLE_FILE.damaged(path, flaw)
+        raise STYLE_FILE.damage(path, flaw)
     return style
 
 
@@ -120,16 +120,16 @@ def _table_in(metadata: dict[str, str]) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-def _taken_part(tensors: dict[str, Tensor], prefix: str) -> AbstractPart:
+def _pop_part(tensors: dict[str, Tensor], prefix: str) -> AbstractPart:
     """Take an abstract part out of a file's tensors."""
 
-    def taken(kind: str) -> dict[str, Tensor]:
+    def pop_named(kind: str) -> dict[str, Tensor]:
         names = [name for name in tensors if name.startswith(prefix + kind)]
         return {name.removeprefix(prefix + kind): tensors.pop(name) for name in names}
 
     return AbstractPart(
-        abstract=taken("afun."),
-        vectors=taken("token."),
+        abstract=pop_named("afun."),
+        vectors=pop_named("token."),
         style_tokens=tensors.pop(f"{prefix}style_tokens", torch.empty(0)),
     )
 
@@ -137,7 +137,7 @@ def _taken_part(tensors: dict[str, Tensor], prefix: str) -> AbstractPart:
 def _facts_from(metadata: dict[str, Any], path: Path) -> StyleFacts:
     version = metadata.get("format")
     if not isinstance(version, int) or version < 1:
-        raise STYLE_FILE.damaged(path, "its format version is missing")
+        raise STYLE_FILE.damage(path, "its format version is missing")
     if version > BLEND_FORMAT:
         raise ACFunError(
             "{name} has style format {version}; this version of the pack reads up to "
@@ -157,14 +157,14 @@ def _facts_from(metadata: dict[str, Any], path: Path) -> StyleFacts:
             else isinstance(value, kinds.get(getattr(fact.type, "__name__", ""), dict))
         )
         if not good:
-            raise STYLE_FILE.damaged(
+            raise STYLE_FILE.damage(
                 path,
                 Message("its fact '{name}' is missing or not of the right kind", name=fact.name),
             )
     in_range = 1 <= metadata["heads"] <= 64 and metadata["steps"] >= 0
     in_range = in_range and metadata["family"] in FAMILIES
     if not in_range or not RUN_ID.fullmatch(metadata["run"]):
-        raise STYLE_FILE.damaged(path, "its facts are out of range")
+        raise STYLE_FILE.damage(path, "its facts are out of range")
     return StyleFacts(**{fact.name: metadata[fact.name] for fact in fields(StyleFacts)})
 
 

@@ -106,7 +106,7 @@ def load_state(path: Path) -> TrainState:
     run, step, scaler = facts.get("run"), facts.get("step"), facts.get("scaler")
     good = isinstance(run, str) and isinstance(step, int) and isinstance(scaler, dict)
     if not good or not {"generator", "losses"} <= tensors.keys():
-        raise STATE_FILE.damaged(path, "parts are missing")
+        raise STATE_FILE.damage(path, "parts are missing")
 
     def under(prefix: str) -> dict[str, Tensor]:
         return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

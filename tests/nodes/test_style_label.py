@@ -87,7 +87,7 @@ def test_a_style_that_is_gone_since_the_listing_is_answered_with_a_sentence(acfu
 
 
 def test_a_blend_says_so(acfun, tmp_path):
-    from acfun_pack.acfun_ops.style.blend import blended, crossed
+    from acfun_pack.acfun_ops.style.blend import blend_styles, cross_styles
     from acfun_pack.nodes.load_style import label_text
 
     first, second = acfun.style(), acfun.style(seed=1)
@@ -98,12 +98,12 @@ def test_a_blend_says_so(acfun, tmp_path):
         return label_text(path, *acfun.style_file.read_label(path))
 
     assert told(first).startswith("sd1, 3 steps, ")
-    mixed = blended(first, second, 0.25)
+    mixed = blend_styles(first, second, 0.25)
     assert told(mixed).startswith("sd1 (a blend of 2 styles at 0.75 : 0.25), 3 steps, ")
-    three = blended(mixed, first, 0.5)
+    three = blend_styles(mixed, first, 0.5)
     assert "(a blend of 3 styles at 0.38 : 0.12 : 0.50)" in told(three)
     both = "sd1 (the abstract part of one style, the concrete part of another), 3 steps, "
-    assert told(crossed(first, second)).startswith(both)
+    assert told(cross_styles(first, second)).startswith(both)
 
 
 def a_thumbnail():

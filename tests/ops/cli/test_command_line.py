@@ -13,6 +13,7 @@ import pytest
 from headless_files import QUICK, write_random_picture
 
 from acfun_ops.cli import generate as generate_command
+from acfun_ops.cli import ray_cluster
 from acfun_ops.style.style_file import load_style
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -100,6 +101,15 @@ def test_a_missing_library_is_named(line, monkeypatch):
         monkeypatch.delitem(sys.modules, f"acfun_ops.{name}")
     message = line.error(line.train())
     assert message == 'error: diffusers is not installed. Run: pip install ".[headless]"'
+
+
+def test_ray_is_named_where_it_is_missing(line, monkeypatch):
+    monkeypatch.setattr(ray_cluster, "ray", None)
+    pairs = line.folder / "pairs.csv"
+    pairs.write_text("style,face\nstyle.png,face.png\n")
+    files = ["--model", line.model, "--out", line.folder / "styles"]
+    message = line.error(line.run("train-many", pairs, *files))
+    assert message == 'error: ray is not installed. Run: pip install ".[cluster]"'
 
 
 def test_a_library_that_is_too_old_is_named(line, monkeypatch):

@@ -15,7 +15,7 @@ from acfun_ops.backbones.pipeline_parts import load_text_to_image
 from acfun_ops.errors import ACFunError
 from acfun_ops.method.injection import PartStrengths, attach_adapters
 from acfun_ops.sampling.styled_pipeline import styled
-from acfun_ops.style.blend import blended
+from acfun_ops.style.blend import blend_styles
 from acfun_ops.style.style_file import load_style
 
 PROMPT = "a woman in S* style"
@@ -151,7 +151,7 @@ def test_nested_styles_act_both_and_a_blend_is_one(pipe, style):
             both = sample(pipe, **encode_inner(PROMPT))
         assert torch.equal(sample(pipe, **encode(PROMPT)), outer)
     assert (both - outer).abs().max() > 1e-4
-    with styled(pipe, blended(style, other, 0.5)) as encode:
+    with styled(pipe, blend_styles(style, other, 0.5)) as encode:
         assert (sample(pipe, **encode(PROMPT)) - outer).abs().max() > 1e-5
 
 
