@@ -274,6 +274,6 @@ def select_sections(sections: Sequence[Section], titles: Sequence[str]) -> list[
 def description(method: Method) -> dict[str, Any]:
     """Return all that defines a method, as JSON takes it."""
     # Of ACFun, whose numbers may differ from those that its old rows were run with.
-    settings: dict[str, float] = getattr(method, "changed_settings", dict)()
+    settings: dict[str, float] = getattr(method, "settings_changes", dict)()
     fields = asdict(method)  # type: ignore[call-overload]
     return {"method": type(method).__name__, **fields, **settings}

@@ -1,4 +1,4 @@
-"""AFun, the abstract part of a style: prompt tokens attend to the style picture's CLIP tokens."""
+"""AFun, the abstract part of a style: prompt tokens attend to the style image's CLIP tokens."""
 
 import torch
 from einops import rearrange
@@ -54,7 +54,7 @@ class StyleAttention(nn.Module):
 
 
 class AbstractFusion(nn.Module):
-    """AFun: fuses a prompt embedding with a style picture (ACFun sec. 3.2).
+    """AFun: fuses a prompt embedding with a style image (ACFun sec. 3.2).
 
     ``e^(n+1) = e^(n) + layer_n(e^(n), style tokens)``. Untrained it returns the text exactly.
 
@@ -63,7 +63,7 @@ class AbstractFusion(nn.Module):
         image_dim: width of the CLIP image tokens (1024 for ViT-L/14).
         layers: number of attention layers, 1 or more.
         heads: attention heads; each is ``text_dim / (4 * heads)`` wide, which keeps files small.
-        dropout: share of attention weights dropped in training, 0 to below 1.
+        dropout: ratio of attention weights dropped in training, 0 to below 1.
     """
 
     def __init__(

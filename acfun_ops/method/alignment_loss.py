@@ -1,21 +1,21 @@
-"""The face and style imagery alignment loss (ACFun sec. 3.4, eq. 4), in five readings.
+"""The face and style imagery alignment loss (ACFun sec. 3.4, eq. 4), in five variants.
 
-Eq. 4 asks that a noised picture I_i is denoised towards both the style picture and the face photo,
-and leaves open what I_i is. Every reading here is one batch of two clean latents and, for each of
-them, how much it is pulled to either target:
+Eq. 4 asks that a noised image I_i is denoised towards both the style image and the face photo,
+and leaves open what I_i is. Every variant here is one batch of two clean latents and, for each of
+them, the weights of its two targets:
 
-* ``staged`` (ours): the style picture and the face carried into the style's latent
-  statistics as far as style_weight comes to face_weight, each pulled to itself; the face leads at
-  high noise, the style at low noise. The channel means of the restyled face, which are its colours,
-  count more than its details, and those of the noise stray.
-* ``drawn`` (ours, the default): likewise, but at all but the highest noise the restyled face is
-  one that the model itself draws, once, with the style picture's self-attention: texture as well as
+* ``staged`` (ours): the style image, and the face moved towards the style's latent statistics by
+  the ratio of style_weight to face_weight, each with itself as target; the face leads at high
+  noise, the style at low noise. The channel means of the restyled face, which are its colours,
+  weigh more than its details, and the noise has an offset.
+* ``drawn`` (ours, the default): the same, but except at the highest noise the restyled face is one
+  that the model itself generates, once, with the style image's self-attention: texture as well as
   colours.
-* ``paired``: the style picture and the face photo, each pulled to itself.
-* ``imagery``: a picture drawn from noise under the current style, twice, pulled to both.
-* ``blend``: the weighted mean of both latents, twice, pulled to both.
+* ``paired``: the style image and the face photo, each with itself as target.
+* ``imagery``: an image generated from noise under the current style, twice, with both targets.
+* ``blend``: the weighted mean of both latents, twice, with both targets.
 
-The last three are eq. 1 and 4 to the letter: white noise, and no pull but those of the equation.
+The last three are eq. 1 and 4 to the letter: white noise, and no term but those of the equation.
 """
 
 import math
@@ -65,10 +65,10 @@ class AlignmentSettings:
     colour_weight: float = 4.0
     """Weight of the face's channel means, relative to ``face_weight``."""
     noise_offset: float = 0.3
-    """By how much the channel means of the noise stray, see ``sample_noise``.
+    """Offset noise, see ``sample_noise``.
 
-    Sampling does not start quite without a mean, which would tint each seed's image; a style that
-    is trained with means that stray learns to set them.
+    The noise that sampling starts from has a mean, which would tint each seed's image; a style
+    trained with offset noise learns to set the means.
     """
     even_levels: bool = True
     """Whether successive steps cover the noise levels evenly, see ``sample_sigma``."""
@@ -93,7 +93,7 @@ SETTINGS = AlignmentSettings()
 
 @dataclass(frozen=True, kw_only=True)
 class AlignmentBatch:
-    """What one step noises, and what it pulls each of the two pictures to."""
+    """The inputs of one step, their targets, and the weight of each target."""
 
     latents: Tensor
     """Clean inputs, ``(2, c, h, w)``."""
@@ -102,20 +102,20 @@ class AlignmentBatch:
     face: Tensor
     """The second target, ``(1, c, h, w)``."""
     style_weights: tuple[float, float]
-    """Pull of each input to ``style``, 0 or more."""
+    """Weight of ``style`` as the target of each input, 0 or more."""
     face_weights: tuple[float, float]
-    """Pull of each input to ``face``, 0 or more."""
+    """Weight of ``face`` as the target of each input, 0 or more."""
     colour_weights: tuple[float, float] = (0.0, 0.0)
-    """Pull of each input's channel means to those of ``face``, 0 or more."""
+    """Weight of the channel means of ``face`` as the target of each input's, 0 or more."""
     noise_offset: float = 0.0
-    """By how much the channel means of the noise stray, see ``sample_noise``; 0 is white noise."""
+    """Offset noise, see ``sample_noise``; 0 is white noise."""
 
 
 def match_statistics(face: Tensor, style: Tensor) -> Tensor:
-    """Carry a face latent into a style latent's channel means and deviations.
+    """Return a face latent with a style latent's channel means and deviations.
 
     It is AdaIN (Huang and Belongie, 2017) on latents ``(1, c, h, w)``: a cheap stand-in for the
-    paper's I_i, the picture between the two.
+    paper's I_i, the image between the two.
     """
     variance, mean = torch.var_mean(face, dim=(2, 3), keepdim=True, correction=0)
     style_variance, style_mean = torch.var_mean(style, dim=(2, 3), keepdim=True, correction=0)
@@ -132,20 +132,20 @@ def alignment_batch(
     imagery: Tensor | None = None,
     settings: AlignmentSettings = SETTINGS,
 ) -> AlignmentBatch:
-    """Return the batch of one step under a reading of eq. 4.
+    """Return the batch of one step under a variant of eq. 4.
 
     Args:
-        alignment: the reading.
-        style: latent of the style picture, ``(1, c, h, w)``.
+        alignment: the variant.
+        style: latent of the style image, ``(1, c, h, w)``.
         face: latent of the face photo, ``(1, c, h, w)``.
         sigma: the step's noise level; only ``staged`` and ``drawn`` look at it.
         style_weight: raising it must give more style; 0 or more.
         face_weight: raising it must give more of the face; 0 or more.
-        imagery: I_i for the readings ``imagery`` and ``drawn``, ``(1, c, h, w)``.
+        imagery: I_i for the variants ``imagery`` and ``drawn``, ``(1, c, h, w)``.
         settings: the numbers of ``staged`` and ``drawn``.
 
     Raises:
-        ACFunError: an unknown reading, or ``imagery`` without I_i.
+        ACFunError: an unknown variant, or ``imagery`` without I_i.
     """
     if alignment == "staged":
         between = match_statistics(face, style)
@@ -193,7 +193,7 @@ def alignment_loss(
 
     Args:
         denoised: the model's clean latents for ``batch.latents`` noised, ``(2, c, h, w)``.
-        batch: inputs, targets and pulls, from :func:`alignment_batch`.
+        batch: inputs, targets and weights, from :func:`alignment_batch`.
         sigma: the step's noise level.
         prediction: what the checkpoint predicts; the loss is its own squared error (eq. 1).
         face_mask: ``(1, 1, h, w)`` with mean 1, weights the face term in space.

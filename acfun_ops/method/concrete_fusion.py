@@ -1,4 +1,4 @@
-"""CFun, the concrete part of a style: inserts on U-Net blocks driven by feature statistics."""
+"""CFun, the concrete part of a style: adapters on U-Net blocks, driven by feature statistics."""
 
 from copy import copy
 from typing import Any, Literal
@@ -68,7 +68,7 @@ class ConcreteFusion(nn.Module):
     """CFun(x) = gamma(sigma(x)) * x + beta(sigma(x)) (ACFun sec. 3.3).
 
     ``gamma = 1 + scale`` and ``beta = shift`` come from one bottleneck over the standard deviation
-    of each channel. Both last layers start at zero: an untrained insert returns its input exactly.
+    of each channel. Both last layers start at zero: an untrained adapter returns its input exactly.
 
     Args:
         channels: c of the features.
@@ -103,7 +103,7 @@ class ConcreteFusion(nn.Module):
             strength: a number, or a map that broadcasts against ``x``; 0 returns ``x`` itself.
 
         Raises:
-            ACFunError: ``x`` has another number of channels than the insert.
+            ACFunError: ``x`` has another number of channels than the adapter.
         """
         if isinstance(strength, Tensor):
             return FoldedFusion(self)(x, strength)
@@ -114,19 +114,19 @@ class FoldedFusion:
     """CFun at one strength: one projection of the bottleneck gives gamma and beta.
 
     Args:
-        insert: whose function it is; its weights are shared.
-        strength: of the whole insert.
+        adapter: whose function it is; its weights are shared.
+        strength: of the whole adapter.
     """
 
-    def __init__(self, insert: ConcreteFusion, strength: float = 1.0) -> None:
-        self.channels = insert.channels
-        self.statistics = insert.statistics
-        scale, shift = insert.scale, insert.shift
+    def __init__(self, adapter: ConcreteFusion, strength: float = 1.0) -> None:
+        self.channels = adapter.channels
+        self.statistics = adapter.statistics
+        scale, shift = adapter.scale, adapter.shift
         weight = torch.cat([scale.weight, shift.weight])
         biases: list[Tensor] = [scale.bias, shift.bias]
         if strength != 1:
             weight, biases = strength * weight, [strength * bias for bias in biases]
-        self.down, self.down_bias = insert.down.weight.t(), insert.down.bias
+        self.down, self.down_bias = adapter.down.weight.t(), adapter.down.bias
         self.out, self.out_bias = weight.t(), torch.cat([1 + biases[0], biases[1]])
 
     def to(self, device: torch.device) -> "FoldedFusion":
@@ -144,7 +144,7 @@ class FoldedFusion:
             strength: 1, or a map in [0, 1] that broadcasts against ``x``: how much of the change.
 
         Raises:
-            ACFunError: ``x`` has another number of channels than the insert.
+            ACFunError: ``x`` has another number of channels than the adapter.
         """
         if x.shape[1] != self.channels:
             raise ACFunError(

@@ -61,12 +61,12 @@ def sample_sigma(
 
 
 def sample_noise(shape: torch.Size, offset: float, generator: torch.Generator) -> Tensor:
-    """Return noise ``(b, c, h, w)``, white but for its channel means.
+    """Return noise ``(b, c, h, w)``, white except for its channel means.
 
     Args:
         shape: of the noise.
-        offset: standard deviation by which each channel mean strays further than that of white
-            noise (offset noise; Guttenberg, 2023); 0 gives the white noise of the paper's eq. 1.
+        offset: standard deviation of what is added to each channel mean (offset noise; Guttenberg,
+            2023); 0 gives the white noise of the paper's eq. 1.
         generator: samples it, on the CPU.
     """
     white = torch.randn(shape, generator=generator)

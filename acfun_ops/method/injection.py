@@ -42,7 +42,7 @@ def part_of(block: str) -> Part:
 
 
 class BlockMask:
-    """Where inserts act, or how much on each sample, at any block's size; each is made once.
+    """Where adapters act, or how much on each sample, at any block's size; each is made once.
 
     mask: ``(b, 1, h, w)`` in [0, 1], one for each sample that the U-Net sees.
     """
@@ -65,10 +65,10 @@ class BlockMask:
 
 @dataclass(frozen=True, kw_only=True)
 class PartStrengths:
-    """How strongly the inserts of each part of the U-Net act; 1 is as trained, 0 is off."""
+    """How strongly the adapters of each part of the U-Net act; 1 is as trained, 0 is off."""
 
     encoder: float = 1.0
-    """Of the inserts in ``input_blocks``: strokes and colours."""
+    """Of the adapters in ``input_blocks``: strokes and colours."""
     middle: float = 1.0
     """Of those in ``middle_block``."""
     decoder: float = 1.0
@@ -97,16 +97,16 @@ FULL_STRENGTH = PartStrengths()
 
 @contextmanager
 def attach_adapters(
-    inserts: Mapping[str, ConcreteFusion | FoldedFusion],
+    adapters: Mapping[str, ConcreteFusion | FoldedFusion],
     modules: Mapping[str, nn.Module],
     strengths: PartStrengths = FULL_STRENGTH,
     mask: Tensor | BlockMask | None = None,
 ) -> Iterator[list["AdapterHook"]]:
-    """Hook inserts onto a U-Net's blocks for the length of a ``with`` block, errors included.
+    """Hook adapters onto a U-Net's blocks for the length of a ``with`` block, errors included.
 
     Args:
-        inserts: canonical block name to insert; a folded one has its strength already.
-        modules: canonical block name to the module whose output the insert changes; it may return
+        adapters: canonical block name to adapter; a folded one has its strength already.
+        modules: canonical block name to the module whose output the adapter changes; it may return
             ``(b, c, h, w)`` features or ``(b, n, c)`` tokens.
         strengths: per part of the U-Net.
         mask: ``(b, 1, h, w)`` in [0, 1], or a :class:`BlockMask`; limits the effect in space.
@@ -115,21 +115,21 @@ def attach_adapters(
         The hooks, each of which knows whether it has acted.
 
     Raises:
-        ACFunError: an insert's block is missing from ``modules``.
+        ACFunError: an adapter's block is missing from ``modules``.
     """
-    missing = sorted(inserts.keys() - modules.keys())
+    missing = sorted(adapters.keys() - modules.keys())
     if missing:
         raise ACFunError(
             "The style has inserts for {count} blocks, but the model lacks {missing} "
             "({missing_count} missing). Apply the style to the model family it was trained on.",
-            count=len(inserts),
+            count=len(adapters),
             missing=missing[0],
             missing_count=len(missing),
         )
     mask = BlockMask(mask) if isinstance(mask, Tensor) else mask
     hooks = {
-        block: AdapterHook(insert, strengths.get(block), mask)
-        for block, insert in inserts.items()
+        block: AdapterHook(adapter, strengths.get(block), mask)
+        for block, adapter in adapters.items()
         if strengths.get(block) != 0
     }
     with ExitStack() as handles:
@@ -139,12 +139,12 @@ def attach_adapters(
 
 
 class AdapterHook:
-    """A forward hook that passes a module's output through one insert."""
+    """A forward hook that passes a module's output through one adapter."""
 
     def __init__(
-        self, insert: ConcreteFusion | FoldedFusion, strength: float, mask: BlockMask | None
+        self, adapter: ConcreteFusion | FoldedFusion, strength: float, mask: BlockMask | None
     ) -> None:
-        self.insert = insert
+        self.adapter = adapter
         self.strength = strength
         self.mask = mask
         self.has_acted = False
@@ -153,7 +153,7 @@ class AdapterHook:
         """See register_forward_hook: the result takes the place of ``output``."""
         self.has_acted = True
         features = rearrange(output, "b n c -> b c n") if output.ndim == 3 else output
-        fused: Tensor = self.insert(features, self._strength_on(output))
+        fused: Tensor = self.adapter(features, self._strength_on(output))
         return rearrange(fused, "b c n -> b n c") if output.ndim == 3 else fused
 
     def _strength_on(self, output: Tensor) -> float | Tensor:

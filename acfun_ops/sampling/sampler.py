@@ -1,4 +1,4 @@
-"""Drawing latents with a Backbone: the one sampler, with guidance and a callback at each step."""
+"""The Euler sampler on a Backbone, with guidance and a callback at each step."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,18 +13,18 @@ from ..backbones.backbone import Backbone, Context
 
 @dataclass(frozen=True)
 class Guidance:
-    """The prompts of a drawing, and how far from one to the other it goes."""
+    """Conditional and unconditional context, and the guidance scale."""
 
     prompt: Context
-    """What is wanted."""
+    """Conditional."""
     plain: Context | None = None
-    """What classifier-free guidance leads away from; None for no guidance."""
+    """Unconditional; None for no guidance."""
     scale: float = 1.0
-    """Of the guidance: 0 draws ``plain``, 1 draws ``prompt``, more goes beyond it."""
+    """Of classifier-free guidance: 0 is ``plain`` alone, 1 ``prompt`` alone."""
 
 
 class StoppedError(Exception):
-    """A drawing was stopped from outside; nothing has been drawn."""
+    """A sampling run was stopped from outside; it has no result."""
 
 
 @torch.no_grad()
@@ -36,7 +36,7 @@ def draw_latents(
     dtype: torch.dtype | None = None,
     on_step: Callable[[], bool | None] = lambda: None,
 ) -> Tensor:
-    """Return clean latents ``(b, c, h, w)``, drawn with whatever is hooked onto the U-Net.
+    """Return clean latents ``(b, c, h, w)``, sampled with the adapters that are on the U-Net.
 
     Args:
         backbone: the model; it sees both prompts of the guidance as one batch.
@@ -70,7 +70,7 @@ def draw_latents(
 
 
 def negative(context: Context) -> Context:
-    """Return a single prompt as one that guidance leads away from."""
+    """Return a single prompt marked as unconditional."""
     return replace(context, negative=(True,))
 
 

@@ -116,7 +116,7 @@ class Acfun:
         with attach_adapters(inserts, modules, self.strengths):
             return pictures(self._prompt(pair)), pictures(pair.other_prompt)
 
-    def changed_settings(self) -> dict[str, float]:
+    def settings_changes(self) -> dict[str, float]:
         """Return the method's numbers that differ from those of release 0.2.0: see description."""
         return SETTINGS.changes()
 
