@@ -10,7 +10,8 @@ from ..acfun_ops.images import check_mask
 from ..acfun_ops.messages import join_messages
 from ..acfun_ops.method.injection import PartStrengths
 from ..acfun_ops.style.style import Style
-from .comfyui.adapters import ALL_BLACK, apply_adapters, check_fits
+from .comfyui.adapter_warnings import ALL_BLACK
+from .comfyui.adapters import apply_adapters, check_fits
 from .comfyui.node_status import NodeStatus, show_errors_on_node, show_text
 from .comfyui.schedule import BOTH, CONSTANT, AdapterSchedule, StrengthSchedule
 from .schema import (
@@ -76,8 +77,8 @@ class ApplyCFunAdapters(io.ComfyNode):
                 io.Model.Output(
                     "styled_model",
                     display_name="model",
-                    tooltip="For KSampler. Checkpoints saved from it lack the style; model merges "
-                    "keep it from model1 only.",
+                    tooltip="For KSampler. Checkpoints saved and LoRAs extracted from it lack the "
+                    "style; model merges keep it from model1 only.",
                 )
             ],
             hidden=[io.Hidden.unique_id],

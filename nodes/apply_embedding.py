@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from ..acfun_ops.style.style import Style
 from .comfyui.node_status import check_connected, show_errors_on_node, show_text
-from .comfyui.prompts import encode_fused, pseudo_word_warning
+from .comfyui.prompts import encode_fused, prompt_warnings
 from .schema import CATEGORY, SEARCH, StyleSocket, strength_input
 
 
@@ -52,5 +52,5 @@ class ApplyAFunEmbedding(io.ComfyNode):
     def execute(cls, style: Style, clip: Any, text: str, strength: float) -> io.NodeOutput:
         """Encode, then fuse every part of the conditioning."""
         check_connected(clip=clip)
-        shown = show_text(cls.hidden.unique_id, pseudo_word_warning(text, style.facts.pseudo_word))
+        shown = show_text(cls.hidden.unique_id, prompt_warnings(clip, text, style))
         return io.NodeOutput(encode_fused(clip, text, style, strength), ui=shown)

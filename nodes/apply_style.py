@@ -10,14 +10,15 @@ from ..acfun_ops.images import check_mask
 from ..acfun_ops.messages import join_messages
 from ..acfun_ops.method.injection import PartStrengths
 from ..acfun_ops.style.style import Style
-from .comfyui.adapters import ALL_BLACK, apply_adapters, check_fits
+from .comfyui.adapter_warnings import ALL_BLACK
+from .comfyui.adapters import apply_adapters, check_fits
 from .comfyui.node_status import NodeStatus, check_connected, show_errors_on_node, show_text
 from .comfyui.prompts import (
     Conditioning,
     combine_masked,
     encode_fused,
     encode_plain,
-    pseudo_word_warning,
+    prompt_warnings,
 )
 from .comfyui.schedule import BOTH, CONSTANT, AdapterSchedule, StrengthSchedule
 from .schema import (
@@ -119,7 +120,7 @@ class ApplyACFunStyle(io.ComfyNode):
             warnings.append(ALL_BLACK)
             abstract = concrete = 0.0
         if abstract != 0:
-            warnings.append(pseudo_word_warning(text, style.facts.pseudo_word))
+            warnings.append(prompt_warnings(clip, text, style))
         node_id, text_on_node = cls.hidden.unique_id, join_messages("\n", warnings)
         strengths = PartStrengths().scale(concrete)
         schedule = AdapterSchedule(timing=StrengthSchedule(ease=ease), applies_to=applies_to)

@@ -17,7 +17,7 @@ from ..acfun_ops.style.style import Style
 from ..acfun_ops.style.style_file import load_style, read_facts, save_style
 from .comfyui.node_status import show_errors_on_node, show_text
 from .library.folder import check_prefix, find_save_path
-from .library.preview_image import thumbnail_of, write_preview
+from .library.preview_image import check_preview, thumbnail_of, write_preview
 from .schema import CATEGORY, SEARCH, StyleSocket
 
 _NO_PICTURE = "thumbnail is on, but no picture is in the file: connect one to preview."
@@ -137,6 +137,12 @@ def save_once(
     Raises:
         ACFunError: it cannot be written.
     """
+    flaw = None
+    try:
+        if preview is not None:
+            check_preview(preview)
+    except ACFunError as error:  # A picture must not cost the style.
+        preview, flaw = None, error
     thumbnail = style.card.thumbnail if has_thumbnail else ""
     if preview is not None and has_thumbnail:
         thumbnail = thumbnail_of(preview)
@@ -157,6 +163,8 @@ def save_once(
         text = Message("Saved before as {path}, unchanged; no second file was written", path=path)
         if card.thumbnail != thumbnail:
             text = Message("{text}, and the picture inside stays as it was", text=text)
+    if flaw is not None:
+        return Message("{text}, but without its preview. {error}", text=text, error=flaw)
     if preview is None:
         return join_messages("\n", [text, _NO_PICTURE]) if has_thumbnail and not thumbnail else text
     try:

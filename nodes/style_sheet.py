@@ -25,7 +25,7 @@ from .comfyui.node_status import (
     show_text,
     ui_text,
 )
-from .comfyui.prompts import Conditioning, encode_fused, encode_plain, pseudo_word_warning
+from .comfyui.prompts import Conditioning, encode_fused, encode_plain, prompt_warnings
 from .comfyui.schedule import AdapterSchedule
 from .schema import CATEGORY, SEARCH, StyleSocket
 
@@ -152,7 +152,7 @@ class ACFunStyleSheet(io.ComfyNode):
         """Draw every cell with ComfyUI's own sampler and put them on a sheet."""
         check_connected(clip=clip, vae=vae)
         check_fits(style, model)
-        warning = pseudo_word_warning(text, style.facts.pseudo_word)
+        warning = prompt_warnings(clip, text, style)
         show_text(cls.hidden.unique_id, warning)
         status = NodeStatus(cls.hidden.unique_id, warning)
         against = clip.encode_from_tokens_scheduled(clip.tokenize(negative))

@@ -15,12 +15,7 @@ from ..acfun_ops.messages import Message, join_messages
 from ..acfun_ops.method.alignment_loss import ALIGNMENTS
 from ..acfun_ops.style.style import Style
 from ..acfun_ops.training.checkpoint import continued
-from ..acfun_ops.training.config import (
-    CHECKPOINTINGS,
-    PRECISIONS,
-    TrainConfig,
-    help_of,
-)
+from ..acfun_ops.training.config import CHECKPOINTINGS, PRECISIONS, TrainConfig, help_of
 from ..acfun_ops.training.events import TrainPictures, TrainResult
 from ..acfun_ops.training.fit import fit
 from ..acfun_ops.training.image_warnings import picture_notices
@@ -29,6 +24,7 @@ from ..acfun_ops.training.training_images import prepare_pair
 from .comfyui.memory import plan_memory
 from .comfyui.node_status import check_connected, show_errors_on_node, ui_text
 from .comfyui.progress import TrainingProgress
+from .comfyui.prompts import note_clip_layer
 from .comfyui.training_models import training_backbone
 from .library.runs import (
     FinishedStyle,
@@ -190,6 +186,7 @@ def _train(
         saver.is_run_name_shared = backbone.is_patched
         config, plan = plan_memory(backbone, config)
         pair = prepare_pair(backbone, pictures, config, dtype or backbone.compute_dtype)
+        pair = note_clip_layer(pair, models["clip"])
         report.show_pair(pair)
         for text in picture_notices(pictures):
             report.say(text)

@@ -36,27 +36,49 @@ api.addEventListener("executed", ({ detail }) => {
 
 // The templates name example pictures. Load Image looks for them in ComfyUI's input folder, where
 // the page puts the missing ones as if the user had chosen the files, and says so.
+const PUT = { template: "Put into ComfyUI's input folder: {names}" };
+const REFUSED = {
+  template: "ComfyUI did not take {names}. Copy them from the folder web/examples of this pack into ComfyUI's input folder and press R.",
+};
 const EXAMPLES = /^acfun_(style|face|other_face)\.jpg$|^acfun_(face|eyes)_mask\.png$/;
 
 async function bringExamples(graph) {
   const named = (graph?.nodes ?? []).flatMap(({ widgets_values }) => widgets_values ?? []);
   const wanted = new Set(named.filter((value) => EXAMPLES.test(value)));
   if (!wanted.size) return;
+  const before = await inputPictures();
+  const missing = [...wanted].filter((name) => !before.includes(name));
+  if (!missing.length) return;
+  const taken = await Promise.all(missing.map(isTaken));
+  await app.refreshComboInNodes();
+  const after = await inputPictures();
+  const isThere = (name, number) => taken[number] && after.includes(name);
+  tell("info", PUT, missing.filter(isThere));
+  tell("error", REFUSED, missing.filter((name, number) => !isThere(name, number)));
+}
+
+async function inputPictures() {
   const { LoadImage } = await (await api.fetchApi("/object_info/LoadImage")).json();
   const [values, options] = LoadImage.input.required.image;
-  const present = Array.isArray(values) ? values : options.options;
-  const missing = [...wanted].filter((name) => !present.includes(name));
-  if (!missing.length) return;
-  for (const name of missing) {
+  return Array.isArray(values) ? values : options.options;
+}
+
+// Returns whether the server has taken a picture: it may be full, refuse or cut the upload off.
+async function isTaken(name) {
+  try {
     const picture = await fetch(new URL(`examples/${name}`, import.meta.url));
     const body = new FormData();
     body.append("image", await picture.blob(), name);
-    await api.fetchApi("/upload/image", { method: "POST", body });
+    return picture.ok && (await api.fetchApi("/upload/image", { method: "POST", body })).ok;
+  } catch {
+    return false;
   }
-  await app.refreshComboInNodes();
-  const template = "Put into ComfyUI's input folder: {names}";
-  const detail = inPageLanguage({ template, values: { names: missing.join(", ") } });
-  app.extensionManager.toast.add({ severity: "info", summary: "ACFun", detail, life: 10000 });
+}
+
+function tell(severity, message, names) {
+  if (!names.length) return;
+  const detail = inPageLanguage({ ...message, values: { names: names.join(", ") } });
+  app.extensionManager.toast.add({ severity, summary: "ACFun", detail, life: 10000 });
 }
 
 app.registerExtension({ name: "ACFun.ExamplePictures", beforeConfigureGraph: bringExamples });

@@ -32,7 +32,8 @@ def check_unet(unet: Any) -> None:
     """
     known = isinstance(unet, UNet2DConditionModel)
     blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks] if known else []
-    foreign = sorted({type(block).__name__ for block in blocks} - _BLOCKS)
+    # KOALA-700M and SDXS have no middle.
+    foreign = sorted({type(block).__name__ for block in blocks if block is not None} - _BLOCKS)
     if not blocks or foreign:
         raise ACFunError(
             f"ACFun works on the ResBlocks of a U-Net; this pipeline is of {OTHER}"
@@ -88,7 +89,7 @@ def insert_points(unet: Any, where: InsertAt) -> dict[str, InsertPoint]:
             points[f"{block}.0"] = InsertPoint(resnet.conv2, resnet.out_channels)
         elif attention is not None:
             points[f"{block}.1"] = InsertPoint(attention.proj_out, attention.in_channels)
-    if where == "resblock":
+    if where == "resblock" and unet.mid_block is not None:
         last = unet.mid_block.resnets[1]
         points["middle_block.2"] = InsertPoint(last.conv2, last.out_channels)
     return points
@@ -124,7 +125,8 @@ def _blocks(unet: Any) -> Iterator[tuple[str, Any, Any]]:
             yield f"input_blocks.{index}", resnet, attention
             index += 1
         index += bool(block.downsamplers)
-    yield "middle_block", unet.mid_block.resnets[0], unet.mid_block.attentions[0]
+    if unet.mid_block is not None:
+        yield "middle_block", unet.mid_block.resnets[0], unet.mid_block.attentions[0]
     index = 0
     for block in unet.up_blocks:
         for resnet, attention in _layers(block):

@@ -15,6 +15,8 @@ from .style import BLEND_FORMAT, MAX_PARTS, AbstractPart, Style, StyleFacts
 CROSSED = "abstract of A, concrete of B"
 """What a style's settings say of one made by :func:`cross_styles`."""
 
+_CARRIED = ("clip_layer",)  # How A's abstract part has its prompts encoded.
+
 Weights = Mapping[str, Tensor]
 
 
@@ -97,10 +99,11 @@ def _facts(a: Style, b: Style, settings: dict[str, float | int | str]) -> StyleF
     """Return the facts of a style made of two: their digests, and what else is known from A."""
     parents = {"style_a": a.digest, "style_b": b.digest}
     named = [*parents.values(), *map(str, settings.values())]
+    carried = {name: a.facts.settings[name] for name in _CARRIED if name in a.facts.settings}
     return replace(
         a.facts,
         steps=max(a.facts.steps, b.facts.steps),
-        settings={**settings, **parents},
+        settings={**settings, **parents, **carried},
         run=hashlib.sha256("\n".join(named).encode()).hexdigest()[:16],
         parent="",
         version=__version__,

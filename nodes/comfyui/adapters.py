@@ -10,29 +10,20 @@ import torch
 from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
-from ...acfun_ops.messages import Message
 from ...acfun_ops.method.concrete_fusion import FoldedFusion
 from ...acfun_ops.method.injection import BlockMask, PartStrengths, attach_adapters
 from ...acfun_ops.model_families import family_of
 from ...acfun_ops.style import compatibility as model_match
 from ...acfun_ops.style.style import Style
+from . import adapter_warnings as warnings
 from .batch_view import add_view, are_negative, find_crops, full_crops
-from .crops import crop_mask
+from .crops import crop_mask, has_other_aspect
 from .node_status import NodeStatus, check_connected
-from .schedule import BOTH, NEGATIVE, AdapterSchedule, StrengthSchedule
+from .schedule import BOTH, CONSTANT, NEGATIVE, WHOLE, AdapterSchedule, StrengthSchedule, span_of
 from .torch_compile import eager_call
 from .unet import context_width, insert_modules, insert_points, unet_of
 
 _KEY = "acfun"
-_SAVED_WITHOUT = (
-    "The checkpoint is saved without the style: its adapters are no weights of the model. Save the "
-    "style with Save ACFun Style and apply it wherever the checkpoint is loaded."
-)
-ALL_BLACK = "The mask is all black: the style does not act. Paint white where it shall."
-_NO_STEP = (
-    "This sampling has no step between start_percent and end_percent, so the adapters did not act "
-    "in it. With denoise below 1 it begins later: raise end_percent."
-)
 _MAX_MASKS = 64  # Of one sampling run: tiles times their sizes.
 _masks_lock = Lock()  # ComfyUI samples on several GPUs in a thread each.
 
@@ -61,6 +52,7 @@ class AdapterWrapper:
         self.strengths = strengths
         self.status = status
         self.has_acted = self.was_due = False
+        self._span = WHOLE
         with torch.inference_mode(False):  # so that a training may run through it, too
             self.mask = None if mask is None else mask.clone()
         self._placed: dict[torch.device, dict[str, FoldedFusion]] = {}
@@ -73,6 +65,7 @@ class AdapterWrapper:
         model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, _KEY, self.sample)
         model.add_callback_with_key(CallbacksMP.ON_PRE_RUN, _KEY, self.status.begin)
         model.add_callback_with_key(CallbacksMP.ON_CLEANUP, _KEY, self.release)
+        model.add_callback_with_key(CallbacksMP.ON_LOAD, _KEY, self._warn_of_difference)
         model.add_object_patch("model_config", self._config_with_save_warning(model))
         if self.mask is not None or self.schedule.applies_to != BOTH:
             add_view(model)
@@ -118,15 +111,23 @@ class AdapterWrapper:
         *args: Any,
         **kwargs: Any,
     ) -> Tensor:
-        """Run a whole sampling, and say so if the inserts have not acted in it."""
+        """Run a whole sampling, and say so if the inserts have hardly or not acted in it."""
         self.has_acted = self.was_due = False
+        sampling = executor.class_obj.model_patcher.get_model_object("model_sampling")
+        is_eased = self.schedule.timing.ease != CONSTANT and len(sigmas)
+        span = self._span = span_of(sigmas.tolist(), sampling) if is_eased else WHOLE
+        size = latent_image.shape[-2:]
+        if self.mask is not None and has_other_aspect(self.mask, size):
+            self.status.add_warning(warnings.other_aspect(self.mask, size))
         try:
             output: Tensor = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         finally:
             self.release()
+            self._span = WHOLE
             with _masks_lock:
                 self._masks.clear()  # They belong to this sampling run, and take GPU memory.
-        if not self.has_acted and (text := self._inaction_warning(executor.class_obj, sigmas[:-1])):
+        strengths = self.schedule.timing.strengths_in(sigmas[:-1].tolist(), sampling, span)
+        if text := self._weakness_warning(executor.class_obj.model_options, strengths):
             self.status.add_warning(text)
         return output
 
@@ -134,19 +135,24 @@ class AdapterWrapper:
         """Take off what a call under autograd has left attached for its backward pass."""
         self._held.close()
 
-    def _inaction_warning(self, guider: Any, steps: Tensor) -> str:
-        """Return why the inserts have not acted in steps from these sigmas; "" if none was due."""
-        sampling = guider.model_patcher.get_model_object("model_sampling")
-        timing, sigmas = self.schedule.timing, steps.tolist()
-        if self.was_due:
-            return _bypass_warning(guider.model_options)
-        if sigmas and not any(timing.is_in_range(sigma, sampling) for sigma in sigmas):
-            return _NO_STEP
-        if not any(timing.strength_at(sigma, sampling) for sigma in sigmas):
+    def _weakness_warning(self, options: Mapping[str, Any], strengths: list[float | None]) -> str:
+        """Return why the inserts hardly act in steps of these strengths; "" if they do."""
+        due = [strength for strength in strengths if strength is not None]
+        if due and max(due) < warnings.SLIVER:
+            return warnings.sliver(self.schedule.timing.ease, max(due))
+        if self.has_acted:
             return ""
-        if self.schedule.applies_to != BOTH:
-            return _prompt_warning(self.schedule.applies_to)
-        return _bypass_warning(guider.model_options)
+        if not self.was_due and strengths and not due:
+            return warnings.NO_STEP
+        if not self.was_due and self.schedule.applies_to != BOTH:
+            return warnings.other_prompts(self.schedule.applies_to)
+        return warnings.bypass(options)
+
+    def _warn_of_difference(self, patcher: Any, *_: Any) -> None:
+        """Say what is lost where this MODEL less another one is loaded, to make a LoRA of it."""
+        if warnings.is_difference(patcher):
+            self.status.begin()
+            self.status.add_warning(warnings.NO_DIFFERENCE)
 
     def _adapters_on(self, device: torch.device) -> dict[str, FoldedFusion]:
         if device not in self._placed:
@@ -201,7 +207,9 @@ class AdapterWrapper:
     ) -> tuple[float, ...]:
         """Return how strongly the inserts act on each sample, 0 to 1."""
         timing, applies_to = self.schedule.timing, self.schedule.applies_to
-        amount = 1.0 if timing == StrengthSchedule() else timing.strength_at(float(t[0]), sampling)
+        amount = 1.0
+        if timing != StrengthSchedule():
+            amount = timing.strength_at(float(t[0]), sampling, self._span)
         if applies_to == BOTH or amount == 0:
             return (amount,) * len(x)
         negative = are_negative(x, context, options)
@@ -223,7 +231,7 @@ class AdapterWrapper:
 
         def process_with_warning(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
             self.status.begin()
-            self.status.add_warning(_SAVED_WITHOUT)
+            self.status.add_warning(warnings.SAVED_WITHOUT)
             result: dict[str, Tensor] = process(state_dict)
             return result
 
@@ -262,28 +270,3 @@ def check_fits(style: Style, model: Any) -> None:
     widths = {block: point.channels for block, point in points.items()}
     width = context_width(unet)
     model_match.check_fits(style, model_match.ModelShape(family_of(width), width, widths))
-
-
-def _prompt_warning(applies_to: str) -> str:
-    return Message(
-        "applies_to is {applies_to}, and this sampling had no such prompt, so the "
-        "adapters never acted. At cfg 1 there is no negative prompt: raise cfg, or "
-        "set applies_to to both.",
-        applies_to=applies_to,
-    )
-
-
-def _bypass_warning(model_options: Mapping[str, Any]) -> str:
-    other = model_options.get("model_function_wrapper")
-    module = getattr(other, "__module__", None)
-    culprit = (
-        Message("The likely cause is {module}, which", module=module)
-        if module
-        else "Another node, as DeepCache,"
-    )
-    return Message(
-        "The style's adapters never acted in this sampling, so the picture lacks its "
-        "strokes and colours. {culprit} seems to run the U-Net in a way of its own. "
-        "Bypass that node.",
-        culprit=culprit,
-    )

@@ -147,7 +147,8 @@ def checkpoint_blocks(
     """
     with ExitStack() as restore:
         for block in (*unet.input_blocks, unet.middle_block, *unet.output_blocks):
-            for layer in block:  # The U-Net calls a block's layers, never the block.
+            # The U-Net calls a block's layers, never the block; KOALA-700M and SDXS have no middle.
+            for layer in block or ():
                 for part in _parts(layer):
                     _replace_forward(part, partial(_run_checkpointed, part.forward, guard), restore)
         yield

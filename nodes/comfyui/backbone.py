@@ -46,7 +46,7 @@ class ComfyBackbone:
         self.unet = unet_of(model)
         self.family = family_of(context_width(self.unet))
         self.device = model.load_device
-        self.prediction: Prediction = prediction_of(model.get_model_object("model_sampling"))
+        self.prediction: Prediction = prediction_of(model)
         v_sd2 = self.family == "sd2" and self.prediction == "v"
         self.native_side = _SD2_V_SIDE if v_sd2 else _NATIVE_SIDES.get(self.family, 512)
         self.is_running = self.is_loaded = self._has_run = False

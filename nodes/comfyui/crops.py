@@ -36,6 +36,16 @@ def crop_mask(
     return torch.stack(rolled)[..., : crop_size[0], : crop_size[1]].contiguous()
 
 
+def has_other_aspect(mask: Tensor, size: Sequence[int]) -> bool:
+    """Tell whether a mask that is not uniform has other proportions than a latent.
+
+    A difference of one latent pixel comes from rounding.
+    """
+    (tall, wide), (height, width) = mask.shape[-2:], size
+    is_other = min(abs(height * wide / tall - width), abs(width * tall / wide - height)) > 1
+    return is_other and bool(mask.amin() != mask.amax())
+
+
 def find_crop(sample: Tensor, latent: Tensor) -> Crop | None:
     """Return where a sample was cut from, by its values, None if it is nowhere.
 

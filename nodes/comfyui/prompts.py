@@ -1,6 +1,7 @@
 """Prompts with a style: the pseudo-word in token lists, AFun on CONDITIONING, masks."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import node_helpers
@@ -9,14 +10,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...acfun_ops.errors import ACFunError
-from ...acfun_ops.messages import Message
+from ...acfun_ops.messages import Message, join_messages
 from ...acfun_ops.model_families import name_by_encoders
 from ...acfun_ops.pseudo_word import has_pseudo_word, pseudo_word_pattern
 from ...acfun_ops.style.style import Style
+from ...acfun_ops.training.training_images import PreparedPair
 
 # Rare words that are one token each in CLIP's vocabulary, and letters, which are so in any; one
 # absent from the prompt stands in.
 _STAND_INS = ("sks", "lun", "grr", "zwx", "hta", "ucc", "phol", "q", "z", "x", "j")
+
+CLIP_LAYER = "clip_layer"
+"""In a style's settings: where CLIP Set Last Layer stood at training, if not at the CLIP's own."""
 
 Tokens = dict[str, list[list[tuple[Any, ...]]]]
 Conditioning = list[list[Any]]
@@ -86,10 +91,50 @@ def combine_masked(inside: Conditioning, mask: Tensor, outside: Conditioning) ->
     return _limit_to_mask(inside, mask) + _limit_to_mask(outside, 1 - mask)
 
 
-def pseudo_word_warning(text: str, pseudo_word: str) -> str:
-    """Return what to say of a prompt without the style's word, "" if it has it."""
-    if has_pseudo_word(text, pseudo_word):
-        return ""
+def prompt_warnings(clip: Any, text: str, style: Style) -> str:
+    """Return what to say of a prompt without the style's word, and of a CLIP with another skip."""
+    word, own = style.facts.pseudo_word, _own_layer(clip)
+    trained, layer = style.facts.settings.get(CLIP_LAYER, own), _layer(clip)
+    return join_messages(
+        "\n",
+        [
+            "" if has_pseudo_word(text, word) else _word_warning(word),
+            "" if trained == layer else _layer_warning(trained, layer),
+        ],
+    )
+
+
+def note_clip_layer(pair: PreparedPair, clip: Any) -> PreparedPair:
+    """Put what CLIP Set Last Layer has set into the style's settings, if it changes anything."""
+    if _layer(clip) == _own_layer(clip):
+        return pair
+    settings = pair.facts.settings | {CLIP_LAYER: _layer(clip)}
+    return replace(pair, facts=replace(pair.facts, settings=settings))
+
+
+def _layer(clip: Any) -> int:
+    return _own_layer(clip) if clip.layer_idx is None else int(clip.layer_idx)
+
+
+def _own_layer(clip: Any) -> int:
+    """Return the layer that a CLIP gives without CLIP Set Last Layer, counted as there."""
+    for module in clip.cond_stage_model.modules():
+        if hasattr(module, "options_default"):
+            kind, layer = module.options_default[:2]
+            return -1 if kind == "last" else int(layer)
+    return -1
+
+
+def _layer_warning(trained: object, layer: int) -> str:
+    return Message(
+        "The style was trained with the CLIP's layer {trained}, and this clip gives layer {layer}, "
+        "so the prompt acts otherwise. Put CLIP Set Last Layer at {trained} in front.",
+        trained=trained,
+        layer=layer,
+    )
+
+
+def _word_warning(pseudo_word: str) -> str:
     return Message(
         "The prompt does not hold this style's word {pseudo_word}, so it adds "
         "nothing. Write {pseudo_word}, exactly so and as a word of its own, where "

@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ _EASES: dict[str, Callable[[float], float]] = {
     "fade in and out": lambda over: math.sin(math.pi * over),
 }
 EASES = tuple(_EASES)
+WHOLE = (0.0, 1.0)
+"""The span of a sampling that begins at the highest noise and removes all of it."""
 
 BOTH, POSITIVE, NEGATIVE = APPLIES_TO = ("both", "positive only", "negative only")
 
@@ -54,19 +56,30 @@ class StrengthSchedule:
         first, last = map(sampling.percent_to_sigma, (self.start, self.end))
         return bool(last <= sigma <= first)
 
-    def strength_at(self, sigma: float, sampling: Any) -> float:
+    def strength_at(self, sigma: float, sampling: Any, span: tuple[float, float] = WHOLE) -> float:
         """Return how strongly the adapters act at a sigma, 0 to 1.
 
         Args:
             sigma: the noise level.
             sampling: ComfyUI's ``model_sampling``, which turns shares of sampling into sigmas.
+            span: of :func:`span_of`, the part of the schedule that is sampled.
         """
         if not self.is_in_range(sigma, sampling):
             return 0.0
         if self.ease == CONSTANT:
             return 1.0
-        over = (_percent_at(sigma, sampling) - self.start) / max(self.end - self.start, 1e-6)
+        first, last = max(self.start, span[0]), min(self.end, span[1])
+        over = (_percent_at(sigma, sampling) - first) / max(last - first, 1e-6)
         return _EASES[self.ease](min(max(over, 0.0), 1.0))
+
+    def strengths_in(
+        self, sigmas: Sequence[float], sampling: Any, span: tuple[float, float]
+    ) -> list[float | None]:
+        """Return the strength at each sigma, None outside the range; see :meth:`strength_at`."""
+        return [
+            self.strength_at(sigma, sampling, span) if self.is_in_range(sigma, sampling) else None
+            for sigma in sigmas
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +90,14 @@ class AdapterSchedule:
     """The range and the ease."""
     applies_to: str = BOTH
     """Under which prompts; one of ``APPLIES_TO``."""
+
+
+def span_of(sigmas: Sequence[float], sampling: Any) -> tuple[float, float]:
+    """Return the shares of the model's schedule at which a sampling starts and ends.
+
+    With denoise below 1 it starts late.
+    """
+    return _percent_at(max(sigmas), sampling), _percent_at(min(sigmas), sampling)
 
 
 def _percent_at(sigma: float, sampling: Any) -> float:

@@ -69,18 +69,24 @@ def context_width(unet: UNetModel) -> int:
     return 0
 
 
-def prediction_of(sampling: Any) -> Prediction:
+def prediction_of(model: Any) -> Prediction:
     """Return what a MODEL predicts, by its ``model_sampling``.
 
     Raises:
         ACFunError: it is neither the noise nor v.
     """
     # Not the class: LCM, X0 and EDM derive from these two and predict something else.
-    formula, kinds = type(sampling).calculate_denoised, comfy.model_sampling
+    sampling = type(model.get_model_object("model_sampling"))
+    formula, kinds = sampling.calculate_denoised, comfy.model_sampling
     if formula is kinds.EPS.calculate_denoised:
         return "noise"
     if formula is kinds.V_PREDICTION.calculate_denoised:
         return "v"
+    if "model_sampling" not in model.object_patches:
+        raise ACFunError(
+            "This checkpoint predicts neither noise (eps) nor v, as those of EDM kind, such as "
+            "Playground v2.5. Connect another SD1.x, SD2.x or SDXL checkpoint."
+        )
     raise ACFunError(
         "The model predicts neither noise (eps) nor v, as after a ModelSampling node for LCM, x0 "
         "or EDM. Connect an SD1.x, SD2.x or SDXL checkpoint, without a sampling patch."

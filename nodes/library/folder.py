@@ -18,6 +18,8 @@ from ...acfun_ops.style.style_file import RUN_ID, read_facts
 FOLDER = "acfun"
 TRAINING = "training"
 """The folder of models/acfun that every training leaves its style in."""
+MOST_RUNS = 100
+"""Runs of trainings that are listed."""
 _SHORT = 8  # Digits of a run's name that tell it from all others here.
 _LONGEST = 70
 _RUN_FILE = re.compile(rf"{TRAINING}[/\\]({RUN_ID.pattern})((?:_\d+)?)\.safetensors")
@@ -68,16 +70,20 @@ def style_files() -> dict[str, Path]:
 
 
 def style_names() -> list[str]:
-    """Return what Load ACFun Style lists: files by name, then trainings' runs, newest first."""
+    """Return what Load ACFun Style lists: files by name, then the newest runs of trainings.
+
+    No other run's header is read; each is found by its label or its file's name all the same.
+    """
     files, runs = [], []
     for name, path in style_files().items():
-        label = label_of(name, path)
-        if label == name:
+        if _RUN_FILE.fullmatch(name) is None:
             files.append(name)
-        else:
-            with suppress(OSError):  # The file may be gone since it was listed.
-                runs.append((path.stat().st_mtime, label))
-    return files + [label for _, label in sorted(runs, reverse=True)]
+            continue
+        with suppress(OSError):  # The file may be gone since it was listed.
+            runs.append((path.stat().st_mtime_ns, name, path))
+    newest = sorted(runs, reverse=True)[:MOST_RUNS]
+    labels = [(label_of(name, path), path) for _, name, path in newest]
+    return files + [label for label, path in labels if path.exists()]
 
 
 def name_of(path: Path) -> str:

@@ -13,6 +13,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor
 
+from ...acfun_ops.errors import ACFunError
 from ...acfun_ops.file_io import write_whole
 from ...acfun_ops.style.model_spec import StyleCard
 
@@ -27,6 +28,20 @@ _MAX_PIXELS = 2**24
 def preview_path(style_path: Path) -> Path:
     """Return where ComfyUI's model library looks for the picture of a style."""
     return style_path.with_suffix(".preview.jpg")
+
+
+def check_preview(picture: Tensor) -> None:
+    """Refuse an IMAGE that no preview can be made of.
+
+    Raises:
+        ACFunError: it is an empty batch, or has 2 or more than 4 channels.
+    """
+    if picture.ndim != 4 or picture.numel() == 0 or picture.shape[-1] not in (1, 3, 4):
+        raise ACFunError(
+            "preview has the shape {shape}; expected (batch, height, width, channels) of one "
+            "picture or more, with 1, 3 or 4 channels. Connect another IMAGE.",
+            shape=tuple(picture.shape),
+        )
 
 
 def write_preview(picture: Tensor, style_path: Path) -> None:

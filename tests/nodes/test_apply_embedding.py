@@ -112,11 +112,14 @@ def test_a_training_with_another_embedding_of_that_name_is_another(acfun, embedd
     assert train() == (first, True)
 
 
-@pytest.mark.parametrize("text", ["in S*, red", "in S*: red", "(S*)", '"S*"', "in\nS*\nred"])
-def test_pseudo_word_is_found_beside_punctuation(acfun, comfy, embeddings, text):
+TOUCHING = ["in S*, red", "in S*: red", "(S*)", '"S*"', "in\nS*\nred", "一幅S*风格的女人肖像"]
+
+
+@pytest.mark.parametrize("text", [*TOUCHING, "(embedding:S*:1.2)", "embedding:S*"])
+def test_pseudo_word_is_found_beside_other_signs(acfun, comfy, embeddings, text):
     style, clip = acfun.style(), comfy.checkpoint("sd1")[1]
     write_embedding(embeddings / "acfun_word.safetensors", style.vectors)
-    stock = encode(clip, text.replace("S*", " embedding:acfun_word "))
+    stock = encode(clip, text.replace("embedding:", "").replace("S*", " embedding:acfun_word "))
     assert equal_conditioning(acfun.embed(style, clip, text, strength=0), stock)
 
 
@@ -178,6 +181,30 @@ def test_a_prompt_without_the_style_word_is_said_on_the_node(acfun, comfy, text)
     acfun.embed(style, clip, text)
     assert len(acfun.texts) == 1
     assert "does not hold this style's word S*" in acfun.texts[0]
+
+
+def skipping(clip, layer):
+    skipped = clip.clone()
+    skipped.clip_layer(layer)
+    return skipped
+
+
+@pytest.mark.parametrize(("family", "own"), [("sd1", -1), ("sd2_v", -2)])
+def test_a_style_carries_the_clip_skip_that_it_was_trained_with(acfun, comfy, family, own):
+    clip = comfy.checkpoint(family)[1]
+    plain, said = acfun.style(family), "layer -3, and this clip gives layer"
+    style = acfun.train(family, clip=skipping(clip, -3), steps=1)[0]
+    assert "clip_layer" not in plain.facts.settings and style.facts.settings["clip_layer"] == -3
+    loaded = acfun.run("ACFunBlendStyles", style_a=style, style_b=plain, ratio=0.25)[0]
+    for trained in (style, loaded):
+        for layer in (-3, own, None):
+            acfun.texts.clear()
+            acfun.embed(trained, clip if layer is None else skipping(clip, layer), "in S* style")
+            assert [f"{said} {own}" in text for text in acfun.texts] == [True] * (layer != -3)
+    for layer in (own, -3):
+        acfun.texts.clear()
+        acfun.embed(plain, skipping(clip, layer), "in S* style")
+        assert ["gives layer -3" in text for text in acfun.texts] == [True] * (layer == -3)
 
 
 @pytest.mark.parametrize("text", ["S*", "(in S*:1.2) style", "S*, red"])

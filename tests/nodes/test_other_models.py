@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from pack_nodes import RAW_ERRORS
+from stock_nodes import encode, sample
 
 
 def without_middle(style):
@@ -53,6 +55,52 @@ def test_an_inpainting_model_is_no_model_to_train(acfun, comfy, monkeypatch):
     monkeypatch.setattr(unet, "in_channels", 9)
     with pytest.raises(acfun.error, match=r"model also takes a picture, as models for inpainting"):
         acfun.train()
+
+
+def as_edm(model):
+    """Return a MODEL of the kind that Playground v2.5 is."""
+    from comfy.model_base import ModelType, model_sampling
+
+    changed = copy.copy(model)
+    changed.model = copy.copy(model.model)
+    changed.model.model_sampling = model_sampling(model.model.model_config, ModelType.EDM)
+    return changed
+
+
+def patched_edm(model):
+    from comfy_extras.nodes_model_advanced import ModelSamplingContinuousEDM
+
+    return ModelSamplingContinuousEDM().patch(model, "edm", 120.0, 0.002)[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "remedy"),
+    [
+        (as_edm, r"This checkpoint predicts neither .* of EDM kind.* Connect another SD1\.x"),
+        (patched_edm, r"as after a ModelSampling node .* without a sampling patch"),
+    ],
+)
+def test_an_edm_model_gets_the_remedy_that_is_open_to_it(acfun, comfy, change, remedy):
+    with pytest.raises(acfun.error, match=remedy):
+        acfun.train(model=change(comfy.checkpoint("sd1")[0]))
+
+
+def test_a_unet_without_a_middle_trains_and_applies(acfun, comfy, prompts):
+    from acfun_pack.nodes.comfyui.unet import insert_points
+
+    model, clip, _ = comfy.checkpoint("koala")
+    assert model.model.diffusion_model.middle_block is None
+    losses = [acfun.train("koala", gradient_checkpointing=mode)[1] for mode in ("on", "off")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    style = acfun.style("koala")
+    for where in ("resblock", "attention"):
+        points = insert_points(model.model.diffusion_model, where)
+        assert {name.split(".")[0] for name in points} == {"input_blocks", "output_blocks"}
+    positive, negative = acfun.embed(style, clip, "in S* style"), encode(clip, "")
+    plain, styled = (
+        sample(each, positive, negative, steps=1)[-1] for each in (model, acfun.adapt(model, style))
+    )
+    assert styled.isfinite().all() and not torch.allclose(styled, plain, atol=1e-2)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ import comfy.sd
 import pytest
 import torch
 from comfy_api.torch_helpers import set_torch_compile_wrapper
-from stock_nodes import encode, leftovers, sample
+from comfy_extras.nodes_lora_extract import LoraSave
+from comfy_extras.nodes_model_merging import ModelSubtract
+from stock_nodes import encode, leftovers, sample, with_lora
 
 BACKEND = "eager"  # dynamo's graphs without the time of a compiler
 
@@ -187,6 +189,19 @@ def test_nothing_due_under_a_foreign_forward_is_told_as_such(acfun, model, draw)
     styled = acfun.adapt(model, acfun.style(), start_percent=0.55, end_percent=0.6)
     draw(deep_cached(styled))
     assert len(acfun.texts) == 1 and "has no step between" in acfun.texts[0]
+
+
+def test_a_lora_made_of_a_styled_model_says_what_is_lost(acfun, model, models_dir):
+    styled, saved = acfun.adapt(model, acfun.style()), []
+    lora = with_lora(styled, None, models_dir.name("lora"), -1.0)[0]
+    with torch.inference_mode():
+        difference = ModelSubtract().merge(styled, model, 1.0)[0]
+        for each in (lora, difference):
+            acfun.texts.clear()
+            with mock.patch("comfy.utils.save_torch_file", lambda sd, *_, **__: saved.append(sd)):
+                LoraSave.execute("test", 8, "full_diff", False, model_diff=each)
+    assert all(not weight.any() for weight in saved[-1].values())
+    assert len(acfun.texts) == 1 and "lacks the style" in acfun.texts[0]
 
 
 def test_saving_a_styled_model_says_what_is_lost(acfun, model, tmp_path):

@@ -127,3 +127,40 @@ def test_a_sampling_without_a_step_in_the_range_is_said(adapt, model, page, draw
     assert not torch.equal(draw(styled), draw(model))
     draw(adapt(ease="fade out"), **late)
     assert [text for _, text in page if text != " "] == []
+
+
+@pytest.mark.parametrize("ease", ["fade in", "fade in and out"])
+def test_an_ease_that_leaves_a_sliver_is_said(adapt, model, page, draw, ease):
+    styled = adapt(ease=ease)
+    said = f"ease is {ease}, and no step of this sampling gets more than 0% of the strength."
+    for first in (0, 7):
+        page.clear()
+        with run(str(first)):
+            draw(styled, first=first, last=first + 1)
+        assert [text.startswith(said) for _, text in page] == [True]
+    page.clear()
+    draw(styled, last=3)
+    assert [text for _, text in page if text != " "] == []
+
+
+def test_a_range_that_only_begins_with_the_last_step_leaves_a_sliver(adapt, model, page, draw):
+    draw(adapt(ease="fade in", start_percent=0.45), last=STEPS // 2 + 1)
+    assert len(page) == 1 and "of the strength. Take more steps" in page[0][1]
+
+
+def test_an_ease_runs_over_the_sampling_and_not_over_the_schedule(adapt, model, page, draw):
+    late = {"first": 7, "last": 8}
+    full = draw(adapt(), **late)
+    assert torch.equal(draw(adapt(ease="fade out"), **late), full)
+    assert torch.equal(draw(adapt(ease="fade in"), **late), draw(model, **late))
+    assert not torch.equal(full, draw(model, **late))
+
+
+def test_a_mask_of_other_proportions_than_what_is_sampled_is_said(adapt, page, draw):
+    mask = torch.zeros(1, 64, 128)
+    mask[..., :64] = 1
+    draw(adapt(mask=mask))
+    assert page[-1][1].startswith("The mask is 128 x 64 and what is sampled 64 x 64 pixels")
+    for fitting in (mask[:, :, ::2], mask[:, :60, 34:100], torch.ones(1, 64, 128)):
+        draw(adapt(mask=fitting))
+        assert page == []

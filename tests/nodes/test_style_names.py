@@ -93,6 +93,21 @@ def test_a_training_that_is_gone_since_the_listing_is_not_listed(acfun, folder, 
     assert name.endswith(f"#{here.stem[:8]}")
 
 
+def test_only_the_newest_runs_are_listed_and_read(acfun, folder, kept, monkeypatch):
+    newest = [kept(suffix=f"_{number}", ago=number * 60) for number in range(2, 5)]
+    old, read = kept(suffix="_5", ago=10**6), []
+    label, read_facts = acfun.folder.label_of(f"training/{old.name}", old), acfun.folder.read_facts
+    monkeypatch.setattr(acfun.folder, "MOST_RUNS", 3)
+    monkeypatch.setattr(
+        acfun.folder, "read_facts", lambda path: read.append(path) or read_facts(path)
+    )
+    names = acfun.folder.style_names()
+    assert [name.rsplit("_")[-1] for name in names] == ["2", "3", "4"]
+    assert read == newest
+    for name in (label, f"training/{old.name}"):
+        assert load(acfun, name).digest == acfun.style().digest
+
+
 def test_no_header_of_another_training_is_read_to_find_one(acfun, folder, kept, monkeypatch):
     from acfun_pack.nodes.library import runs
 
@@ -299,6 +314,14 @@ def test_a_picture_that_may_not_be_read_makes_room_for_the_thumbnail(acfun, fold
     card = replace(acfun.style().card, thumbnail=thumbnail_of(picture(5)))
     monkeypatch.setattr(Path, "read_bytes", refuse)
     assert read_preview(folder / "given.safetensors", card).shape == (1, 64, 64, 3)
+
+
+@pytest.mark.parametrize("shape", [(0, 64, 64, 3), (1, 64, 64, 2), (1, 0, 64, 3), (64, 64, 3)])
+@pytest.mark.parametrize("thumbnail", [False, True])
+def test_a_preview_that_is_no_picture_costs_no_style(acfun, folder, shape, thumbnail):
+    text = save(acfun, preview=torch.zeros(shape), thumbnail=thumbnail)
+    assert f"but without its preview. preview has the shape {shape}; expected" in text
+    assert names_in(folder) == ["monet_00001_.safetensors"]
 
 
 def test_a_preview_that_cannot_be_written_costs_no_style(acfun, folder, monkeypatch):

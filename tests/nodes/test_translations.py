@@ -18,7 +18,7 @@ NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 # vue-i18n, which shows these texts, reads them as its own syntax.
 SYNTAX = "{}@|$"
 VALUE = re.compile(r"\{\w+\}")
-IN_SCRIPTS = re.compile(r'template = "([^"]*)"')
+IN_SCRIPTS = re.compile(r'template(?: =|:) "([^"]*)"')
 NOT_SHOWN = {
     # Default prompts, and what is chosen from lists, which has its own place.
     "A painting of a person in S* style",

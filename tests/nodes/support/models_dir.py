@@ -23,6 +23,7 @@ TINY_MODELS = {
     "sd1": TinyModel("checkpoints", "tiny_sd1.safetensors", tiny_models.write_sd1_checkpoint),
     "sd2_v": TinyModel("checkpoints", "tiny_sd2_v.safetensors", tiny_models.write_sd2_v_checkpoint),
     "sdxl": TinyModel("checkpoints", "tiny_sdxl.safetensors", tiny_models.write_sdxl_checkpoint),
+    "koala": TinyModel("checkpoints", "tiny_koala.safetensors", tiny_models.write_koala_checkpoint),
     "sd3": TinyModel("checkpoints", "tiny_sd3.safetensors", tiny_models.write_sd3_checkpoint),
     "unet_only": TinyModel(
         "checkpoints", "tiny_unet_only.safetensors", tiny_models.write_unet_only

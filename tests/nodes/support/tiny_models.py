@@ -60,6 +60,13 @@ SDXL_UNET: dict[str, Any] = UNET_DEFAULTS | {
     "num_classes": "sequential",
     "adm_in_channels": 2816,
 }
+# KOALA-700M's layout, which has no middle block.
+KOALA_UNET: dict[str, Any] = SDXL_UNET | {
+    "num_res_blocks": [1, 1, 1],
+    "transformer_depth": [0, 2, 5],
+    "transformer_depth_output": [0, 0, 1, 1, 1, 1],
+    "transformer_depth_middle": -2,
+}
 V_PREDICTION_KEY = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
 VIT_L_KEY = "vision_model.encoder.layers.22.layer_norm1.weight"
 LORA_RANK = 4
@@ -88,6 +95,11 @@ def write_sd2_v_checkpoint(path: Path, seed: int = 0, dtype: torch.dtype = torch
 def write_sdxl_checkpoint(path: Path, seed: int = 0, dtype: torch.dtype = torch.float16) -> None:
     """Write an SDXL base checkpoint: noise prediction, CLIP-L and OpenCLIP-G, TAESD VAE."""
     _save(checkpoint_state("SDXL", SDXL_UNET, seed, dtype), path)
+
+
+def write_koala_checkpoint(path: Path, seed: int = 0, dtype: torch.dtype = torch.float16) -> None:
+    """Write a KOALA-700M checkpoint: an SDXL U-Net without a middle block, TAESD VAE."""
+    _save(checkpoint_state("KOALA_700M", KOALA_UNET, seed, dtype), path)
 
 
 def write_unet_only(path: Path, seed: int = 0, dtype: torch.dtype = torch.float16) -> None:

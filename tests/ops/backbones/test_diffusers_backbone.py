@@ -71,6 +71,16 @@ def test_blocks_have_their_ldm_names(backbone, where, widths):
     assert {name: point.channels for name, point in points.items()} == widths
 
 
+@pytest.mark.parametrize(("where", "widths"), [("resblock", RESBLOCKS), ("attention", ATTENTIONS)])
+def test_a_unet_may_lack_a_middle(tmp_path, where, widths):
+    backbone = load_pipeline(write_pipeline(tmp_path / "pipeline", mid_block_type=None))
+    points = backbone.insert_points(where)
+    assert sorted(points) == sorted(name for name in widths if not name.startswith("middle"))
+    with backbone.gradient_checkpointing():
+        context = backbone.encode_prompt(PROMPT, "S*", backbone.word_vectors("style"))
+        assert backbone.denoise(noisy(torch.tensor(2.0)), 2.0, context).isfinite().all()
+
+
 @pytest.mark.parametrize("where", ["resblock", "attention"])
 def test_every_insert_acts_and_fits(backbone, where):
     sigma, context = torch.tensor(2.0), encoded(backbone)
