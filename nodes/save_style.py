@@ -16,10 +16,14 @@ from ..acfun_ops.style.model_spec import StyleCard
 from ..acfun_ops.style.style import Style
 from ..acfun_ops.style.style_file import load_style, read_facts, save_style
 from .comfyui.node_status import show_errors_on_node, show_text
+from .comfyui.prompt_graph import style_image_name
 from .library.folder import check_prefix, find_save_path
-from .library.preview_image import check_preview, thumbnail_of, write_preview
+from .library.preview_image import check_preview, read_preview, thumbnail_of, write_preview
+from .library.runs import find_run_file
+from .library.saved_marks import mark_saved
 from .schema import CATEGORY, SEARCH, StyleSocket
 
+_NAMELESS = "style"
 _NO_PICTURE = "thumbnail is on, but no picture is in the file: connect one to preview."
 
 
@@ -41,16 +45,18 @@ class SaveACFunStyle(io.ComfyNode):
                 StyleSocket.Input("style", lazy=True, tooltip="The style to save."),
                 io.String.Input(
                     "filename_prefix",
-                    default="style",
-                    tooltip="Start of the file's name; a number follows. Folders below "
-                    "models/acfun may be named: portraits/monet. %date:yyyy-MM-dd% is today.",
+                    default="",
+                    tooltip="Start of the file's name; a number follows. Left empty, it is the "
+                    "style picture's. Folders below models/acfun may be named: portraits/monet. "
+                    "%date:yyyy-MM-dd% is today.",
                 ),
                 io.Image.Input(
                     "preview",
                     optional=True,
                     lazy=True,
                     tooltip="A picture drawn in the style, to stand beside the file: ComfyUI's "
-                    "model library and Load ACFun Style show it. Of several the last.",
+                    "model library and Load ACFun Style show it. Of several the last; without any "
+                    "the training's last preview.",
                 ),
                 io.Boolean.Input(
                     "thumbnail",
@@ -75,7 +81,7 @@ class SaveACFunStyle(io.ComfyNode):
             outputs=[
                 StyleSocket.Output("saved_style", display_name="style", tooltip="The same style.")
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.prompt],
             is_output_node=True,
         )
 
@@ -84,7 +90,7 @@ class SaveACFunStyle(io.ComfyNode):
         """Refuse a name that nothing can be saved under before a training runs for it."""
         try:
             if filename_prefix is not None:  # Which is a link's, before it has run.
-                check_prefix(filename_prefix)
+                check_prefix(_prefix(filename_prefix, _NAMELESS))
         except ACFunError as error:
             return str(error)
         return True
@@ -95,7 +101,7 @@ class SaveACFunStyle(io.ComfyNode):
         """Ask for the style and its picture once the name is one that can be saved."""
         missing = [name for name in ("style", "preview") if inputs.get(name, name) is None]
         if missing:
-            check_prefix(filename_prefix)
+            check_prefix(_prefix(filename_prefix, _NAMELESS))
         return missing
 
     @classmethod
@@ -110,8 +116,10 @@ class SaveACFunStyle(io.ComfyNode):
         license: str = "",
     ) -> io.NodeOutput:
         """Save the style, unless it is saved already, and show its path and size."""
+        name = style_image_name(cls.hidden.prompt or {}, cls.hidden.unique_id)
+        prefix = _prefix(filename_prefix, name or _NAMELESS)
         label = {"author": author.strip(), "license": license.strip()}
-        text = save_once(style, filename_prefix, label, preview, thumbnail)
+        text = save_once(style, prefix, label, preview, thumbnail)
         return io.NodeOutput(style, ui=show_text(cls.hidden.unique_id, text))
 
 
@@ -128,7 +136,8 @@ def save_once(
         style: what its card says stays where the label says nothing.
         prefix: of the file's name, numbered.
         label: "author" and "license", each perhaps empty.
-        preview: an IMAGE whose last picture is put beside the file.
+        preview: an IMAGE whose last picture is put beside the file; None takes the last preview of
+            the training, if it has left one.
         has_thumbnail: whether it is put into the file as well; if not, no picture is in it.
 
     Returns:
@@ -137,7 +146,9 @@ def save_once(
     Raises:
         ACFunError: it cannot be written.
     """
-    flaw = None
+    flaw, run_file = None, find_run_file(style)
+    if preview is None and run_file is not None:
+        preview = read_preview(run_file, StyleCard())
     try:
         if preview is not None:
             check_preview(preview)
@@ -163,6 +174,8 @@ def save_once(
         text = Message("Saved before as {path}, unchanged; no second file was written", path=path)
         if card.thumbnail != thumbnail:
             text = Message("{text}, and the picture inside stays as it was", text=text)
+    if run_file is not None:
+        mark_saved(run_file, path)
     if flaw is not None:
         return Message("{text}, but without its preview. {error}", text=text, error=flaw)
     if preview is None:
@@ -172,6 +185,11 @@ def save_once(
     except ACFunError as error:
         return Message("{text}, but without its preview. {error}", text=text, error=error)
     return Message("{text}, with its preview beside it", text=text)
+
+
+def _prefix(given: Any, name: str) -> Any:
+    """Return the prefix that the user has given, or a name in place of an empty one."""
+    return given if not isinstance(given, str) or given.strip() else name
 
 
 def _card(card: StyleCard, label: Mapping[str, str]) -> StyleCard:

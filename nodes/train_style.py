@@ -164,6 +164,7 @@ class TrainACFunStyle(io.ComfyNode):
         has_use = _passes_previews(cls.hidden)
         with TrainingProgress(cls.hidden.unique_id, config.steps, has_use, saver.save) as report:
             report.save_every = cls.save_every
+            saver.previews = report.previews
             if preset != AS_SET:
                 report.say(told_preset(preset, config))
             report.status.show("Loading the models.")

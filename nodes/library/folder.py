@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 import folder_paths
@@ -14,6 +15,7 @@ import folder_paths
 from ...acfun_ops.errors import ACFunError
 from ...acfun_ops.file_io import check_can_be_written
 from ...acfun_ops.style.style_file import RUN_ID, read_facts
+from .saved_marks import is_saved
 
 FOLDER = "acfun"
 TRAINING = "training"
@@ -72,7 +74,8 @@ def style_files() -> dict[str, Path]:
 def style_names() -> list[str]:
     """Return what Load ACFun Style lists: files by name, then the newest runs of trainings.
 
-    No other run's header is read; each is found by its label or its file's name all the same.
+    Runs that were saved under another name are left out, and no other run's header is read; each is
+    found by its label or its file's name all the same.
     """
     files, runs = [], []
     for name, path in style_files().items():
@@ -81,8 +84,8 @@ def style_names() -> list[str]:
             continue
         with suppress(OSError):  # The file may be gone since it was listed.
             runs.append((path.stat().st_mtime_ns, name, path))
-    newest = sorted(runs, reverse=True)[:MOST_RUNS]
-    labels = [(label_of(name, path), path) for _, name, path in newest]
+    unsaved = (run for run in sorted(runs, reverse=True) if not is_saved(run[2]))
+    labels = [(label_of(name, path), path) for _, name, path in islice(unsaved, MOST_RUNS)]
     return files + [label for label, path in labels if path.exists()]
 
 

@@ -1,7 +1,8 @@
 """Training runs in ``models/acfun/training``: find finished and partial ones, save new ones."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from .folder import (
     style_files,
     style_folder,
 )
-from .preview_image import preview_path, read_preview
+from .preview_image import preview_path, read_preview, write_preview
 
 log = logging.getLogger("ACFun")
 
@@ -92,6 +93,16 @@ def find_partial(facts: StyleFacts, steps: int) -> str | None:
     return label
 
 
+def find_run_file(style: Style) -> Path | None:
+    """Return the file of the training run that a style is the result of, None if it is gone."""
+    for folder in folder_paths.get_folder_paths(FOLDER):
+        for path in (Path(folder) / TRAINING).glob(f"{style.facts.run}*.safetensors"):
+            with suppress(ACFunError):
+                if load_style(path).digest == style.digest:
+                    return path
+    return None
+
+
 def check_can_save() -> None:
     """Refuse to train where nothing could be kept, before the training and not after it.
 
@@ -105,11 +116,12 @@ class TrainingSaver:
     """Writes a training run's style, and what it needs to go on, to ``models/acfun/training``.
 
     ``is_run_name_shared`` tells whether other runs may have the run's name: each save then takes a
-    new file.
+    new file. The last of ``previews`` is put beside the style.
     """
 
     def __init__(self) -> None:
         self.is_run_name_shared = False
+        self.previews: Sequence[Tensor] = ()
         self._path: Path | None = None
 
     def save(self, result: TrainResult) -> str:
@@ -132,6 +144,11 @@ class TrainingSaver:
             path = place_for(result.style, named)
         error = keep_run(result, path, before)
         self._path = path
+        with suppress(ACFunError, OSError):  # A picture costs no style.
+            if self.previews:
+                write_preview(self.previews[-1], path)
+            else:  # One of fewer steps is not this style's.
+                preview_path(path).unlink(missing_ok=True)
         name = name_of(path)
         if error is not None:
             log.warning("%s", error)

@@ -30,7 +30,7 @@ def toast(opened, severity):
 def test_missing_pictures_are_put_there(comfy_page, folder):
     comfy_page.open_template(PACK_NAME, TEMPLATE)
     assert "Put into ComfyUI's input folder: " in toast(comfy_page, "info").inner_text()
-    assert NAMES <= {path.name for path in folder.iterdir()}
+    assert {path.name for path in folder.iterdir()} >= NAMES
 
 
 @pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)

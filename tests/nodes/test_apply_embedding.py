@@ -189,22 +189,27 @@ def skipping(clip, layer):
     return skipped
 
 
-@pytest.mark.parametrize(("family", "own"), [("sd1", -1), ("sd2_v", -2)])
-def test_a_style_carries_the_clip_skip_that_it_was_trained_with(acfun, comfy, family, own):
-    clip = comfy.checkpoint(family)[1]
-    plain, said = acfun.style(family), "layer -3, and this clip gives layer"
-    style = acfun.train(family, clip=skipping(clip, -3), steps=1)[0]
+def test_a_style_carries_the_clip_skip_that_it_was_trained_with(acfun, comfy):
+    clip, plain = comfy.checkpoint("sd1")[1], acfun.style()
+    style = acfun.train(clip=skipping(clip, -3), steps=1)[0]
     assert "clip_layer" not in plain.facts.settings and style.facts.settings["clip_layer"] == -3
-    loaded = acfun.run("ACFunBlendStyles", style_a=style, style_b=plain, ratio=0.25)[0]
-    for trained in (style, loaded):
-        for layer in (-3, own, None):
+    (blend,) = acfun.run("ACFunBlendStyles", style_a=style, style_b=plain, ratio=0.25)
+    for trained in (style, blend):
+        for used in (clip, skipping(clip, -1), skipping(clip, -3)):
             acfun.texts.clear()
-            acfun.embed(trained, clip if layer is None else skipping(clip, layer), "in S* style")
-            assert [f"{said} {own}" in text for text in acfun.texts] == [True] * (layer != -3)
+            acfun.embed(trained, used, "in S* style")
+            said = ["layer -3, and this clip gives layer -1" in text for text in acfun.texts]
+            assert said == [True] * (used.layer_idx != -3)
+
+
+@pytest.mark.parametrize(("family", "own"), [("sd1", -1), ("sd2_v", -2), ("sdxl", -2)])
+def test_the_clips_own_layer_is_no_other_skip(acfun, comfy, family, own):
+    clip = comfy.checkpoint(family)[1]
     for layer in (own, -3):
         acfun.texts.clear()
-        acfun.embed(plain, skipping(clip, layer), "in S* style")
-        assert ["gives layer -3" in text for text in acfun.texts] == [True] * (layer == -3)
+        acfun.embed(acfun.style(family), skipping(clip, layer), "in S* style")
+        said = [f"layer {own}, and this clip gives layer -3" in text for text in acfun.texts]
+        assert said == [True] * (layer == -3)
 
 
 @pytest.mark.parametrize("text", ["S*", "(in S*:1.2) style", "S*, red"])

@@ -87,10 +87,17 @@ def test_files_are_numbered_and_never_overwritten(acfun, folder):
     load_file(acfun, "portraits/monet_00001_.safetensors")
 
 
+@pytest.mark.parametrize("prefix", ["", "   "])
+def test_without_a_name_a_style_is_called_style(acfun, folder, prefix):
+    assert acfun.nodes["ACFunSaveStyle"].validate_inputs(prefix) is True
+    save_as(acfun, prefix)
+    assert files_below(folder) == ["style_00001_.safetensors"]
+
+
 OUTSIDE = ["../evil", "a/../../evil", "..", "..\\evil", "/tmp/acfun-evil", "C:\\evil", "C:evil"]
 
 
-@pytest.mark.parametrize("prefix", [*OUTSIDE, "", "   ", ".", "a/..", "a\0b"])
+@pytest.mark.parametrize("prefix", [*OUTSIDE, ".", "a/..", "a\0b"])
 def test_a_prefix_that_leads_out_is_refused(acfun, folder, prefix):
     with pytest.raises(acfun.error, match=r"filename_prefix is .*; expected a name"):
         save_as(acfun, prefix)
@@ -331,7 +338,7 @@ def test_the_server_says_why_it_cannot_save(server, server_style):
 def test_a_bad_name_is_refused_before_a_training_runs_in_the_same_graph(server, models_dir):
     (server.styles_dir / "file").write_text("a file where a folder should be")
     graph = training_graph(server, models_dir, seed=47)
-    for prefix in ("a:b", "file/b", "画" * 80, ""):
+    for prefix in ("a:b", "file/b", "画" * 80):
         graph["save_style"]["inputs"]["filename_prefix"] = prefix
         with pytest.raises(PromptFailedError, match="Custom validation failed for node"):
             server.queue(graph)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from comfy_extras.nodes_model_advanced import ModelSamplingContinuousEDM
 from pack_nodes import RAW_ERRORS
 from stock_nodes import encode, sample
 
@@ -57,45 +57,31 @@ def test_an_inpainting_model_is_no_model_to_train(acfun, comfy, monkeypatch):
         acfun.train()
 
 
-def as_edm(model):
-    """Return a MODEL of the kind that Playground v2.5 is."""
-    from comfy.model_base import ModelType, model_sampling
-
-    changed = copy.copy(model)
-    changed.model = copy.copy(model.model)
-    changed.model.model_sampling = model_sampling(model.model.model_config, ModelType.EDM)
-    return changed
-
-
-def patched_edm(model):
-    from comfy_extras.nodes_model_advanced import ModelSamplingContinuousEDM
-
-    return ModelSamplingContinuousEDM().patch(model, "edm", 120.0, 0.002)[0]
+def test_an_edm_checkpoint_is_told_from_an_edm_patch(acfun, comfy, monkeypatch):
+    model = comfy.checkpoint("sd1")[0]
+    patched = ModelSamplingContinuousEDM().patch(model, "edm", 120.0, 0.002)[0]
+    with pytest.raises(acfun.error, match=r"as after a ModelSampling node .* without a sampling"):
+        acfun.train(model=patched)
+    # As Playground v2.5 comes.
+    own = patched.get_model_object("model_sampling")
+    monkeypatch.setattr(model.model, "model_sampling", own)
+    with pytest.raises(acfun.error, match=r"This checkpoint .* of EDM kind.* Connect another SD1"):
+        acfun.train(model=model)
 
 
-@pytest.mark.parametrize(
-    ("change", "remedy"),
-    [
-        (as_edm, r"This checkpoint predicts neither .* of EDM kind.* Connect another SD1\.x"),
-        (patched_edm, r"as after a ModelSampling node .* without a sampling patch"),
-    ],
-)
-def test_an_edm_model_gets_the_remedy_that_is_open_to_it(acfun, comfy, change, remedy):
-    with pytest.raises(acfun.error, match=remedy):
-        acfun.train(model=change(comfy.checkpoint("sd1")[0]))
-
-
-def test_a_unet_without_a_middle_trains_and_applies(acfun, comfy, prompts):
+def test_a_unet_without_a_middle_trains_and_applies(acfun, comfy):
     from acfun_pack.nodes.comfyui.unet import insert_points
 
     model, clip, _ = comfy.checkpoint("koala")
     assert model.model.diffusion_model.middle_block is None
-    losses = [acfun.train("koala", gradient_checkpointing=mode)[1] for mode in ("on", "off")]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     style = acfun.style("koala")
     for where in ("resblock", "attention"):
         points = insert_points(model.model.diffusion_model, where)
         assert {name.split(".")[0] for name in points} == {"input_blocks", "output_blocks"}
+    again = acfun.train("koala", steps=3, seed=0, gradient_checkpointing="on")[0]
+    for block, state in style.concrete.items():
+        for name, tensor in state.items():
+            assert torch.allclose(again.concrete[block][name], tensor, atol=1e-2), (block, name)
     positive, negative = acfun.embed(style, clip, "in S* style"), encode(clip, "")
     plain, styled = (
         sample(each, positive, negative, steps=1)[-1] for each in (model, acfun.adapt(model, style))

@@ -88,7 +88,7 @@ NODES = {
     ),
     "ACFunSaveStyle": (
         "Save ACFun Style",
-        {"style": "ACFUN_STYLE", "filename_prefix": "style"},
+        {"style": "ACFUN_STYLE", "filename_prefix": ""},
         {"preview": "IMAGE", "thumbnail": False, "author": "", "license": ""},
         {"style": "ACFUN_STYLE"},
     ),

@@ -93,6 +93,37 @@ def test_a_training_that_is_gone_since_the_listing_is_not_listed(acfun, folder, 
     assert name.endswith(f"#{here.stem[:8]}")
 
 
+def test_a_run_that_was_saved_is_not_listed_and_its_label_loads(acfun, folder, kept):
+    path, other = kept(ago=60), kept(seed=1)
+    labels = acfun.folder.style_names()
+    for _ in range(2):  # Also when the same style is saved already.
+        save(acfun)
+        assert acfun.folder.style_names() == ["monet_00001_.safetensors", labels[0]]
+    for name in (labels[1], f"training/{path.name}"):
+        assert load(acfun, name).digest == acfun.style().digest
+    kept()  # It has gone on.
+    assert sorted(acfun.folder.style_names()[1:])[0].endswith(labels[1][-9:])
+    save(acfun)
+    (folder / "monet_00001_.safetensors").unlink()
+    assert len(acfun.folder.style_names()) == 2 and other.exists()
+
+
+@pytest.mark.parametrize("thumbnail", [False, True])
+def test_the_last_preview_of_its_training_is_put_beside_a_style(acfun, folder, kept, thumbnail):
+    from acfun_pack.nodes.library.preview_image import write_preview
+
+    shades = torch.stack([torch.zeros(64, 64, 3), torch.ones(64, 64, 3)])
+    write_preview(shades, kept())
+    write_preview(shades[:1], kept(seed=1))
+    assert save(acfun, thumbnail=thumbnail).endswith(", with its preview beside it")
+    with Image.open(folder / "monet_00001_.preview.jpg") as beside:
+        assert np.asarray(beside).mean() > 250
+    assert bool(load(acfun, "monet_00001_.safetensors").card.thumbnail) == thumbnail
+    save(acfun, prefix="own", preview=shades[:1])
+    with Image.open(folder / "own_00001_.preview.jpg") as beside:
+        assert np.asarray(beside).mean() < 5
+
+
 def test_only_the_newest_runs_are_listed_and_read(acfun, folder, kept, monkeypatch):
     newest = [kept(suffix=f"_{number}", ago=number * 60) for number in range(2, 5)]
     old, read = kept(suffix="_5", ago=10**6), []

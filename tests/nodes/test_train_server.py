@@ -7,7 +7,10 @@ import re
 import numpy as np
 import pytest
 from comfy_graphs import node
+from PIL import Image
 from style_graphs import TRAINING, kept_training, saved_style, styled_graph, training_graph
+
+SHOWN = node("PreviewAny", source=["load", 0])
 
 
 @pytest.fixture
@@ -44,7 +47,32 @@ def test_progress_previews_losses_and_the_place_of_the_style_are_shown(acfun, se
     assert saved.digest == kept.digest
     assert (kept.card.title, saved.card.title) == (prompt, path.name.split("_")[0])
     size = f"({path.stat().st_size / 1e6:.2f} MB, 3 steps)"
-    assert messages.texts("save_style")[-1] == f"Saved {path} {size}"
+    said = f"Saved {path} {size}, with its preview beside it"
+    assert messages.texts("save_style")[-1] == said
+    with Image.open(path.with_suffix(".preview.jpg")) as beside:
+        saved = np.asarray(beside).astype(int)
+    assert np.abs(saved - pictures[2]).mean() < np.abs(saved - pictures[0]).mean()
+    required = server.object_info("ACFunLoadStyle")["ACFunLoadStyle"]["input"]["required"]
+    assert path.name in str(required["style_file"]) and name[1] not in str(required["style_file"])
+    server.run({"load": node("ACFunLoadStyle", style_file=name[1]), "show": SHOWN})
+
+
+def test_a_training_without_previews_is_saved_all_the_same(server, graph):
+    graph["train"]["inputs"] |= {"seed": 13, "preview_every": 0}
+    graph["save_style"]["inputs"] |= {"preview": ["train", 2], "filename_prefix": ""}
+    graph["load"] = node(
+        "ACFunBlendStyles",
+        style_a=["save_style", 0],
+        style_b=["save_style", 0],
+        ratio=0.5,
+        mode="blend",
+    )
+    graph["show"] = SHOWN
+    history = server.run(graph)
+    path = saved_style(history)
+    assert path.name.startswith("style_image_") and path.is_file()
+    assert not path.with_suffix(".preview.jpg").exists()
+    assert "show" in server.executed_nodes(history)
 
 
 def test_without_previews_only_the_previews_output_is_blocked(server, graph):

@@ -20,6 +20,15 @@ def test_an_exception_keeps_the_weights_and_is_not_hidden(acfun, model):
     assert acfun.bytes_of(resumed) == acfun.bytes_of(acfun.train(seed=30, steps=4)[0])
 
 
+def test_a_vae_that_overflows_is_named_and_nothing_is_kept(acfun, comfy, monkeypatch):
+    vae, folder = comfy.checkpoint("sd1")[2], acfun.folder.style_folder() / "training"
+    encode, before = vae.encode, set(folder.iterdir())
+    monkeypatch.setattr(vae, "encode", lambda pictures: encode(pictures) * float("inf"))
+    with pytest.raises(acfun.error, match=r"^The VAE gives values .* without --fp16-vae"):
+        acfun.train(seed=29)
+    assert set(folder.iterdir()) == before
+
+
 @pytest.mark.parametrize("call", [1, 2, 3])
 def test_a_loss_that_is_not_finite_keeps_the_last_good_weights(acfun, model, call):
     said, fault = rf"At step {call}: The loss is not finite", faulty(model, not_a_number, (call,))

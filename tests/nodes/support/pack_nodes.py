@@ -59,6 +59,7 @@ class PackNodes:
         PromptServer.instance = SimpleNamespace(
             client_id="test",
             routes=web.RouteTableDef(),
+            add_on_prompt_handler=lambda handler: None,
             send_progress_text=lambda text, node_id: self._hear(text),
             send_sync=lambda event, data, client: self.messages.append(data),
         )

@@ -1,0 +1,71 @@
+"""What a prompt in the API format tells of the nodes around one of ours."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Prompt = Mapping[str, Mapping[str, Any]]
+
+_TRAIN, _SAVE = "ACFunTrainStyle", "ACFunSaveStyle"
+_PREVIEWS = 2  # The output of a training.
+_IMAGE_FILE = re.compile(r"([^\n]+)\.(png|jpe?g|webp|bmp|gif|tiff?|avif)( \[\w+\])?", re.IGNORECASE)
+_LONGEST = 40
+
+
+def drop_preview_links(request: dict[str, Any]) -> dict[str, Any]:
+    """Take off each Save node the link to the previews of the training that it saves (a hook).
+
+    It finds the last of them by itself. ComfyUI runs no node that is linked to what is not there,
+    so a training without previews would leave its style unsaved.
+    """
+    prompt = request.get("prompt")
+    nodes = prompt if isinstance(prompt, dict) else {}
+    for node in nodes.values():
+        inputs = node.get("inputs", {}) if isinstance(node, dict) else {}
+        source = _source(inputs.get("preview"))
+        is_same = source is not None and source == _source(inputs.get("style"))
+        if is_same and node.get("class_type") == _SAVE and inputs["preview"][1] == _PREVIEWS:
+            del inputs["preview"]
+    return request
+
+
+def style_image_name(prompt: Prompt, node_id: str) -> str:
+    """Return what the style picture's file is called that a Save node's style is trained on.
+
+    At most 40 letters, without folder and ending; "" if no such file is known. A file that is a
+    face photo as well is none.
+
+    Args:
+        prompt: of the run.
+        node_id: the Save node.
+    """
+    while prompt.get(node_id, {}).get("class_type") == _SAVE:
+        node_id = _source(prompt[node_id]["inputs"].get("style")) or ""
+    training = prompt.get(node_id, {})
+    if training.get("class_type") != _TRAIN:
+        return ""
+    faces = set(_image_files(prompt, training["inputs"].get("face_image")))
+    found = _image_files(prompt, training["inputs"].get("style_image"))
+    stems = (re.split(r"[/\\]", name)[-1] for name in found if name not in faces)
+    name: str = re.sub(r"[^\w .()-]+", "_", next(stems, ""))
+    return name[:_LONGEST].strip(" .")
+
+
+def _image_files(prompt: Prompt, link: Any) -> Iterator[str]:
+    """Yield the image files, without their endings, that a link's value is made of."""
+    waiting, seen = [_source(link)], set()
+    while waiting:
+        node_id = waiting.pop(0)
+        if node_id is None or node_id in seen:
+            continue
+        seen.add(node_id)
+        for value in prompt.get(node_id, {}).get("inputs", {}).values():
+            waiting.append(_source(value))
+            if isinstance(value, str) and (match := _IMAGE_FILE.fullmatch(value)):
+                yield match[1]
+
+
+def _source(link: Any) -> str | None:
+    """Return the node that an input is linked to, None if it is no link."""
+    is_link = isinstance(link, list) and len(link) == 2 and isinstance(link[0], str)
+    return link[0] if is_link else None
