@@ -112,6 +112,12 @@ class Backbone(Protocol):
         whatever is hooked onto the insert points.
         """
 
+    def ignore_patches(self) -> AbstractContextManager[None]:
+        """While active, the U-Net runs without what others have patched into its calls.
+
+        Patches on weights stay, and its own noise schedule.
+        """
+
     def autocast(self, dtype: torch.dtype) -> AbstractContextManager[None]:
         """While active, the U-Net computes in ``dtype``."""
 

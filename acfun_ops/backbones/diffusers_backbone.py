@@ -184,6 +184,10 @@ class DiffusersBackbone:
         pooled = context.pooled.to(self.compute_dtype).expand(len(noisy), -1)
         return {"text_embeds": pooled, "time_ids": sizes.expand(len(noisy), -1)}
 
+    def ignore_patches(self) -> AbstractContextManager[None]:
+        """Do nothing: what is patched here is the pipeline's own."""
+        return nullcontext()
+
     def autocast(self, dtype: torch.dtype) -> AbstractContextManager[None]:
         """Use torch's autocast, for a float32 U-Net only.
 

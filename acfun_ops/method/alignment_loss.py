@@ -76,7 +76,7 @@ class AlignmentSettings:
     """``imagery``: sampling steps of I_i."""
     imagery_every: int = 25
     """``imagery``: training steps after which I_i is generated anew."""
-    # Sharper than StyleID has it and in half the steps, about the time of ten of the training;
+    # Sharper than StyleID has it and in half the steps, about the time of seven of the training;
     # guided by the words of the prompt, which it has not, as that keeps the face.
     redrawing: Redrawing = Redrawing(temperature=2.5, steps=10, guidance=2.0)
     """``drawn``: how I_i is made."""

@@ -13,6 +13,7 @@ from ..messages import Message
 from ..method.alignment_loss import AlignmentBatch, alignment_batch, alignment_loss
 from ..method.diffusion import add_noise, sample_noise, sample_sigma
 from ..sampling.sampler import StoppedError
+from ..sampling.style_injection import InjectionError
 from ..style.style import Style
 from .checkpoint import TrainState, continued
 from .config import TrainConfig
@@ -54,6 +55,7 @@ OUT_OF_MEMORY_REDRAWING = (
     "Out of memory while the face was redrawn in the style, before the first step. Lower "
     "resolution, choose staged at alignment, or close other programs that use the GPU."
 )
+STAGED_INSTEAD = "{reason} This training takes staged for alignment instead."
 
 
 def fit(
@@ -136,11 +138,8 @@ class _Run:
         """Run the loop with the inserts on the model, and off again however it ends."""
         first, steps = self.progress.step, self.config.steps
         if first >= steps:
-            text = Message(
-                "resume_from already has {first} steps: raise steps above that to go on.",
-                first=first,
-            )
-            self.on_event(NoticeEvent(text))
+            text = "resume_from already has {first} steps: raise steps above that to go on."
+            self.on_event(NoticeEvent(Message(text, first=first)))
         size = self.model.trainables.style_size(self.pair.style_tokens)
         if size > USUAL_BYTES.get(self.facts.family, size):
             self.on_event(NoticeEvent(Message(LARGE_STYLE, size=size / 1e6)))
@@ -149,6 +148,8 @@ class _Run:
             self._draw_between()
         except StoppedError:
             return self._result("cancelled")
+        except InjectionError as error:
+            self.on_event(NoticeEvent(Message(STAGED_INSTEAD, reason=error.message)))
         self.previews = Previews(self.model, self.on_event, first)
         with ExitStack() as on_model:
             on_model.enter_context(self.model.attach_adapters())
@@ -179,7 +180,7 @@ class _Run:
         if self.config.alignment != "drawn" or "redrawn" in kept or is_over:
             return
         with _before_first_step(self.backbone, OUT_OF_MEMORY_REDRAWING):
-            kept["redrawn"] = self.model.redrawn_faces(
+            kept["redrawn"] = self.model.restyle_faces(
                 lambda step, total: self.on_event(RedrawingEvent(step, total))
             )
             check_finite((kept["redrawn"],), RESTYLING_OVERFLOWS)
@@ -228,10 +229,11 @@ class _Run:
                 generator, settings.imagery_steps, on_step=lambda: self.on_event(SamplingEvent())
             )
         between = kept.get("imagery")
-        if config.alignment == "drawn":
+        if "redrawn" in kept:
             between = kept["redrawn"][pair.combination(style, face), None]
+        is_staged = config.alignment == "drawn" and between is None
         batch = alignment_batch(
-            config.alignment,
+            "staged" if is_staged else config.alignment,
             pair.style[style : style + 1],
             pair.face[face : face + 1],
             sigma,
@@ -267,9 +269,8 @@ class _Run:
             text = "its training state is missing, so the optimiser starts anew and"
             self.progress.count_on(old.steps, self.config.seed)
         text = Message("{text} steps count from {step}.", text=text, step=self.progress.step)
-        self.on_event(
-            NoticeEvent(Message("Resuming from the style's weights alone: {text}", text=text))
-        )
+        text = Message("Resuming from the style's weights alone: {text}", text=text)
+        self.on_event(NoticeEvent(text))
 
     def _result(self, outcome: Outcome, template: str = "", bad: int = 0) -> TrainResult:
         progress = self.progress

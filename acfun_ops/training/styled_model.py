@@ -10,7 +10,7 @@ from torch import Tensor
 from ..backbones.backbone import Backbone, Context
 from ..method.injection import attach_adapters
 from ..sampling.sampler import Guidance, draw_latents, initial_noise, sampling_sigmas
-from ..sampling.style_injection import redrawn
+from ..sampling.style_injection import Restyler
 from .config import TrainConfig
 from .optimizer import VECTORS_EVERY
 from .trainable_style import Trainables
@@ -86,37 +86,33 @@ class StyledModel:
         with self.backbone.autocast(self.dtype):
             return self.backbone.denoise(noisy, sigma, context).float()
 
-    def redrawn_faces(self, on_step: Callable[[int, int], bool | None]) -> Tensor:
-        """Return what the frozen model draws between face and style, ``(n, c, h, w)``.
+    def restyle_faces(self, on_step: Callable[[int, int], bool | None]) -> Tensor:
+        """Return what the frozen model samples between face and style, ``(n, c, h, w)``.
 
-        There is one for each of the pair's ``combinations``, drawn under the training prompt with
+        There is one for each of the pair's ``combinations``, sampled under the training prompt with
         the pseudo-word where it starts. Nothing may be attached.
 
         Args:
-            on_step: is told after each step how many are done, and of how many; True stops.
+            on_step: is told after each forward how many are done, and of how many; True stops.
 
         Raises:
             StoppedError: ``on_step`` asked for it.
+            InjectionError: the model is patched so that it cannot be done.
         """
-        both, done = self.pair.combinations, count(1)
-        how = self.pair.settings.redrawing
-        total = 2 * how.steps * len(both)
+        pair, how, done = self.pair, self.pair.settings.redrawing, count(1)
+        total = (how.steps + 1) * len(pair.style) + (2 * how.steps + 1) * len(pair.combinations)
         plain = self.backbone.encode_prompt("", self.config.pseudo_word, {})
-        with self.backbone.autocast(self.dtype):
-            return torch.cat(
-                [
-                    redrawn(
-                        self.backbone,
-                        self.pair.style[style : style + 1],
-                        self.pair.face[face : face + 1],
-                        plain,
-                        self.start,
-                        how,
-                        lambda: on_step(next(done), total),
-                    )
-                    for style, face in both
-                ]
+        restyled = {}
+        with self.backbone.autocast(self.dtype), self.backbone.ignore_patches():
+            restyler = Restyler(
+                self.backbone, plain, self.start, how, lambda: on_step(next(done), total)
             )
+            for number, latent in enumerate(torch.split(pair.style, 1)):
+                style = restyler.invert(latent)
+                for face in (face for other, face in pair.combinations if other == number):
+                    inverted = restyler.invert(pair.face[face : face + 1])
+                    restyled[number, face] = restyler.restyle(style, inverted)
+        return torch.cat([restyled[both] for both in pair.combinations])
 
     @torch.no_grad()
     def draw(

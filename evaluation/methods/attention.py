@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
-from acfun_ops.method.style_attention import late
+from acfun_ops.method.alignment_loss import Redrawing
 from acfun_ops.sampling.sampler import sampling_sigmas
-from acfun_ops.sampling.style_injection import Redrawing, redrawn
+from acfun_ops.sampling.style_injection import Restyler, last_two_thirds
 
 from ..benchmark import STYLE_WORD, LearnsNothing, Pair, Sampling
 from .sampling import encode_square
@@ -100,7 +100,8 @@ class StyleId(LearnsNothing):
         """Return the face's latent ``(1, c, h, w)`` redrawn in the style of another's."""
         context = backbone.encode_prompt("", STYLE_WORD, {})
         how = Redrawing(kept_query=self.kept_query, temperature=self.temperature, steps=self.steps)
-        return redrawn(backbone, style, face, context, context, how)
+        restyler = Restyler(backbone, context, context, how)
+        return restyler.restyle(restyler.invert(style), restyler.invert(face))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +135,7 @@ class AttentionDistillation:
         context = backbone.encode_prompt("", STYLE_WORD, {})
         moved = face.clone().requires_grad_()
         adam = torch.optim.Adam([moved], lr=self.learning_rate)
-        with record_attention(late(backbone.self_attentions())) as seen:
+        with record_attention(last_two_thirds(backbone.self_attentions())) as seen:
 
             def attend(latent: Tensor, sigma: float) -> list[Attended]:
                 # Clean latents go in at every noise level, in the U-Net's own scale.

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from comfy.clip_model import CLIPLayer
-from comfy.ldm.modules.attention import SpatialTransformer
+from comfy.ldm.modules.attention import SpatialTransformer, attention_pytorch
 from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -203,3 +203,8 @@ def _run_layer_checkpointed(forward: Callable[..., Tensor], x: Tensor, *args: An
         return forward(x.clone(), *args)  # A layer adds to its input in place.
 
     return checkpoint(on_copy, x, use_reentrant=False, preserve_rng_state=False)
+
+
+def differentiable_attention(function: Any, *args: Any, **kwargs: Any) -> Tensor:
+    """Attend by torch's own function, which has a backward; an optimized_attention_override."""
+    return attention_pytorch(*args, **kwargs)

@@ -8,7 +8,6 @@ from typing import Any
 import comfy.model_management
 import comfy.patcher_extension
 import torch
-from comfy.ldm.modules.attention import attention_pytorch
 from torch import Tensor, nn
 
 from ...acfun_ops.backbones.backbone import Context, InsertPoint
@@ -21,6 +20,7 @@ from .autograd import (
     NormalTensors,
     checkpoint_blocks,
     checkpoint_layers,
+    differentiable_attention,
     make_differentiable,
 )
 from .fingerprint import is_patched, model_fingerprint
@@ -34,8 +34,7 @@ from .unet import (
     unet_of,
 )
 
-_NATIVE_SIDES = {"sd1": 512, "sd2": 512, "sdxl": 1024}
-_SD2_V_SIDE = 768
+_NATIVE_SIDES = {("sd2", "v"): 768, ("sdxl", "noise"): 1024, ("sdxl", "v"): 1024}  # Others: 512.
 
 
 class ComfyBackbone:
@@ -47,9 +46,8 @@ class ComfyBackbone:
         self.family = family_of(context_width(self.unet))
         self.device = model.load_device
         self.prediction: Prediction = prediction_of(model)
-        v_sd2 = self.family == "sd2" and self.prediction == "v"
-        self.native_side = _SD2_V_SIDE if v_sd2 else _NATIVE_SIDES.get(self.family, 512)
-        self.is_running = self.is_loaded = self._has_run = False
+        self.native_side = _NATIVE_SIDES.get((self.family, self.prediction), 512)
+        self.is_running = self.is_loaded = self._has_run = self._ignores_patches = False
         self.reserve = 0.0
         self._freeze = Freeze([self.patcher.model, clip.cond_stage_model])
         # Before the training adds its own.
@@ -200,7 +198,7 @@ class ComfyBackbone:
         return self_attentions(self.unet)
 
     def denoise(self, noisy: Tensor, sigma: float, context: Context) -> Tensor:
-        """Denoise as KSampler would, through the wrappers and patches of earlier nodes.
+        """Denoise as KSampler would; through earlier nodes' patches, but in ``ignore_patches``.
 
         SDXL is told the size that the style will be drawn at, not that of a smaller training.
 
@@ -218,20 +216,21 @@ class ComfyBackbone:
         if y is not None:
             conditions["y"] = y.to(self.device).expand(batch, -1)
         # One entry for each latent, 1 for the negative ones.
-        rows = [int(is_negative) for is_negative in context.negative]
-        rows *= batch // len(rows)
+        rows = [int(is_negative) for is_negative in context.negative] * (
+            batch // len(context.negative)
+        )
         conditions["transformer_options"] = self._transformer_options(sigmas, rows)
         wrapper = self.patcher.model_options.get("model_function_wrapper")
         with self._guard(), self._check_unet_runs():
-            if wrapper is None:
+            if wrapper is None or self._ignores_patches:
                 return model.apply_model(noisy, sigmas, **conditions)
             call = {"input": noisy, "timestep": sigmas, "c": conditions}
             return wrapper(model.apply_model, call | {"cond_or_uncond": rows})
 
     @contextmanager
     def _check_unet_runs(self) -> Iterator[None]:
-        """In the first call see to it that the U-Net runs which a style would be hooked onto."""
-        if self._has_run:
+        """In the first patched call see to it that the U-Net runs which a style is hooked onto."""
+        if self._has_run or self._ignores_patches:
             yield
             return
         calls: list[nn.Module] = []
@@ -246,6 +245,15 @@ class ComfyBackbone:
                 "in front of the training runs another, a compiled one for example: bypass it."
             )
         self._has_run = True
+
+    @contextmanager
+    def ignore_patches(self) -> Iterator[None]:
+        """Run without wrappers and transformer_options of other nodes; the MODEL keeps them."""
+        self._ignores_patches = True
+        try:
+            yield
+        finally:
+            self._ignores_patches = False
 
     def autocast(self, dtype: torch.dtype) -> AbstractContextManager[None]:
         """Do nothing: ComfyUI casts by itself to what :func:`training_backbone` has set."""
@@ -276,18 +284,16 @@ class ComfyBackbone:
         )
 
     def _transformer_options(self, sigmas: Tensor, rows: list[int]) -> dict[str, Any]:
-        # What KSampler passes: the wrappers and patches of earlier nodes act in training too.
-        options = self.patcher.model_options["transformer_options"].copy()
-        for kind in ("wrappers", "callbacks"):
-            options[kind] = comfy.patcher_extension.merge_nested_dicts(
-                options.get(kind, {}), getattr(self.patcher, kind)
-            )
+        options: dict[str, Any] = {}
+        if not self._ignores_patches:
+            # What KSampler passes: the wrappers and patches of earlier nodes act in training too.
+            options |= self.patcher.model_options["transformer_options"]
+            for kind in ("wrappers", "callbacks"):
+                options[kind] = comfy.patcher_extension.merge_nested_dicts(
+                    options.get(kind, {}), getattr(self.patcher, kind)
+                )
         # Some optimised attentions have no backward.
-        options["optimized_attention_override"] = _differentiable_attention
+        options["optimized_attention_override"] = differentiable_attention
         options["sigmas"] = options["sample_sigmas"] = sigmas
         options["cond_or_uncond"] = rows
         return options
-
-
-def _differentiable_attention(function: Any, *args: Any, **kwargs: Any) -> Tensor:
-    return attention_pytorch(*args, **kwargs)

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -14,9 +15,8 @@ from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.errors import ACFunError
 from acfun_ops.method.alignment_loss import SETTINGS
 from acfun_ops.method.injection import PartStrengths, part_of
-from acfun_ops.method.style_attention import late
 from acfun_ops.sampling.sampler import sample_euler, sampling_sigmas
-from acfun_ops.sampling.style_injection import inverted
+from acfun_ops.sampling.style_injection import ddim_invert, last_two_thirds
 from acfun_ops.style.style_file import load_style
 from acfun_ops.training.config import TrainConfig
 from evaluation.benchmark import Row, Sampling
@@ -360,8 +360,9 @@ def test_inverted_latents_are_drawn_back(prior, pair):
     context = prior.encode_prompt("", "S*", {})
     sigmas = sampling_sigmas(prior.sigmas, 50)
     with torch.no_grad():
-        noisy = inverted(prior, clean, sigmas, context)[-1]
-        back = sample_euler(lambda x, sigma: prior.denoise(x, sigma, context), noisy, sigmas)
+        denoise = partial(prior.denoise, context=context)
+        noisy = ddim_invert(denoise, clean, sigmas, float(prior.sigmas[0]))[-1]
+        back = sample_euler(denoise, noisy, sigmas)
     assert (back - clean).abs().mean() < 0.2 * clean.abs().mean()
 
 
@@ -407,7 +408,7 @@ def test_distilled_attention_is_nearer_to_the_paintings_afterwards(backbone, pai
     moved = method.latent(backbone, style, face, 20)
 
     def off(latent):
-        with record_attention(late(backbone.self_attentions())) as seen, torch.no_grad():
+        with record_attention(last_two_thirds(backbone.self_attentions())) as seen, torch.no_grad():
             backbone.denoise(torch.cat([style, latent]), 0.5, context)
         outputs = [one.parts["output"] for one in seen]
         return sum((o[1].mean(1) - o[0].mean(1)).abs().mean() for o in outputs)

@@ -66,7 +66,7 @@ def cancelled(acfun, comfy):
         ({}, 2),
         ({"gradient_checkpointing": "on"}, 2),
         ({"alignment": "imagery"}, 10 + 2),  # The first ten calls draw I_i.
-        ({"alignment": "drawn"}, 20 + 2),  # The first twenty calls redraw the face.
+        ({"alignment": "drawn"}, 32 + 2),  # The first calls redraw the face.
         ({"preview_every": 2, "steps": 3}, 2 + 5),
     ],
     ids=["defaults", "checkpointing", "imagery", "drawn", "within a preview"],
@@ -82,7 +82,7 @@ def test_resumed_training_ends_with_the_same_bytes(acfun, cancelled, options, ca
     assert acfun.bytes_of(resumed) != acfun.bytes_of(style)
 
 
-@pytest.mark.parametrize(("alignment", "call"), [("imagery", 1), ("drawn", 20)])
+@pytest.mark.parametrize(("alignment", "call"), [("imagery", 1), ("drawn", 32)])
 def test_cancel_before_the_first_step_keeps_nothing(acfun, comfy, alignment, call):
     acfun.texts.clear()
     fault = faulty(comfy.checkpoint("sd1")[0], cancel, calls=(call,))

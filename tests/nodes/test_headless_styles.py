@@ -11,9 +11,10 @@ from stock_nodes import encode, equal_conditioning
 
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.backbones.diffusers_unet import insert_points
+from acfun_ops.method.alignment_loss import Redrawing
 from acfun_ops.method.injection import attach_adapters
 from acfun_ops.sampling.generate import Drawing, draw_picture
-from acfun_ops.sampling.style_injection import Redrawing, redrawn
+from acfun_ops.sampling.style_injection import Restyler
 from acfun_ops.style.style_file import load_style, save_style
 from acfun_ops.training.config import TrainConfig
 from acfun_ops.training.events import TrainPictures
@@ -159,7 +160,8 @@ def test_a_face_is_redrawn_alike_on_both_sides(acfun, backbone, loaded, comfy):
     def redraw(on, temperature):
         plain, prompt = (on.encode_prompt(text, "S*", {}) for text in ("", "a woman " * 60))
         how = Redrawing(steps=3, temperature=temperature)
-        return redrawn(on, style, face, plain, prompt, how)
+        restyler = Restyler(on, plain, prompt, how)
+        return restyler.restyle(restyler.invert(style), restyler.invert(face))
 
     ours, other = redraw(backbone, 2.5), redraw(backbone, 0.0)
     with training_backbone(*loaded, comfy.clip_vision(), None) as theirs:

@@ -7,7 +7,7 @@ run out of memory, and give NaN, at a chosen call.
 import math
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -157,6 +157,9 @@ class TinyBackbone:
             # Untrained, this U-Net would never learn what any trained one does: to hand noise on.
             return self._poisoned(noisy - sigma * (predicted + noisy * scale))
         return self._poisoned(noisy * scale**2 - sigma * scale * predicted)
+
+    def ignore_patches(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def autocast(self, dtype: torch.dtype) -> torch.autocast:
         return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)

@@ -12,7 +12,7 @@ from tiny_training import Recorder, run, small_config, tiny_pictures, trained, t
 from acfun_ops.errors import ACFunError
 from acfun_ops.method.alignment_loss import ALIGNMENTS, SETTINGS, alignment_batch
 from acfun_ops.method.diffusion import sample_sigma
-from acfun_ops.sampling.style_injection import redrawn
+from acfun_ops.sampling.style_injection import Restyler
 from acfun_ops.style.style import style_bytes
 from acfun_ops.training import fit
 from acfun_ops.training.events import (
@@ -356,24 +356,28 @@ def white_noise_after_the_weights(config, backbone, generator):
 
 
 @pytest.mark.parametrize(
-    ("pictures", "count"),
-    [({}, 1), ({"styles": 3}, 3), ({"faces": 2}, 2), ({"styles": 3, "faces": 2}, 3)],
+    ("styles", "faces"),
+    [(1, 1), (3, 1), (1, 2), (3, 2), (1, 12)],
 )
-def test_drawn_is_drawn_once_by_the_model_without_the_style(pictures, count):
+def test_drawn_is_drawn_once_by_the_model_without_the_style(styles, faces):
     backbone, asked = TinyBackbone(), []
     denoise = backbone.denoise
 
     def spy(noisy, sigma, context):
         hooks = any(p.module._forward_hooks for p in backbone.insert_points("resblock").values())
-        asked.append((torch.is_grad_enabled(), hooks))
+        asked.append((torch.is_grad_enabled(), hooks, len(noisy)))
         return denoise(noisy, sigma, context)
 
     backbone.denoise = spy
     config = small_config(alignment="drawn")
-    kept = run(config, backbone, tiny_pictures(**pictures)).state.kept["redrawn"]
-    assert len(kept) == count
-    drawing, steps = (False, False), (True, True)
-    assert asked == [drawing] * 2 * SETTINGS.redrawing.steps * count + [steps] * config.steps
+    pictures = tiny_pictures(styles=styles, faces=faces)
+    kept = run(config, backbone, pictures).state.kept["redrawn"]
+    assert len(kept) == max(styles, faces)
+    drawing = asked[: -config.steps]
+    assert {(grad, hooks) for grad, hooks, _ in drawing} == {(False, False)}
+    assert asked[-config.steps :] == [(True, True, 2)] * config.steps
+    samples, steps = sum(count for *_, count in drawing), SETTINGS.redrawing.steps
+    assert samples == styles * (steps + 1) + len(kept) * (3 * steps + 1)
 
 
 @pytest.mark.parametrize("faces", [1, 2])
@@ -381,7 +385,7 @@ def test_redrawing_tells_each_of_its_steps_before_the_first_of_training(faces):
     told = []
     config = small_config(alignment="drawn", steps=1)
     run(config, pictures=tiny_pictures(faces=faces), on_event=lambda event: told.append(event))
-    total = 2 * SETTINGS.redrawing.steps * faces
+    total = SETTINGS.redrawing.steps + 1 + (2 * SETTINGS.redrawing.steps + 1) * faces
     assert told[:-1] == [RedrawingEvent(step, total) for step in range(1, total + 1)]
     assert isinstance(told[-1], StepEvent)
 
@@ -401,10 +405,10 @@ def test_drawn_takes_the_picture_of_its_own_style_and_face(monkeypatch, faces, s
     plain = backbone.encode_prompt("", "S*", {})
     prompt = backbone.encode_prompt(config.prompt, "S*", backbone.word_vectors("style"))
     assert len({float(style.sum()) for style, _, _ in seen}) == styles
+    restyler = Restyler(backbone, plain, prompt, SETTINGS.redrawing)
     for style, face, imagery in seen:
-        assert torch.allclose(
-            imagery, redrawn(backbone, style, face, plain, prompt, SETTINGS.redrawing), atol=1e-5
-        )
+        expected = restyler.restyle(restyler.invert(style), restyler.invert(face))
+        assert torch.allclose(imagery, expected, atol=1e-5)
 
 
 def test_imagery_is_drawn_anew_now_and_then():

@@ -89,6 +89,19 @@ def test_memory_running_out_while_i_i_is_drawn_is_told_and_nothing_is_learnt():
     assert events.of(StepEvent) == []
 
 
+def test_an_attention_that_runs_in_tiles_makes_drawn_staged_and_says_so():
+    backbone, events = TinyBackbone(), Recorder()
+    attention = backbone.unet.own
+    attend = attention.forward
+    attention.forward = lambda x: torch.cat([attend(half) for half in x.chunk(2, dim=2)], dim=2)
+    result = run(small_config(alignment="drawn"), backbone, on_event=events)
+    (notice,) = events.of(NoticeEvent)
+    assert "splits the batch of its self-attention" in notice.text
+    assert notice.text.endswith("This training takes staged for alignment instead.")
+    assert result.losses == run(small_config(), backbone).losses
+    assert "redrawn" not in result.state.kept
+
+
 def test_memory_running_out_in_a_preview_turns_previews_off():
     events, config = Recorder(), small_config(preview_every=2)
     result = run(config, failing(memory_in_previews=True), on_event=events)
