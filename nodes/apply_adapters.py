@@ -16,10 +16,11 @@ from .comfyui.node_status import NodeStatus, show_errors_on_node, show_text
 from .comfyui.schedule import BOTH, CONSTANT, AdapterSchedule, StrengthSchedule
 from .schema import (
     CATEGORY,
-    SEARCH,
     StyleSocket,
     applies_to_input,
     ease_input,
+    mark,
+    search_aliases,
     strength_input,
 )
 
@@ -39,15 +40,16 @@ class ApplyCFunAdapters(io.ComfyNode):
             node_id="ACFunApplyAdapters",
             display_name="Apply CFun Adapters",
             category=CATEGORY,
-            **SEARCH,
-            description="Puts the concrete part of a style on a model: strokes, colours, texture "
+            **search_aliases("style model", "LoRA"),
+            description="The model's half of a style (Apply AFun Embedding is the prompt's; Apply "
+            "ACFun Style is both). Puts the concrete part on a model: strokes, colours, texture "
             "(encoder) and the structure of the face (decoder). Chain two for two styles.",
             inputs=[
                 io.Model.Input("model", tooltip="A model of the family the style was trained on."),
                 StyleSocket.Input("style", tooltip="A trained style."),
                 strength_input("strength", "Overall strength."),
                 strength_input("encoder_strength", "Strokes, colours and texture."),
-                strength_input("middle_strength", "The U-Net's middle."),
+                mark(strength_input("middle_strength", "The U-Net's middle."), advanced=True),
                 strength_input("decoder_strength", "Structure and pose of the face."),
                 io.Float.Input(
                     "start_percent",
@@ -70,8 +72,8 @@ class ApplyCFunAdapters(io.ComfyNode):
                     optional=True,
                     tooltip="Where the adapters act, white is fully; any size.",
                 ),
-                applies_to_input(),
-                ease_input("from start_percent to end_percent"),
+                mark(applies_to_input(), advanced=True),
+                mark(ease_input("from start_percent to end_percent"), advanced=True),
             ],
             outputs=[
                 io.Model.Output(

@@ -8,7 +8,7 @@ from typing_extensions import override
 from ..acfun_ops.style.style import Style
 from .comfyui.node_status import check_connected, show_errors_on_node, show_text
 from .comfyui.prompts import encode_fused, prompt_warnings
-from .schema import CATEGORY, SEARCH, StyleSocket, strength_input
+from .schema import CATEGORY, StyleSocket, search_aliases, strength_input
 
 
 class ApplyAFunEmbedding(io.ComfyNode):
@@ -21,9 +21,10 @@ class ApplyAFunEmbedding(io.ComfyNode):
             node_id="ACFunApplyEmbedding",
             display_name="Apply AFun Embedding",
             category=CATEGORY,
-            **SEARCH,
-            description="Encodes a prompt as CLIP Text Encode does and fuses it with the abstract "
-            "part of a style: deformation, layout, atmosphere.",
+            **search_aliases("style prompt", "CLIP Text Encode"),
+            description="The prompt's half of a style (Apply CFun Adapters is the model's; Apply "
+            "ACFun Style is both). Encodes a prompt as CLIP Text Encode does and fuses it with the "
+            "abstract part: deformation, layout, atmosphere.",
             inputs=[
                 StyleSocket.Input("style", tooltip="A trained style."),
                 io.Clip.Input("clip", tooltip="The CLIP of the family the style was trained on."),

@@ -23,10 +23,10 @@ from .comfyui.prompts import (
 from .comfyui.schedule import BOTH, CONSTANT, AdapterSchedule, StrengthSchedule
 from .schema import (
     CATEGORY,
-    SEARCH,
     StyleSocket,
     applies_to_input,
     ease_input,
+    search_aliases,
     strength_input,
 )
 
@@ -43,9 +43,9 @@ class ApplyACFunStyle(io.ComfyNode):
             node_id="ACFunApplyStyle",
             display_name="Apply ACFun Style",
             category=CATEGORY,
-            **SEARCH,
-            description="Puts a whole style on model and prompt: what Apply AFun Embedding and "
-            "Apply CFun Adapters do, with one strength. A mask limits all of it.",
+            **search_aliases("style transfer"),
+            description="Both halves of a style, the prompt's and the model's: what Apply AFun "
+            "Embedding and Apply CFun Adapters do, with one strength. A mask limits all of it.",
             inputs=[
                 io.Model.Input("model", tooltip="A model of the family the style was trained on."),
                 io.Clip.Input("clip", tooltip="The CLIP of that family."),

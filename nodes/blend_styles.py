@@ -6,7 +6,7 @@ from typing_extensions import override
 from ..acfun_ops.style.blend import CROSSED, blend_styles, cross_styles
 from ..acfun_ops.style.style import Style
 from .comfyui.node_status import show_errors_on_node
-from .schema import CATEGORY, SEARCH, StyleSocket
+from .schema import CATEGORY, StyleSocket, search_aliases
 
 _BLEND = "blend"
 
@@ -21,7 +21,7 @@ class BlendACFunStyles(io.ComfyNode):
             node_id="ACFunBlendStyles",
             display_name="Blend ACFun Styles",
             category=CATEGORY,
-            **SEARCH,
+            **search_aliases("mix", "merge", "interpolate"),
             description="Makes one style of two of the same family: their effects mixed by a "
             "ratio, or the deformation of the one with the strokes of the other.",
             inputs=[

@@ -20,7 +20,7 @@ from ..acfun_ops.style.style_file import load_style, read_label
 from .comfyui.node_status import show_errors_on_node, show_text, ui_text
 from .library.folder import style_names, style_path
 from .library.preview_image import read_preview, ui_image
-from .schema import CATEGORY, SEARCH, StyleSocket
+from .schema import CATEGORY, StyleSocket, search_aliases
 
 ROUTE = "/acfun/style"
 """Answers what Load ACFun Style would show of ``?name=``; web/acfun.js asks when it is chosen."""
@@ -36,7 +36,7 @@ class LoadACFunStyle(io.ComfyNode):
             node_id="ACFunLoadStyle",
             display_name="Load ACFun Style",
             category=CATEGORY,
-            **SEARCH,
+            **search_aliases("open", "import"),
             description="Reads a style from models/acfun. Trainings are listed under training/ by "
             "prompt, steps and date.",
             inputs=[

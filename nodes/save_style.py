@@ -21,7 +21,7 @@ from .library.folder import check_prefix, find_save_path
 from .library.preview_image import check_preview, read_preview, thumbnail_of, write_preview
 from .library.runs import find_run_file
 from .library.saved_marks import mark_saved
-from .schema import CATEGORY, SEARCH, StyleSocket
+from .schema import CATEGORY, StyleSocket, search_aliases
 
 _NAMELESS = "style"
 _NO_PICTURE = "thumbnail is on, but no picture is in the file: connect one to preview."
@@ -37,7 +37,7 @@ class SaveACFunStyle(io.ComfyNode):
             node_id="ACFunSaveStyle",
             display_name="Save ACFun Style",
             category=CATEGORY,
-            **SEARCH,
+            **search_aliases("export", "share"),
             description="Writes a style to models/acfun as one small safetensors file that can be "
             "shared. The face photo is not in it.",
             inputs=[

@@ -9,23 +9,21 @@ from .comfyui.schedule import APPLIES_TO, BOTH, CONSTANT, EASES
 
 CATEGORY = "ACFun"
 
-# ComfyUI 0.3.64 has no argument for them.
-SEARCH: dict[str, Any] = (
-    {
-        "search_aliases": [
-            "face style",
-            "stylize",
-            "portrait",
-            "caricature",
-            "one-shot",
-            "style transfer",
-        ]
-    }
-    if "search_aliases" in inspect.signature(io.Schema).parameters
-    else {}
-)
-
 StyleSocket = io.Custom("ACFUN_STYLE")
+
+
+def search_aliases(*words: str) -> dict[str, Any]:
+    """Return the argument of a schema that lets the search find a node by these words."""
+    # ComfyUI 0.3.64 has none.
+    is_known = "search_aliases" in inspect.signature(io.Schema).parameters
+    return {"search_aliases": list(words)} if is_known else {}
+
+
+def mark(option: io.Input, **entries: Any) -> io.Input:
+    """Return an input that tells the page more; what is ``advanced`` it hides until asked for."""
+    # Older ComfyUI has no argument for it.
+    option.extra_dict = {**option.extra_dict, **entries}
+    return option
 
 
 def strength_input(name: str, tooltip: str) -> io.Float.Input:

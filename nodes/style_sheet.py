@@ -27,7 +27,7 @@ from .comfyui.node_status import (
 )
 from .comfyui.prompts import Conditioning, encode_fused, encode_plain, prompt_warnings
 from .comfyui.schedule import AdapterSchedule
-from .schema import CATEGORY, SEARCH, StyleSocket
+from .schema import CATEGORY, StyleSocket, search_aliases
 
 _OFF = PartStrengths(encoder=0, middle=0, decoder=0)
 # Strength of AFun, None for a prompt without the style's word, and of CFun by part of the U-Net.
@@ -63,7 +63,7 @@ class ACFunStyleSheet(io.ComfyNode):
             node_id="ACFunStyleSheet",
             display_name="ACFun Style Sheet",
             category=CATEGORY,
-            **SEARCH,
+            **search_aliases("compare", "grid", "contact sheet"),
             description="Draws a labelled sheet of a style: without it, its abstract part, the "
             "encoder's and the decoder's adapters alone, and all of it, one row for each seed.",
             is_output_node=True,

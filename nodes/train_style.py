@@ -1,6 +1,5 @@
 """Train ACFun Style."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,13 +18,22 @@ from ..acfun_ops.training.config import CHECKPOINTINGS, PRECISIONS, TrainConfig,
 from ..acfun_ops.training.events import TrainPictures, TrainResult
 from ..acfun_ops.training.fit import fit
 from ..acfun_ops.training.image_warnings import picture_notices
-from ..acfun_ops.training.presets import AS_SET, PRESETS, told_preset, with_preset
+from ..acfun_ops.training.presets import PRESETS
 from ..acfun_ops.training.training_images import prepare_pair
 from .comfyui.memory import plan_memory
-from .comfyui.node_status import check_connected, show_errors_on_node, ui_text
+from .comfyui.node_status import show_errors_on_node, ui_text
 from .comfyui.progress import TrainingProgress
 from .comfyui.prompts import note_clip_layer
+from .comfyui.training_inputs import (
+    CUSTOM,
+    OfferedPresets,
+    check_images,
+    choose_config,
+    single_value,
+)
 from .comfyui.training_models import training_backbone
+from .library.history import TrainingHistory
+from .library.preview_image import ui_image
 from .library.runs import (
     FinishedStyle,
     TrainingSaver,
@@ -34,21 +42,22 @@ from .library.runs import (
     find_partial,
     find_state,
 )
-from .schema import CATEGORY, SEARCH, StyleSocket
+from .schema import CATEGORY, StyleSocket, mark, search_aliases
 
 _PATCHES_NOT_COMPARED = (
     "Other nodes patch model or clip. Their patches were not compared with those that the style of "
     "resume_from was trained with: connect the same nodes to go on with the same training."
 )
 _NO_PREVIEWS = "There are no previews, so nodes connected to previews do not run."
-_DEFAULTS = {name: field.default for name, field in TrainConfig.__dataclass_fields__.items()}
 
 
-def _option(kind: Any, name: str, advanced: bool = False, **kwargs: Any) -> io.Input:
-    option = kind.Input(name, default=_DEFAULTS[name], tooltip=help_of(name), **kwargs)
-    # Older ComfyUI has no argument for advanced inputs, but passes extra entries to the page.
-    option.extra_dict = {"advanced": True} if advanced else {}
-    return option
+def _option(kind: Any, name: str, **kwargs: Any) -> io.Input:
+    default = TrainConfig.__dataclass_fields__[name].default
+    return kind.Input(name, default=default, tooltip=help_of(name), **kwargs)
+
+
+def _advanced(kind: Any, name: str, **kwargs: Any) -> io.Input:
+    return mark(_option(kind, name, optional=True, **kwargs), advanced=True)
 
 
 class TrainACFunStyle(io.ComfyNode):
@@ -63,9 +72,9 @@ class TrainACFunStyle(io.ComfyNode):
             node_id="ACFunTrainStyle",
             display_name="Train ACFun Style",
             category=CATEGORY,
-            **SEARCH,
+            **search_aliases("face", "style", "portrait", "stylize", "style transfer"),
             description="Learns to draw the face of one photo in the style of one picture. "
-            "Cancelling keeps what was learnt so far, under models/acfun/training.",
+            "Cancelling keeps what was learnt so far, and Run then goes on from there.",
             inputs=[
                 io.Model.Input("model", tooltip="An SD1.x, SD2.x or SDXL model; stays unchanged."),
                 io.Clip.Input("clip", tooltip="The checkpoint's CLIP."),
@@ -84,20 +93,30 @@ class TrainACFunStyle(io.ComfyNode):
                     "The centred square is used; 64 pixels or more.",
                 ),
                 _option(io.String, "prompt", multiline=True),
-                _option(io.Int, "steps", min=1, max=1_000_000),
-                _option(io.Float, "learning_rate", min=1e-6, max=1.0, step=1e-6, round=1e-7),
-                _option(io.Float, "style_weight", min=0.0, max=10.0, step=0.05),
-                _option(io.Float, "face_weight", min=0.0, max=10.0, step=0.05),
-                # A seed that moved by itself would train anew on every queue.
-                _option(io.Int, "seed", min=0, max=2**64 - 1, control_after_generate=False),
-                _option(io.Int, "resolution", min=0, max=2048, step=64),
-                _option(io.Int, "preview_every", min=0, max=1_000_000),
-                _option(io.Int, "rank", min=1, max=512, advanced=True),
-                _option(io.Combo, "alignment", options=list(ALIGNMENTS), advanced=True),
-                _option(io.Combo, "precision", options=list(PRECISIONS), advanced=True),
-                _option(
-                    io.Combo, "gradient_checkpointing", options=list(CHECKPOINTINGS), advanced=True
+                mark(
+                    io.Combo.Input(
+                        "preset",
+                        options=OfferedPresets([*PRESETS, CUSTOM]),
+                        default="balanced",
+                        optional=True,
+                        tooltip="Sets steps and learning_rate. Choose quick look for a first "
+                        "idea, and the paper's settings for more of the style. Editing one of "
+                        "these numbers turns it to custom.",
+                    ),
+                    presets=PRESETS,  # Read by web/widgets.js.
                 ),
+                _option(io.Float, "style_weight", min=0.0, max=10.0, step=0.05, optional=True),
+                _option(io.Int, "steps", min=1, max=1_000_000, optional=True),
+                _advanced(io.Float, "learning_rate", min=1e-6, max=1.0, step=1e-6, round=1e-7),
+                _advanced(io.Float, "face_weight", min=0.0, max=10.0, step=0.05),
+                # A seed that moved by itself would train anew on every queue.
+                _advanced(io.Int, "seed", min=0, max=2**64 - 1, control_after_generate=False),
+                _advanced(io.Int, "resolution", min=0, max=2048, step=64),
+                _advanced(io.Int, "preview_every", min=0, max=1_000_000),
+                _advanced(io.Int, "rank", min=1, max=512),
+                _advanced(io.Combo, "alignment", options=list(ALIGNMENTS)),
+                _advanced(io.Combo, "precision", options=list(PRECISIONS)),
+                _advanced(io.Combo, "gradient_checkpointing", options=list(CHECKPOINTINGS)),
                 io.Mask.Input(
                     "face_mask",
                     optional=True,
@@ -111,21 +130,16 @@ class TrainACFunStyle(io.ComfyNode):
                     tooltip="A style to go on from, finished or cancelled. steps is the total, its "
                     "own included; with other pictures or settings it counts from 0 again.",
                 ),
-                io.Combo.Input(
-                    "preset",
-                    options=list(PRESETS),
-                    default=AS_SET,
-                    optional=True,
-                    tooltip="Sets steps, learning_rate and both weights: quick look for a first "
-                    "idea, balanced for the defaults, the paper's settings for a long training. "
-                    "The node shows them. as set below: the node's own numbers.",
-                ),
-                io.Boolean.Input(
-                    "retrain",
-                    default=False,
-                    optional=True,
-                    tooltip="Train even if models/acfun holds the finished style of the same "
-                    "pictures, settings and models.",
+                mark(
+                    io.Boolean.Input(
+                        "retrain",
+                        default=False,
+                        optional=True,
+                        tooltip="Start anew, even if models/acfun holds the finished style, or a "
+                        "part, of the same training. Turn it off again: under ComfyUI's RAM cache "
+                        "it may train at each Run.",
+                    ),
+                    advanced=True,
                 ),
             ],
             outputs=[
@@ -140,6 +154,16 @@ class TrainACFunStyle(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, prompt: list[Any] | None = None) -> bool | str:
+        """Refuse a prompt without the pseudo-word before anything is loaded."""
+        try:
+            for text in prompt or []:  # A link's text is known once the node runs.
+                TrainConfig(prompt=text)
+        except ACFunError as error:
+            return str(error)
+        return True
+
+    @classmethod
     @show_errors_on_node
     def execute(
         cls,
@@ -150,31 +174,29 @@ class TrainACFunStyle(io.ComfyNode):
     ) -> io.NodeOutput:
         """Make one style of all that the sockets bring; a list is one batch."""
         pictures = TrainPictures(
-            style=_check_images("style_image", style_image),
-            face=_check_images("face_image", face_image),
+            style=check_images("style_image", style_image),
+            face=check_images("face_image", face_image),
             face_mask=[mask for mask in face_mask or [] if mask is not None] or None,
         )
-        inputs = {name: _single(name, values) for name, values in lists.items()}
+        inputs = {name: single_value(name, values) for name, values in lists.items()}
         models = {name: inputs.pop(name) for name in ("model", "clip", "vae", "clip_vision")}
         resume, retrain = inputs.pop("resume_from", None), inputs.pop("retrain", False)
-        preset = inputs.pop("preset", AS_SET)
-        config = with_preset(TrainConfig(**inputs), preset)
+        config, notices = choose_config(inputs, cls.hidden)
         check_can_save()
         saver = TrainingSaver()
         has_use = _passes_previews(cls.hidden)
         with TrainingProgress(cls.hidden.unique_id, config.steps, has_use, saver.save) as report:
             report.save_every = cls.save_every
             saver.previews = report.previews
-            if preset != AS_SET:
-                report.say(told_preset(preset, config))
             report.status.show("Loading the models.")
-            return _train(models, pictures, config, report, saver, resume, retrain)
+            return _train(models, pictures, config, notices, report, saver, resume, retrain)
 
 
 def _train(
     models: dict[str, Any],
     pictures: TrainPictures,
     config: TrainConfig,
+    notices: list[str],
     report: TrainingProgress,
     saver: TrainingSaver,
     resume: Style | None,
@@ -185,33 +207,38 @@ def _train(
     with training_backbone(**models, dtype=dtype, prompt=config.prompt, say=report.say) as backbone:
         # Which patches they are is in no name of a run.
         saver.is_run_name_shared = backbone.is_patched
+        saver.goes_on = not retrain and not backbone.is_patched
         config, plan = plan_memory(backbone, config)
         pair = prepare_pair(backbone, pictures, config, dtype or backbone.compute_dtype)
         pair = note_clip_layer(pair, models["clip"])
         report.show_pair(pair)
-        for text in picture_notices(pictures):
-            report.say(text)
         facts, is_same_run = pair.facts, False
         if resume is not None:
             facts, is_same_run = continued(pair.facts, resume)
+        found = find_finished(facts, config.steps) if saver.goes_on else None
+        if found is not None:
+            report.say(found.message)  # The good news first.
+        for text in [*notices, *picture_notices(pictures)]:
+            report.say(text)
+        if found is not None:
+            return _output_finished(found, report)
         if is_same_run and backbone.is_patched:
             report.say(_PATCHES_NOT_COMPARED)
-        may_be_done = not retrain and not saver.is_run_name_shared
-        if may_be_done and (found := find_finished(facts, config.steps)):
-            return _output_finished(found, report)
-        if may_be_done and resume is None and (name := find_partial(facts, config.steps)):
+        going_on = None if resume is None else (resume, find_state(resume))
+        learnt = resume.facts.steps if resume is not None and is_same_run else 0
+        part = find_partial(facts, config.steps) if saver.goes_on else None
+        if part and part[0].facts.steps > learnt:
+            going_on = part
             report.say(
                 Message(
-                    "{name} is an unfinished part of this training, which starts anew. To go on "
-                    "from that part instead, stop, choose it in Load ACFun Style and connect it "
-                    "to resume_from.",
-                    name=name,
+                    "Goes on after step {step}, where this training was stopped. Turn on retrain "
+                    "to start anew.",
+                    step=part[0].facts.steps,
                 )
             )
         if plan:
             report.say(plan)
         report.status.show("Encoding the pictures and the prompt.")
-        going_on = None if resume is None else (resume, find_state(resume))
         try:
             result = fit(backbone, pair, config, report, going_on)
         except BaseException:
@@ -220,29 +247,23 @@ def _train(
     if result.outcome == "finished":
         _warn_no_previews(report)
     _save(result, report)
+    if report.last is not None:
+        saver.save_history(result.style, TrainingHistory(result.losses, report.previews))
     return _output(result.style, result.losses, report)
 
 
 def _output_finished(found: FinishedStyle, report: TrainingProgress) -> io.NodeOutput:
-    style = found.style
-    state = find_state(style)
-    if found.picture is not None:
-        report.previews.append(found.picture)
+    """Show what its training has shown."""
+    report.previews += found.history.previews
     _warn_no_previews(report)
-    report.end(
-        Message(
-            "Took {name} ({steps} steps), trained before on the same pictures, settings "
-            "and models. Turn on retrain to train anew, for previews or losses.",
-            name=found.name,
-            steps=style.facts.steps,
-        )
-    )
-    return _output(style, [] if state is None else state.losses.tolist(), report)
+    image = ui_image(report.previews[-1]) if report.previews else None
+    return _output(found.style, found.history.losses, report, image)
 
 
 def _save(result: TrainResult, report: TrainingProgress) -> None:
     """Write the result, say where it is, and raise what ended the run, if anything did."""
     if report.interrupt is not None and report.last is None:
+        report.end("Stopped before the first step; nothing was learnt.")
         raise report.interrupt
     try:
         message = report.keep(result)
@@ -255,11 +276,13 @@ def _save(result: TrainResult, report: TrainingProgress) -> None:
         raise ACFunError(message)
 
 
-def _output(style: Style, losses: list[float], report: TrainingProgress) -> io.NodeOutput:
+def _output(
+    style: Style, losses: list[float], report: TrainingProgress, image: dict[str, Any] | None = None
+) -> io.NodeOutput:
     # Nothing to plot or to show blocks what is connected there, and ComfyUI does not say so.
     previews = torch.cat(report.previews) if report.previews else ExecutionBlocker(None)
     loss = {"loss": losses} if losses else ExecutionBlocker(None)
-    return io.NodeOutput(style, loss, previews, ui=ui_text(report.status.shown))
+    return io.NodeOutput(style, loss, previews, ui=ui_text(report.status.shown) | (image or {}))
 
 
 def _warn_no_previews(report: TrainingProgress) -> None:
@@ -272,27 +295,3 @@ def _passes_previews(hidden: Any) -> bool:
     outputs = TrainACFunStyle.GET_SCHEMA().outputs
     link = [hidden.unique_id, [output.id for output in outputs].index("previews")]
     return any(link in node["inputs"].values() for node in (hidden.prompt or {}).values())
-
-
-def _check_images(socket: str, pictures: Sequence[Tensor | None]) -> list[Tensor]:
-    found = [batch for batch in pictures if batch is not None]
-    check_connected(**{socket: found[0] if found else None})
-    return found
-
-
-def _single(socket: str, values: list[Any]) -> Any:
-    """Return the one value of an input; a list of equal ones is taken for one."""
-    if not values:
-        raise ACFunError(
-            "The socket {socket} brings an empty list. Connect one {socket}.", socket=socket
-        )
-    first = values[0]
-    plain = isinstance(first, str | float | int)
-    if any(value != first if plain else value is not first for value in values):
-        raise ACFunError(
-            "The socket {socket} brings a list of {count} that differ, and all pictures "
-            "together train one style. Connect one {socket}.",
-            socket=socket,
-            count=len(values),
-        )
-    return first

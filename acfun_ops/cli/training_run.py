@@ -55,8 +55,8 @@ def add_training(command: ArgumentParser) -> None:
     command.add_argument(
         "--preset",
         choices=PRESET_WORDS,
-        help="sets steps, learning_rate and both weights, each of which may still be given: quick "
-        "for a first idea, balanced for the defaults, paper for a long training",
+        help="sets steps and learning_rate, each of which may still be given: quick for a first "
+        "idea, balanced for the defaults, paper for a long training",
     )
     group = command.add_argument_group("training")
     kinds = get_type_hints(TrainConfig)

@@ -42,19 +42,23 @@ class TrainConfig:
         "words: 'A painting of a woman with glasses in S* style'. A bare 'S*' lets the style leak.",
     )
     steps: int = _option(
-        150, "Optimiser steps in all, 1 or more; resumed steps count.", 1, 1_000_000
+        150,
+        "Optimiser steps in all, 1 or more; resumed steps count. Raise it to follow both pictures "
+        "more closely, lower it to follow the prompt more.",
+        1,
+        1_000_000,
     )
     learning_rate: float = _option(
         5e-4,
-        "Step size of AdamW, above 0 and up to 1. The default is a sixth of the toy model's, not "
-        "measured on Stable Diffusion. Halve it if the loss is not finite.",
+        "Step size of AdamW, above 0 and up to 1. Raise it to learn more in as many steps; halve "
+        "it if the loss is not finite.",
         0,
         1,
     )
     style_weight: float = _option(
         0.8,
-        "Pull towards the style picture, 0 to 10. Raise it for more style: the face takes on as "
-        "much of it as style_weight comes to face_weight.",
+        "Pull towards the style picture, 0 to 10. Raise it for more style, lower it for a closer "
+        "likeness: its ratio to face_weight counts, and 1 : 1 is the full style.",
         0,
         10,
     )
@@ -68,32 +72,34 @@ class TrainConfig:
         2**64 - 1,
     )
     resolution: int = _option(
-        0, "Side of the training squares in pixels; 0 takes the model's own (512, 768 or 1024).", 0
+        0,
+        "Side of the training squares in pixels; 0 takes the model's own (512, 768 or 1024). Lower "
+        "it to need less memory.",
+        0,
     )
     preview_every: int = _option(
         50, "Draw a preview picture every so many steps; 0 turns previews off.", 0
     )
     rank: int = _option(
         32,
-        "Width of each CFun bottleneck, 1 to 512. Larger learns more and saves larger: a style of "
-        "SD1.5 has 7 MB at 32, 11 MB at 64 and 65 MB at 512.",
+        "Width of each CFun bottleneck, 1 to 512. Raise it for finer detail in a larger file: one "
+        "of SD1.5 has 7 MB at 32, 11 MB at 64 and 65 MB at 512.",
         1,
         512,
     )
     alignment: Alignment = _option(
         "drawn",
-        "How the loss aligns face and style: drawn (the default: towards the face as the model "
-        "redraws it in the style, strokes as well as colours), staged (towards the face in the "
-        "style's colours, starts at once), paired, imagery (the paper's text taken literally, "
-        "slower) or blend.",
+        "How the loss aligns face and style. Keep drawn for strokes as well as colours; choose "
+        "staged to start at once, with colours alone. paired, imagery (the paper's text taken "
+        "literally, slower) and blend are there to compare.",
     )
     precision: Precision = _option(
         "auto", "What the U-Net computes in; auto takes the model's own. Trainables stay fp32."
     )
     gradient_checkpointing: Checkpointing = _option(
         "auto",
-        "Recompute U-Net blocks in the backward pass: less memory, about a third slower. auto "
-        "decides from the free memory, and turns it on when memory runs out.",
+        "Turn it on to need less memory, at about a third more time. auto decides from the free "
+        "memory, and turns it on when memory runs out.",
     )
     pseudo_word: str = _research("S*", "The word in the prompt that is learnt.")
     initial_word: str = _research("style", "The pseudo-word's vector starts at this word's.")

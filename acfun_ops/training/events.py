@@ -14,8 +14,7 @@ Outcome = Literal["finished", "cancelled", "diverged", "out of memory"]
 
 MESSAGES: dict[Outcome, str] = {
     "finished": "Trained {step} steps.",
-    "cancelled": "Stopped after step {step} of {total}; load the kept style and connect it to "
-    "resume_from to go on.",
+    "cancelled": "Stopped after step {step} of {total}.",
     "out of memory": "Out of memory in the step after {step} of {total}. Lower resolution, turn "
     "gradient_checkpointing on, or close other programs that use the GPU.",
     "diverged": "The loss is not finite any more; the weights of step {step} are kept. Lower "

@@ -1,5 +1,6 @@
 """Sets of training numbers by name."""
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -7,18 +8,11 @@ from ..errors import ACFunError
 from ..messages import Message
 from .config import TrainConfig
 
-AS_SET = "as set below"
 PRESETS: dict[str, dict[str, Any]] = {
-    AS_SET: {},
-    "quick look": {"steps": 80, "learning_rate": 1e-3, "style_weight": 0.8, "face_weight": 1.0},
-    "balanced": {"steps": 150, "learning_rate": 5e-4, "style_weight": 0.8, "face_weight": 1.0},
-    # ACFun's supplied setting: 5 epochs, about 500 steps; it leaves open how the loss aligns.
-    "the paper's settings": {
-        "steps": 500,
-        "learning_rate": 1e-4,
-        "style_weight": 0.8,
-        "face_weight": 1.0,
-    },
+    "quick look": {"steps": 80, "learning_rate": 1e-3},
+    "balanced": {"steps": 150, "learning_rate": 5e-4},
+    # ACFun's supplied setting: 5 epochs, about 500 steps.
+    "the paper's settings": {"steps": 500, "learning_rate": 1e-4},
 }
 
 # What the command line calls them.
@@ -29,8 +23,8 @@ PRESET_WORDS = {
 }
 
 
-def with_preset(config: TrainConfig, preset: str) -> TrainConfig:
-    """Return a configuration with a preset's numbers in place of its own.
+def with_preset(config: TrainConfig, preset: str, fixed: Collection[str] = ()) -> TrainConfig:
+    """Return a configuration with a preset's numbers in place of its own, but for the fixed ones.
 
     Raises:
         ACFunError: there is no such preset.
@@ -41,7 +35,7 @@ def with_preset(config: TrainConfig, preset: str) -> TrainConfig:
             preset=preset,
             presets=", ".join(PRESETS),
         )
-    return replace(config, **PRESETS[preset])
+    return replace(config, **{n: v for n, v in PRESETS[preset].items() if n not in fixed})
 
 
 def told_preset(preset: str, config: TrainConfig) -> str:

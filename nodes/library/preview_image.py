@@ -50,12 +50,12 @@ def write_preview(picture: Tensor, style_path: Path) -> None:
     Raises:
         ACFunError: the folder cannot be written.
     """
-    write_whole(_jpeg(picture, SIDE), preview_path(style_path), "preview")
+    write_whole(jpeg_bytes(picture, SIDE), preview_path(style_path), "preview")
 
 
 def thumbnail_of(picture: Tensor) -> str:
     """Return the last picture of an IMAGE, small, as a data URI for a style's file."""
-    return _DATA + base64.b64encode(_jpeg(picture, THUMBNAIL_SIDE)).decode("ascii")
+    return _DATA + base64.b64encode(jpeg_bytes(picture, THUMBNAIL_SIDE)).decode("ascii")
 
 
 def read_preview(style_path: Path, card: StyleCard) -> Tensor | None:
@@ -64,7 +64,11 @@ def read_preview(style_path: Path, card: StyleCard) -> Tensor | None:
     Its sides are 512 pixels at most. One that cannot be read, is of another format than JPEG, PNG
     and WebP, or of more than 16 million pixels is none: it may come from anyone.
     """
-    content = _content(style_path, card)
+    return decode_image(_content(style_path, card))
+
+
+def decode_image(content: bytes) -> Tensor | None:
+    """Return the IMAGE in a file's content, see :func:`read_preview`; None if there is none."""
     try:
         opened = Image.open(io.BytesIO(content), formats=_FORMATS)
         if opened.width * opened.height > _MAX_PIXELS:
@@ -105,7 +109,8 @@ def _content(style_path: Path, card: StyleCard) -> bytes:
     return b""
 
 
-def _jpeg(picture: Tensor, side: int) -> bytes:
+def jpeg_bytes(picture: Tensor, side: int) -> bytes:
+    """Return the last picture of an IMAGE as a JPEG whose sides are ``side`` pixels at most."""
     colours = picture[-1, ..., :3].expand(-1, -1, 3)
     levels = (colours.nan_to_num().clamp(0, 1) * 255).round().to(torch.uint8)
     image = Image.fromarray(levels.cpu().numpy())

@@ -10,7 +10,7 @@ import folder_paths
 from torch import Tensor
 
 from ...acfun_ops.errors import ACFunError
-from ...acfun_ops.messages import Message
+from ...acfun_ops.messages import Message, join_messages
 from ...acfun_ops.style.style import Style, StyleFacts
 from ...acfun_ops.style.style_file import load_style, read_facts
 from ...acfun_ops.training.checkpoint import TrainState, load_state
@@ -31,6 +31,7 @@ from .folder import (
     style_files,
     style_folder,
 )
+from .history import TrainingHistory, read_history, write_history
 from .preview_image import preview_path, read_preview, write_preview
 
 log = logging.getLogger("ACFun")
@@ -44,8 +45,18 @@ class FinishedStyle:
     """As Load ACFun Style lists it."""
     style: Style
     """The style."""
-    picture: Tensor | None
-    """The IMAGE that was saved with it, if there is one."""
+    history: TrainingHistory
+    """What its training has shown; if that is gone, the picture it was saved with, if any."""
+
+    @property
+    def message(self) -> Message:
+        """What to tell of it."""
+        return Message(
+            "Took {name} ({steps} steps), trained before on the same pictures, settings and "
+            "models. Turn on retrain to train anew.",
+            name=self.name,
+            steps=self.style.facts.steps,
+        )
 
 
 def find_finished(facts: StyleFacts, steps: int) -> FinishedStyle | None:
@@ -68,29 +79,38 @@ def find_finished(facts: StyleFacts, steps: int) -> FinishedStyle | None:
         except ACFunError as error:
             log.warning("%s", error)
             continue
-        return FinishedStyle(label_of(name, path), style, read_preview(path, style.card))
+        history = read_history(_training_folders(), style.facts)
+        if not history.previews and (picture := read_preview(path, style.card)) is not None:
+            history.previews.append(picture)
+        return FinishedStyle(label_of(name, path), style, history)
     return None
 
 
-def find_partial(facts: StyleFacts, steps: int) -> str | None:
-    """Return the name, as it is listed, of the longest part of a run that has a ``.resume`` file.
-
-    Whether that file is whole and of the same step is seen only when a training goes on from it.
+def find_partial(facts: StyleFacts, steps: int) -> tuple[Style, TrainState] | None:
+    """Return the longest part of a run, with the state that lets it go on exactly; None if none.
 
     Args:
         facts: of the run, as in :func:`find_finished`.
-        steps: of the whole run; None is returned if there is no part of fewer.
+        steps: of the whole run; a part has fewer.
     """
-    longest, label = 0, None
+    parts = {}
     for name, path in style_files().items():
         if is_file_of_other_run(name, facts.run) or not resume_file(path).is_file():
             continue
         found = read_facts(path)
         learnt = found.get("steps")
         is_same = (found.get("run"), found.get("version")) == (facts.run, facts.version)
-        if is_same and isinstance(learnt, int) and longest < learnt < steps:
-            longest, label = learnt, label_of(name, path)
-    return label
+        if is_same and isinstance(learnt, int) and 0 < learnt < steps:
+            parts[learnt] = path
+    for _, path in sorted(parts.items(), reverse=True):
+        try:
+            style, state = load_style(path), load_state(resume_file(path))
+        except ACFunError as error:
+            log.warning("%s", error)
+            continue
+        if state.belongs_to(style):
+            return style, state
+    return None
 
 
 def find_run_file(style: Style) -> Path | None:
@@ -116,12 +136,14 @@ class TrainingSaver:
     """Writes a training run's style, and what it needs to go on, to ``models/acfun/training``.
 
     ``is_run_name_shared`` tells whether other runs may have the run's name: each save then takes a
-    new file. The last of ``previews`` is put beside the style.
+    new file. ``goes_on`` tells whether the next run of the graph goes on from what is saved. The
+    last of ``previews`` is put beside the style.
     """
 
     def __init__(self) -> None:
         self.is_run_name_shared = False
         self.previews: Sequence[Tensor] = ()
+        self.goes_on = True
         self._path: Path | None = None
 
     def save(self, result: TrainResult) -> str:
@@ -143,6 +165,8 @@ class TrainingSaver:
         else:
             path = place_for(result.style, named)
         error = keep_run(result, path, before)
+        if result.outcome == "diverged" and before is not None:
+            resume_file(before).unlink(missing_ok=True)  # It would only lead there again.
         self._path = path
         with suppress(ACFunError, OSError):  # A picture costs no style.
             if self.previews:
@@ -164,9 +188,25 @@ class TrainingSaver:
             if removed
             else ""
         )
-        return Message(
+        kept = Message(
             "It is kept as {name} (press R to list it).{pruned}", name=name, pruned=pruned
         )
+        if result.state is None or result.outcome == "finished":
+            return kept
+        go_on = "To go on, load it and connect it to resume_from."
+        return join_messages(" ", [kept, "Press Run to go on." if self.goes_on else go_on])
+
+    def save_history(self, style: Style, history: TrainingHistory) -> None:
+        """Write what a finished training has shown beside the style that was saved last.
+
+        Where it cannot be written it is done without. A run of a shared name is never looked up.
+        """
+        if self._path is None or self.is_run_name_shared:
+            return
+        try:
+            write_history(self._path, style.facts, history)
+        except ACFunError as error:
+            log.warning("%s", error)
 
 
 def find_state(style: Style) -> TrainState | None:
@@ -183,5 +223,9 @@ def find_state(style: Style) -> TrainState | None:
 
 
 def _state_files(run: str) -> Iterator[Path]:
-    for folder in folder_paths.get_folder_paths(FOLDER):
-        yield from sorted((Path(folder) / TRAINING).glob(f"{run}*.resume"))
+    for folder in _training_folders():
+        yield from sorted(folder.glob(f"{run}*.resume"))
+
+
+def _training_folders() -> list[Path]:
+    return [Path(folder) / TRAINING for folder in folder_paths.get_folder_paths(FOLDER)]

@@ -192,7 +192,7 @@ def test_after_a_restart_the_saved_picture_opens_a_graph_that_does_not_train_aga
     wait_until(page, lambda: page.graph()["nodes"])
     press_run(page)
     assert np.array_equal(shown_picture(page), picture)
-    missing, taken = shown(page, "ACFunTrainStyle").split("\n")
+    taken, missing = shown(page, "ACFunTrainStyle").split("\n")
     assert missing == "There are no previews, so nodes connected to previews do not run."
     assert taken.startswith("Took ") and f"({ENOUGH_STEPS} steps), trained before" in taken
     wait_until(page, lambda: "unchanged" in shown(page, "ACFunSaveStyle"))

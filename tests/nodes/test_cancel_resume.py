@@ -7,7 +7,7 @@ import torch
 from comfy.model_management import InterruptProcessingException, interrupt_current_processing
 from comfy_graphs import node
 from comfy_server import failure_text
-from faulty_models import cancel, faulty
+from faulty_models import cancel, fail, faulty, not_a_number, run_out_of_memory
 from pack_nodes import picture
 from server import PromptServer
 from style_graphs import kept_training, saved_style, training_graph
@@ -54,7 +54,7 @@ def cancelled(acfun, comfy):
         with pytest.raises(InterruptProcessingException), fault:
             acfun.train(**{"steps": 4} | inputs)
         assert acfun.texts[0].startswith("Stopped after step ")
-        assert "load the kept style and connect it to resume_from" in acfun.texts[0]
+        assert acfun.texts[0].endswith("To go on, load it and connect it to resume_from.")
         return acfun.kept_style()
 
     return run
@@ -88,7 +88,7 @@ def test_cancel_before_the_first_step_keeps_nothing(acfun, comfy, alignment, cal
     fault = faulty(comfy.checkpoint("sd1")[0], cancel, calls=(call,))
     with pytest.raises(InterruptProcessingException), fault:
         acfun.train(alignment=alignment, seed=22)
-    assert acfun.texts == []
+    assert acfun.texts == ["Stopped before the first step; nothing was learnt."]
 
 
 def test_a_cancel_that_a_notice_takes_ends_the_training(acfun, monkeypatch):
@@ -103,7 +103,7 @@ def test_a_cancel_that_a_notice_takes_ends_the_training(acfun, monkeypatch):
     monkeypatch.setattr(PromptServer.instance, "send_progress_text", hear)
     with pytest.raises(InterruptProcessingException):
         acfun.train(seed=47, steps=6, resume_from=style)
-    assert "Stopped after step 3 of 6;" in acfun.texts[-1]
+    assert "Stopped after step 3 of 6." in acfun.texts[-1]
 
 
 def test_without_its_training_state_it_says_so_and_goes_on(acfun, cancelled):
@@ -140,19 +140,81 @@ def test_a_damaged_training_state_is_named_and_done_without(acfun, cancelled, ca
     assert "its training state is missing" in acfun.texts[0]
 
 
-def test_starting_anew_beside_a_kept_part_names_it(acfun, cancelled):
-    for inputs, is_named in (
-        ({"seed": 68, "steps": 1}, False),
-        ({"seed": 67, "steps": 4}, False),
-        ({"seed": 68, "steps": 5, "retrain": True}, False),
-        ({"seed": 68, "steps": 4}, True),
-    ):
-        _, path = cancelled(seed=68)
-        acfun.texts.clear()
-        acfun.train(**{"retrain": False} | inputs)
-        named = [text for text in acfun.texts if "is an unfinished part of this training" in text]
-        assert len(named) == is_named
-        assert all(path.stem[:8] in text for text in named)
+GOES_ON = (
+    "Goes on after step {step}, where this training was stopped. Turn on retrain to start anew."
+)
+
+
+def stopped(acfun, comfy, fault=cancel, error=InterruptProcessingException, call=3, **inputs):
+    """Stop a training in its third step, or at another call of the U-Net; return the last text."""
+    for path in (acfun.folder.style_folder() / "training").glob("*"):
+        path.unlink()  # It would go on from what another test has left.
+    model, _, _ = comfy.checkpoint("sd1")
+    with pytest.raises(error), faulty(model, fault, calls=(call,)):
+        acfun.train(**{"steps": 4, "retrain": False} | inputs)
+    return acfun.texts[-1]
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (cancel, InterruptProcessingException),
+        (fail, KeyError),
+        (run_out_of_memory, None),
+    ],
+)
+@pytest.mark.parametrize("alignment", ["staged", "drawn"])
+def test_run_again_goes_on_by_itself_to_the_same_bytes(acfun, comfy, fault, error, alignment):
+    inputs = {"seed": 68, "alignment": alignment, "gradient_checkpointing": "off"}
+    call = 3 + 20 * (alignment == "drawn")  # The first twenty calls redraw the face.
+    text = stopped(acfun, comfy, fault, error or acfun.error, call, **inputs)
+    assert text.endswith("Press Run to go on.")
+    step = acfun.kept_style()[0].facts.steps
+    acfun.texts.clear()
+    whole, losses, _ = acfun.train(**inputs, steps=4, retrain=False)
+    assert GOES_ON.format(step=step) in acfun.texts
+    anew, same_losses, _ = acfun.train(**inputs, steps=4)
+    assert (acfun.bytes_of(whole), losses) == (acfun.bytes_of(anew), same_losses)
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 67}, {"steps": 1}, {"retrain": True}, {"face_image": picture(9)}]
+)
+def test_another_training_does_not_go_on_from_a_part(acfun, comfy, change):
+    stopped(acfun, comfy, seed=69)
+    acfun.texts.clear()
+    acfun.train(**{"seed": 69, "steps": 4, "retrain": False} | change)
+    assert not any("Goes on after" in text for text in acfun.texts)
+
+
+def test_what_was_stopped_after_resume_from_goes_on_too(acfun, comfy):
+    style, _, _ = acfun.train(seed=70, steps=2)
+    inputs = {"seed": 70, "steps": 4, "face_image": picture(9), "resume_from": style}
+    stopped(acfun, comfy, **inputs)
+    acfun.texts.clear()
+    whole, _, _ = acfun.train(**inputs, retrain=False)
+    assert any("Goes on after" in text for text in acfun.texts)
+    assert acfun.bytes_of(whole) == acfun.bytes_of(acfun.train(**inputs)[0])
+
+
+def test_no_run_goes_on_after_a_loss_that_is_not_finite(acfun, comfy, monkeypatch):
+    monkeypatch.setattr(acfun.nodes["ACFunTrainStyle"], "save_every", 1)
+    assert "Press Run" not in stopped(acfun, comfy, not_a_number, acfun.error, seed=71)
+    acfun.texts.clear()
+    acfun.train(seed=71, steps=4, retrain=False)
+    assert not any("Goes on after" in text for text in acfun.texts)
+
+
+def test_no_run_of_a_patched_model_goes_on(acfun, comfy):
+    model = comfy.checkpoint("sd1")[0].clone()
+    model.set_model_unet_function_wrapper(
+        lambda apply, call: apply(call["input"], call["timestep"], **call["c"])
+    )
+    text = stopped(acfun, comfy, model=model, seed=72)
+    assert text.endswith("To go on, load it and connect it to resume_from.")
+    acfun.texts.clear()
+    acfun.train(model=model, seed=72, steps=4, retrain=False)
+    assert not any("Goes on after" in text for text in acfun.texts)
 
 
 def test_a_finished_style_takes_more_steps_from_its_weights_and_says_so(acfun):
@@ -197,7 +259,7 @@ def test_old_training_states_are_pruned_and_the_node_says_so(acfun, cancelled, m
     assert states == [path.with_suffix(".resume")]
     _, other = cancelled(seed=46)
     assert list(path.parent.glob("*.resume")) == [other.with_suffix(".resume")]
-    assert acfun.texts[0].endswith("1 old .resume files were deleted to save space.")
+    assert "1 old .resume files were deleted to save space." in acfun.texts[0]
     assert path.exists()
 
 
@@ -218,10 +280,11 @@ def test_a_training_anew_leaves_nothing_of_what_it_kept_on_the_way(acfun, cancel
     monkeypatch.setattr(acfun.nodes["ACFunTrainStyle"], "save_every", 1)
     acfun.train(seed=48, steps=3)
     assert acfun.kept_style()[1] == path
-    assert list(path.parent.glob(f"{whole.facts.run}*")) == [path]
+    history = path.with_suffix(".history")
+    assert set(path.parent.glob(f"{whole.facts.run}*")) == {path, history}
     cut, beside = cancelled(seed=48, steps=3)
     assert beside != path and cut.facts.steps < 3
-    names = {path.name, beside.name, beside.with_suffix(".resume").name}
+    names = {path.name, history.name, beside.name, beside.with_suffix(".resume").name}
     assert {file.name for file in path.parent.glob(f"{whole.facts.run}*")} == names
 
 

@@ -71,6 +71,28 @@ def test_a_prompt_of_the_first_release_is_accepted(validate, name):
     assert validate(saved(name)) == []
 
 
+@pytest.mark.parametrize(
+    ("preset", "is_taken"),
+    [("as set below", True), ("custom: the numbers on this node", True), ("slow", False)],
+)
+def test_a_preset_of_before_is_still_taken(validate, preset, is_taken):
+    prompt = saved("1_train_and_apply")
+    (train,) = (node for node in prompt.values() if node["class_type"] == "ACFunTrainStyle")
+    train["inputs"]["preset"] = preset
+    assert (validate(prompt) == []) == is_taken
+
+
+def test_a_training_prompt_without_the_style_is_refused_when_it_is_queued(validate):
+    prompt = saved("1_train_and_apply")
+    (key,) = (k for k, node in prompt.items() if node["class_type"] == "ACFunTrainStyle")
+    prompt[key]["inputs"]["prompt"] = "A painting of a woman"
+    _, errors = validate(prompt)
+    (error,) = errors[key]["errors"]
+    assert error["details"].startswith("prompt - The training prompt 'A painting of a woman' does")
+    prompt[key]["inputs"]["prompt"] = [key, 0]  # A link's text is not known yet.
+    assert "does not name the style" not in str(validate(prompt))
+
+
 def test_the_prompts_hold_every_node_of_the_first_release():
     types = {node["class_type"] for name in names() for node in saved(name).values()}
     assert types >= OURS

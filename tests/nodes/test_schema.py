@@ -16,9 +16,12 @@ NODES = {
             "style_image": "IMAGE",
             "face_image": "IMAGE",
             "prompt": "A painting of a person in S* style",
+        },
+        {
+            "preset": "balanced",
+            "style_weight": 0.8,
             "steps": 150,
             "learning_rate": 5e-4,
-            "style_weight": 0.8,
             "face_weight": 1.0,
             "seed": 0,
             "resolution": 0,
@@ -27,11 +30,8 @@ NODES = {
             "alignment": "drawn",
             "precision": "auto",
             "gradient_checkpointing": "auto",
-        },
-        {
             "face_mask": "MASK",
             "resume_from": "ACFUN_STYLE",
-            "preset": "as set below",
             "retrain": False,
         },
         {"style": "ACFUN_STYLE", "loss": "LOSS_MAP", "previews": "IMAGE"},
@@ -120,8 +120,15 @@ NODES = {
         {"sheet": "IMAGE", "pictures": "IMAGE"},
     ),
 }
-ADVANCED = {"rank", "alignment", "precision", "gradient_checkpointing"}
+SHOWN = {"prompt", "preset", "style_weight", "steps"}
+SOCKETS = {"face_mask", "resume_from"}
 COMBOS = {
+    "preset": [
+        "quick look",
+        "balanced",
+        "the paper's settings",
+        "custom: the numbers on this node",
+    ],
     "alignment": ["staged", "drawn", "paired", "imagery", "blend"],
     "precision": ["auto", "fp32", "bf16", "fp16"],
     "gradient_checkpointing": ["auto", "on", "off"],
@@ -159,22 +166,28 @@ def test_inputs_defaults_and_outputs_are_as_announced(described):
     for name, (_, required, optional, outputs) in NODES.items():
         info = described[name]
         inputs = info["input"]
-        assert {key: widget_or_type(s) for key, s in inputs["required"].items()} == required, name
-        assert list(inputs["required"]) == list(required), name
-        given = {key: widget_or_type(s) for key, s in inputs.get("optional", {}).items()}
-        assert given == optional, name
+        for group, announced in (("required", required), ("optional", optional)):
+            given = {key: widget_or_type(s) for key, s in inputs.get(group, {}).items()}
+            assert list(given.items()) == list(announced.items()), name
         named = dict(zip(info["output_name"], info["output"], strict=True))
         assert named == outputs, name
 
 
 def test_choices_ranges_and_advanced_inputs_are_as_announced(described):
-    train = described["ACFunTrainStyle"]["input"]["required"]
+    train = described["ACFunTrainStyle"]["input"]["optional"]
     assert {name: options_of(train[name]) for name in COMBOS} == COMBOS
-    assert {name for name, spec in train.items() if spec[1].get("advanced")} == ADVANCED
+    shown = {name for name, spec in train.items() if not spec[1].get("advanced")}
+    assert shown | {"prompt"} == SHOWN | SOCKETS
+    presets = train["preset"][1]["presets"]
+    assert list(presets) == COMBOS["preset"][:-1]
+    assert all(list(numbers) == ["steps", "learning_rate"] for numbers in presets.values())
     assert train["seed"][1]["max"] == 2**64 - 1
     assert (train["steps"][1]["min"], train["preview_every"][1]["min"]) == (1, 0)
     assert train["resolution"][1]["step"] == 64
     adapters = described["ACFunApplyAdapters"]["input"]["required"]
+    everything = adapters | described["ACFunApplyAdapters"]["input"]["optional"]
+    hidden = {name for name, spec in everything.items() if spec[1].get("advanced")}
+    assert hidden == {"middle_strength", "applies_to", "ease"}
     for node in ("ACFunApplyAdapters", "ACFunApplyStyle"):
         optional = described[node]["input"]["optional"]
         assert {name: options_of(optional[name]) for name in WHERE_AND_WHEN} == WHERE_AND_WHEN
@@ -191,10 +204,13 @@ def test_every_node_input_and_output_explains_itself(described):
         assert all(len(tooltip) > 5 for tooltip in info["output_tooltips"]), name
 
 
-def test_search_finds_every_node_by_what_people_look_for(server):
-    for name, info in server.object_info().items():
-        if info["category"] == "ACFun":
-            assert {"face style", "stylize", "style transfer"} <= set(info["search_aliases"]), name
+def test_search_finds_nodes_by_what_they_are_for(server):
+    described = server.object_info()
+    words = {name: set(described[name]["search_aliases"]) for name in NODES}
+    assert {"face", "style", "portrait", "stylize"} <= words["ACFunTrainStyle"]
+    assert {"compare", "grid"} <= words["ACFunStyleSheet"]
+    assert all(words.values())
+    assert [name for name in NODES if "face" in words[name]] == ["ACFunTrainStyle"]
 
 
 def test_only_save_and_sheet_are_output_nodes(described):
@@ -204,7 +220,12 @@ def test_only_save_and_sheet_are_output_nodes(described):
 
 def test_the_training_options_default_to_what_the_method_defaults_to(acfun):
     from acfun_pack.acfun_ops.training.config import TrainConfig
+    from acfun_pack.acfun_ops.training.presets import PRESETS
 
-    for name, value in NODES["ACFunTrainStyle"][1].items():
-        if not isinstance(value, str) or not value.isupper():
-            assert getattr(TrainConfig(), name) == value, name
+    _, required, optional, _ = NODES["ACFunTrainStyle"]
+    options = (required | optional).keys() & TrainConfig.__dataclass_fields__.keys()
+    assert len(options) == 12
+    for name in options:
+        assert getattr(TrainConfig(), name) == (required | optional)[name], name
+    balanced = PRESETS["balanced"]  # The page shows it on a fresh node.
+    assert {name: getattr(TrainConfig(), name) for name in balanced} == balanced

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 import torch
 from comfy.model_management import InterruptProcessingException
@@ -286,16 +289,44 @@ def test_previews_come_early_every_so_many_steps_and_at_the_end(acfun):
     assert losses == same_losses
 
 
-def test_a_style_that_was_trained_before_brings_its_last_preview(acfun):
+def test_a_finished_training_is_taken_with_what_it_showed(acfun):
     inputs = acfun.train_inputs() | {"seed": 49, "preview_every": 2, "retrain": False}
-    style, _, trained = acfun.run("ACFunTrainStyle", **inputs)
+    inputs["style_image"] = picture(1, 64, 96)  # The node says what it cuts.
+    style, loss, trained = acfun.run("ACFunTrainStyle", **inputs)
+    folder = acfun.folder.style_folder() / "training"
+    history = folder / f"{style.facts.run}.history"
+    assert history.stat().st_size < 2**20
     acfun.texts.clear()
-    same, _, previews = acfun.run("ACFunTrainStyle", **inputs)
-    assert (same.digest, previews.shape) == (style.digest, (1, 64, 64, 3))
+    same, same_loss, previews = acfun.run("ACFunTrainStyle", **inputs)
+    assert (same.digest, same_loss, previews.shape) == (style.digest, loss, trained.shape)
+    assert torch.allclose(previews, trained, atol=0.2)
+    assert acfun.texts[0].startswith("Took training/") and "centred square" in acfun.texts[1]
+    assert acfun.ui["images"]
+
+    history.write_bytes(b"damaged")
+    _, blocked, previews = acfun.run("ACFunTrainStyle", **inputs)
+    assert isinstance(blocked, ExecutionBlocker)
+    assert previews.shape == (1, 64, 64, 3)  # The picture beside the style.
     assert torch.allclose(previews, trained[-1:], atol=0.2)
-    assert [text for text in acfun.texts if "trained before" in text] == acfun.texts
     acfun.run("ACFunTrainStyle", **inputs | {"retrain": True, "preview_every": 0})
     assert not torch.is_tensor(acfun.run("ACFunTrainStyle", **inputs)[2])
+
+
+def test_a_history_has_its_limit_and_goes_with_its_style(acfun, tmp_path):
+    from acfun_pack.nodes.library.history import TrainingHistory, read_history, write_history
+
+    facts, gone = acfun.style().facts, tmp_path / "0123456789abcdef.history"
+    gone.touch()
+    previews = list(torch.rand(40, 1, 512, 512, 1).expand(-1, -1, -1, -1, 3))
+    path = tmp_path / f"{facts.run}.safetensors"
+    path.touch()
+    write_history(path, facts, TrainingHistory([0.5] * 100_001, previews))
+    assert path.with_suffix(".history").stat().st_size <= 2**20
+    assert not gone.exists()
+    found = read_history([tmp_path], facts)
+    assert 10_000 < len(found.losses) <= 40_000 and 1 < len(found.previews) < 40
+    assert (found.previews[-1] - previews[-1]).abs().mean() < 0.15
+    assert read_history([tmp_path], replace(facts, steps=99)).losses == []
 
 
 def test_the_models_own_resolution_is_the_default(acfun, comfy, monkeypatch):
@@ -360,3 +391,26 @@ def test_the_first_step_sees_what_ksampler_would_pass(acfun, comfy, checkpoint):
         for row in trained[0]["y"]:
             assert torch.allclose(row, y[0], atol=1e-3)
     assert trained[0]["sigma"].unique().numel() == 1
+
+
+def test_a_preset_sets_its_numbers_but_for_linked_ones(acfun):
+    from acfun_pack.acfun_ops.training.config import TrainConfig
+    from acfun_pack.nodes.comfyui.training_inputs import choose_config
+
+    graph = {"1": {"inputs": {"steps": ["2", 0], "learning_rate": 0.1}}}
+    hidden = SimpleNamespace(unique_id="1", prompt=graph)
+    inputs = {"preset": "quick look", "prompt": PROMPT, "steps": 7, "learning_rate": 0.1}
+    config, notices = choose_config(inputs, hidden)
+    assert (config.steps, config.learning_rate) == (7, 1e-3)
+    assert notices == [
+        "Preset quick look: steps 7, learning_rate 0.001.",
+        "steps: the linked number wins over the preset quick look.",
+    ]
+    hidden.unique_id = "of a node that another has added"
+    assert choose_config(inputs, hidden)[0].steps == 80
+    shown = {"preset": "balanced", "steps": 150, "learning_rate": 5e-4}
+    assert choose_config(shown, hidden)[1] == []  # The node shows these numbers already.
+    del inputs["preset"]
+    assert choose_config(inputs, hidden) == (TrainConfig(**inputs), [])
+    with pytest.raises(acfun.error, match="preset is 'slow'"):
+        choose_config(inputs | {"preset": "slow"}, hidden)

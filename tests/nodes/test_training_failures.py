@@ -14,7 +14,7 @@ from server import PromptServer
 def test_an_exception_keeps_the_weights_and_is_not_hidden(acfun, model):
     with pytest.raises(KeyError, match="from a test"), faulty(model, fail, calls=(3,)):
         acfun.train(seed=30, steps=4)
-    assert acfun.texts[-1].startswith("Stopped after step 2 of 4;")
+    assert acfun.texts[-1].startswith("Stopped after step 2 of 4.")
     style, _ = acfun.kept_style()
     resumed = acfun.train(seed=30, steps=4, resume_from=style)[0]
     assert acfun.bytes_of(resumed) == acfun.bytes_of(acfun.train(seed=30, steps=4)[0])

@@ -29,11 +29,15 @@ NOT_SHOWN = {
     "fade out",
     "fade in and out",
     "as set below",
+    "custom: the numbers on this node",
     "quick look",
     "the paper's settings",
     # Search words.
-    "face style",
     "style transfer",
+    "style prompt",
+    "CLIP Text Encode",
+    "style model",
+    "contact sheet",
     # In files, or for the command line alone.
     "ACFun style, trained with: {0}",
     '{0} is not installed. Run: pip install ".{1}"',
@@ -130,7 +134,7 @@ def texts(pack):
     assert {"train_style.py", "file_io.py"} <= {path.name for path in paths}
     scripts = [path.read_text(encoding="utf-8") for path in (ROOT / "web").glob("*.js")]
     in_scripts = [m for s in scripts for m in IN_SCRIPTS.findall(s)]
-    assert in_scripts
+    assert len(in_scripts) == 3
     return {text for path in paths for text in texts_in(path)} | set(in_scripts)
 
 

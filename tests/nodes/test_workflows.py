@@ -33,7 +33,13 @@ SIDE = 64
 STYLE_PREFIX = "from_workflow"
 STEPS = 4
 # A few steps must change the picture visibly, hence the high learning rate.
-TRAINING = {"steps": STEPS, "resolution": SIDE, "preview_every": 2, "learning_rate": 0.01}
+TRAINING = {
+    "preset": "custom: the numbers on this node",
+    "steps": STEPS,
+    "resolution": SIDE,
+    "preview_every": 2,
+    "learning_rate": 0.01,
+}
 
 
 class Runner:

@@ -33,7 +33,7 @@ Weights = dict[str, Tensor]
 
 
 class PackNodes:
-    """Calls the nodes with their defaults for what is not given, in inference mode.
+    """Calls the nodes with their defaults for what they require, in inference mode.
 
     `texts` holds each sentence that the nodes have shown on themselves, once a run, without what
     they were doing; `shown` holds the lines that stand there, and `ui` what the last node left for
@@ -72,7 +72,8 @@ class PackNodes:
         """Run a node; return its outputs."""
         node = self.nodes[node_id]
         schema = node.GET_SCHEMA()
-        values = {i.id: i.default for i in schema.inputs if getattr(i, "default", None) is not None}
+        defaults = {i.id: getattr(i, "default", None) for i in schema.inputs if not i.optional}
+        values = {name: default for name, default in defaults.items() if default is not None}
         clone = node.PREPARE_CLASS_CLONE({"hidden_inputs": {io.Hidden.unique_id: NODE_ID}})
         with torch.inference_mode():
             given = values | inputs

@@ -15,7 +15,11 @@ from torch import Tensor
 SIDE = 64
 # What the prior needs; a checkpoint's own values stand in the workflows.
 SAMPLING = {"steps": 20, "cfg": 2.0}
-TRAINING = {"learning_rate": 3e-3, "resolution": SIDE}
+TRAINING = {
+    "preset": "custom: the numbers on this node",
+    "learning_rate": 3e-3,
+    "resolution": SIDE,
+}
 PIXELS = 512 // SIDE  # Of the workflows' pictures, for one of the prior's.
 SHOWN_MEGAPIXELS = 384**2 / 2**20
 RANK = 4
