@@ -116,9 +116,6 @@ class AdapterWrapper:
         sampling = executor.class_obj.model_patcher.get_model_object("model_sampling")
         is_eased = self.schedule.timing.ease != CONSTANT and len(sigmas)
         span = self._span = span_of(sigmas.tolist(), sampling) if is_eased else WHOLE
-        size = latent_image.shape[-2:]
-        if self.mask is not None and has_other_aspect(self.mask, size):
-            self.status.add_warning(warnings.other_aspect(self.mask, size))
         try:
             output: Tensor = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
         finally:
@@ -126,6 +123,9 @@ class AdapterWrapper:
             self._span = WHOLE
             with _masks_lock:
                 self._masks.clear()  # They belong to this sampling run, and take GPU memory.
+        size = latent_image.shape[-2:]
+        if self.mask is not None and has_other_aspect(self.mask, size):
+            self.status.add_warning(warnings.other_aspect(self.mask, size))
         strengths = self.schedule.timing.strengths_in(sigmas[:-1].tolist(), sampling, span)
         if text := self._weakness_warning(executor.class_obj.model_options, strengths):
             self.status.add_warning(text)

@@ -204,10 +204,10 @@ def test_a_style_carries_the_clip_skip_that_it_was_trained_with(acfun, comfy):
 
 @pytest.mark.parametrize(("family", "own"), [("sd1", -1), ("sd2_v", -2), ("sdxl", -2)])
 def test_the_clips_own_layer_is_no_other_skip(acfun, comfy, family, own):
-    clip = comfy.checkpoint(family)[1]
+    clip, style = comfy.checkpoint(family)[1], acfun.style(family)
     for layer in (own, -3):
         acfun.texts.clear()
-        acfun.embed(acfun.style(family), skipping(clip, layer), "in S* style")
+        acfun.embed(style, skipping(clip, layer), "in S* style")
         said = [f"layer {own}, and this clip gives layer -3" in text for text in acfun.texts]
         assert said == [True] * (layer == -3)
 

@@ -57,14 +57,13 @@ def test_an_inpainting_model_is_no_model_to_train(acfun, comfy, monkeypatch):
         acfun.train()
 
 
-def test_an_edm_checkpoint_is_told_from_an_edm_patch(acfun, comfy, monkeypatch):
-    model = comfy.checkpoint("sd1")[0]
+def test_an_edm_checkpoint_is_told_from_an_edm_patch(acfun, comfy):
+    model = comfy.load_checkpoint("sd1")[0]
     patched = ModelSamplingContinuousEDM().patch(model, "edm", 120.0, 0.002)[0]
     with pytest.raises(acfun.error, match=r"as after a ModelSampling node .* without a sampling"):
         acfun.train(model=patched)
     # As Playground v2.5 comes.
-    own = patched.get_model_object("model_sampling")
-    monkeypatch.setattr(model.model, "model_sampling", own)
+    model.model.model_sampling = patched.get_model_object("model_sampling")
     with pytest.raises(acfun.error, match=r"This checkpoint .* of EDM kind.* Connect another SD1"):
         acfun.train(model=model)
 
