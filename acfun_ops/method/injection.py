@@ -164,6 +164,6 @@ class AdapterHook:
         if self.mask.mask.shape[-2:] != (1, 1):
             raise ACFunError(
                 "This style sits in attention blocks, where a mask cannot act; it needs inserts in "
-                "ResBlocks. Disconnect the mask or use ResBlock inserts."
+                "ResBlocks. Leave the mask out or use ResBlock inserts."
             )
         return self.mask.resize((1, 1), output.device, self.strength)[..., 0]

@@ -31,7 +31,7 @@ STYLE_FILE = FileKind(
     name="ACFun style",
     key=METADATA_KEY,
     max_bytes=256 * 2**20,
-    remedy="Expected a safetensors file written by Save ACFun Style; load another file or save the "
+    remedy="Expected the safetensors file of an ACFun style; load another file or save the "
     "style again.",
 )
 RUN_ID = re.compile(r"[0-9a-f]{16}")

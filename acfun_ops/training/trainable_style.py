@@ -87,14 +87,13 @@ class Trainables(nn.Module):
         """
         if style.others:
             raise ACFunError(
-                "resume_from is a blend of styles, which cannot be trained further. Connect one of "
-                "the styles it was blended from."
+                "resume_from is a blend of styles, which cannot be trained further. Go on from one "
+                "of the styles it was blended from."
             )
         if style.style_tokens.shape[-1] != self.abstract.image_dim:
             raise ACFunError(
-                "resume_from was trained with CLIP image tokens {shape} wide; the connected "
-                "clip_vision gives {image_dim}. Connect the CLIP vision model that the style "
-                "was trained with.",
+                "resume_from was trained with CLIP image tokens {shape} wide; this CLIP vision "
+                "model gives {image_dim}. Use the one that the style was trained with.",
                 shape=style.style_tokens.shape[-1],
                 image_dim=self.abstract.image_dim,
             )
@@ -107,8 +106,8 @@ class Trainables(nn.Module):
             )
         if reason is not None:
             raise ACFunError(
-                "resume_from {reason}. Connect the model that it was trained on, or "
-                "disconnect resume_from.",
+                "resume_from {reason}. Use the model that it was trained on, or train without "
+                "resume_from.",
                 reason=reason,
             )
         if style.facts.heads != self.heads:
@@ -125,7 +124,7 @@ class Trainables(nn.Module):
         except RuntimeError as error:
             raise ACFunError(
                 "resume_from was trained with another rank or another number of layers than this "
-                "training asks for. Set the rank it was trained with, or disconnect resume_from."
+                "training asks for. Set the rank it was trained with, or train without resume_from."
             ) from error
         with torch.no_grad():
             for name, vector in self.vectors.items():

@@ -208,7 +208,7 @@ def narrower(style):
 @pytest.mark.parametrize(
     ("change", "options", "reason"),
     [
-        (narrower, {}, r"tokens 768 wide; the connected clip_vision gives 1024\. Connect the CLIP"),
+        (narrower, {}, r"tokens 768 wide; this CLIP vision model gives 1024\. Use the one"),
         (
             lambda style: style,
             {"checkpoint": "sd2_v"},

@@ -103,7 +103,7 @@ def test_style_taken_over_is_given_back():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"image_dim": IMAGE_WIDTH + 1}, "tokens 8 wide; the connected clip_vision gives 9"),
+        ({"image_dim": IMAGE_WIDTH + 1}, "tokens 8 wide; this CLIP vision model gives 9"),
         (
             {"widths": WIDTHS | {"middle_block.0": 6}},
             "on SDXL with other blocks than this model: its 3 and the 3 of ",

@@ -293,7 +293,7 @@ def test_style_of_another_shape_is_an_error(changes, backbone, message):
 def test_clip_vision_of_another_width_is_an_error():
     first, backbone = cancelled(small_config(), 3), TinyBackbone()
     backbone.vision = torch.cat([backbone.vision, backbone.vision], dim=1)
-    with pytest.raises(ACFunError, match="tokens 24 wide; the connected clip_vision gives 48"):
+    with pytest.raises(ACFunError, match="tokens 24 wide; this CLIP vision model gives 48"):
         run(small_config(), backbone, resume=(first.style, None))
 
 
