@@ -10,6 +10,8 @@ check:  ## Lint, format and types.
 	ruff check .
 	ruff format --check .
 	mypy
+	mkdir -p .mypy_cache/pack && ln -sfn "$(CURDIR)" .mypy_cache/pack/acfun_pack
+	MYPYPATH=.mypy_cache/pack mypy --package acfun_pack.nodes
 
 fast: check  ## Also the tests that need neither ComfyUI nor the command line nor networks.
 	pytest --quiet --numprocesses 2 --dist loadgroup -m "not slow" \

@@ -10,23 +10,22 @@ import logging
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from acfun_ops.errors import ACFunError
 
-from .benchmark import Bench, Row, Section, rows_of, select_sections
+from .benchmark import Section, rows_of, select_sections
 from .report.render import FIGURES, write_report
-from .runner import GRACE, OpenBench, measure_again, run_rows
-from .runs import RESULTS, WORK, Run, take_published
+from .runner import OpenBench, measure_again, run_rows
+from .runs import RESULTS, WORK, take_published
 
+# The module, and what it is about.
 BENCHMARKS = {
-    "nano": "drawn portraits on the small prior, with known answers",
-    "tuning": "the same with other people and styles, to choose settings on",
-    "real": "photos and paintings on any diffusers folder",
+    "nano": ("toy_benchmark", "drawn portraits on the small prior, with known answers"),
+    "tuning": ("toy_benchmark", "the same with other people and styles, to choose settings on"),
+    "real": ("real_benchmark", "photos and paintings on any diffusers folder"),
 }
-MODULES = {"nano": "toy_benchmark", "tuning": "toy_benchmark:Tuning", "real": "real_benchmark"}
 log = logging.getLogger(__name__)
 
 
@@ -48,7 +47,7 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         prog="python -m evaluation", description="How good the stylized faces are."
     )
     kinds = parent.add_subparsers(dest="benchmark", required=True)
-    for name, about in BENCHMARKS.items():
+    for name, (_, about) in BENCHMARKS.items():
         kind = kinds.add_parser(name, help=about, description=about)
         if name in arguments[:1]:
             add_options(kind)
@@ -57,9 +56,7 @@ def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _benchmark(name: str) -> Any:
-    module, _, attribute = MODULES[name].partition(":")
-    benchmark = importlib.import_module(f".{module}", __package__)
-    return getattr(benchmark, attribute) if attribute else benchmark
+    return importlib.import_module(f".{BENCHMARKS[name][0]}", __package__)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -73,8 +70,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--minutes",
         type=float,
         default=math.inf,
-        help=f"begin nothing after so long; several workers stop within {GRACE:.0f} s of it, and "
-        "rows that are complete are reported",
+        help="begin nothing after so long, and report the sections that are complete",
     )
     parser.add_argument(
         "--only", nargs="+", default=[], metavar="TITLE", help="run these sections alone"
@@ -87,19 +83,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def evaluate(
     open_bench: OpenBench, sections: Sequence[Section], options: argparse.Namespace
 ) -> None:
-    """Run what is missing of some sections and write their report.
-
-    Args:
-        open_bench: see :func:`run_rows`.
-        sections: of which ``options.only`` chooses.
-        options: of :func:`add_options`.
-
-    Raises:
-        ValueError: an expectation names a figure that the bench does not measure.
-    """
+    """Run what is missing of the sections that ``options.only`` names and write their report."""
     picked = select_sections(sections, options.only)
     bench = open_bench()
-    check_figures(picked, [figure.name for figure in bench.figures])
     rows = rows_of(picked)
     results = options.results or RESULTS / bench.name
     if options.measure_again:
@@ -107,9 +93,13 @@ def evaluate(
     else:
         take_published(bench, rows, results / FIGURES, options.work / bench.name)
     runs = run_rows(open_bench, rows, options.work, options.workers, 60 * options.minutes)
-    there = sections_that_are_there(bench, picked, runs)
-    missing = sorted(absent_rows(bench, rows, runs))
-    if missing:
+    stored = {(run.row, run.pair) for run in runs}
+    there = [
+        section
+        for section in picked
+        if all((row.name, i) in stored for row in section.rows for i in row.pair_indices(bench))
+    ]
+    if missing := [section.title for section in picked if section not in there]:
         total = sum(len(row.pair_indices(bench)) for row in rows)
         log.warning(
             "%d of %d runs are there; the same command goes on. Not reported: %s.",
@@ -121,44 +111,6 @@ def evaluate(
                 "%s: its image stays, as some of what it shows was published and not run here.",
                 title,
             )
-
-
-def sections_that_are_there(
-    bench: Bench, sections: Sequence[Section], runs: Sequence[Run]
-) -> list[Section]:
-    """Return the sections with those rows of which every run is there.
-
-    A section is left out that lacks its reference, or all that it is compared with.
-    """
-    there = []
-    for section in sections:
-        absent = absent_rows(bench, section.rows, runs)
-        rows = [row for row in section.rows if row.name not in absent]
-        if section.reference not in absent and (len(rows) > 1 or not absent):
-            expectations = [e for e in section.expectations if not {e.row, e.than} & set(absent)]
-            there.append(replace(section, rows=rows, expectations=expectations, absent=absent))
-    return there
-
-
-def absent_rows(bench: Bench, rows: Sequence[Row], runs: Sequence[Run]) -> list[str]:
-    """Return the names of the rows that lack a run."""
-    there = {(run.row, run.pair) for run in runs}
-    return [
-        row.name
-        for row in rows
-        if not all((row.name, index) in there for index in row.pair_indices(bench))
-    ]
-
-
-def check_figures(sections: Sequence[Section], figures: Sequence[str]) -> None:
-    """Refuse expectations about figures that are not measured, before hours are spent on them."""
-    for section in sections:
-        for expectation in section.expectations:
-            if expectation.figure not in figures:
-                raise ValueError(
-                    f"section '{section.title}' expects something of '{expectation.figure}'; "
-                    f"measured are {', '.join(figures)}"
-                )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -16,7 +16,7 @@ from acfun_ops.pseudo_word import has_pseudo_word
 STYLE_WORD = "S*"
 STYLE_PHRASE = f" in {STYLE_WORD} style"
 PAINTING = "a painting"
-Untrained = TypeVar("Untrained", bound="LearnsNothing")
+Images = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,26 +84,46 @@ class MethodResult:
     """What a method generated for a pair.
 
     samples: ``(n, s, s, 3)`` in [0, 1]. other: the same under the pair's other prompt, from the
-    same noise. seconds: of learning and generating.
+    same noise.
     """
 
     samples: Tensor
     other: Tensor
-    seconds: float
 
 
-class Method(Protocol):
+@dataclass(frozen=True)
+class Task:
+    """What a method is to generate.
+
+    backbone: afterwards bit for bit as it was. learnt: the file that :meth:`Method.learn` wrote;
+    absent if the method learns nothing. noise: ``(n, c, h, w)``, standard normal.
+    """
+
+    backbone: DiffusersBackbone
+    pair: Pair
+    learnt: Path
+    noise: Tensor
+    sampling: Sampling
+
+
+class Method:
     """A way to generate a face in a style; a frozen dataclass, whose fields name its results."""
 
     @property
     def learns(self) -> bool:
         """Whether there is anything to learn before generating."""
+        return type(self).learn is not Method.learn
 
     def training_key(self) -> "Method":
         """Return the method with all that only concerns generating set to one value.
 
         Methods that are equal then share what they learn from a pair.
         """
+        return self
+
+    def settings_changes(self) -> dict[str, float]:
+        """Return numbers that are no fields and differ from those that old rows were run with."""
+        return {}
 
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
         """Learn from a pair in so many optimiser steps and write it to a safetensors file.
@@ -111,45 +131,16 @@ class Method(Protocol):
         The backbone is afterwards bit for bit as it was.
         """
 
-    def generate(
-        self,
-        backbone: DiffusersBackbone,
-        pair: Pair,
-        learnt: Path,
-        noise: Tensor,
-        sampling: Sampling,
-    ) -> tuple[Tensor, Tensor]:
-        """Return images ``(n, s, s, 3)`` of a pair, and those under its other prompt.
-
-        Args:
-            backbone: afterwards bit for bit as it was.
-            pair: what to generate.
-            learnt: the file that :meth:`learn` wrote; absent if the method learns nothing.
-            noise: ``(n, c, h, w)``, standard normal.
-            sampling: how.
-        """
+    def generate(self, task: Task) -> Images:
+        """Return images ``(n, s, s, 3)`` of a pair, and those under its other prompt."""
+        raise NotImplementedError
 
 
-class LearnsNothing:
-    """The half of a Method that a method without anything to learn needs."""
-
-    learns: ClassVar[bool] = False
-
-    def training_key(self: Untrained) -> Untrained:
-        """See Method."""
-        return self
-
-    def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
-        """See Method."""
-
-
-class LearnsOnce:
-    """The half of a Method that is pretrained once for all pairs.
+class LearnsOnce(Method):
+    """A Method that is pretrained once for all pairs.
 
     A row's steps are those of the pretraining, whose seconds count for no pair.
     """
-
-    learns: ClassVar[bool] = True
 
     def prepare(self, folder: Path, workers: int) -> None:
         """Put what the pretraining looks for into a folder, made by several processes."""
@@ -226,7 +217,7 @@ class Section:
     reference: the row that the others are compared with, pair by pair. is_ranked: whether these
     are rivals, to be ranked overall by their figures about face and style. votes: what a user study
     found, by row and by what was asked about ("" is overall), in %; the shares of pairs on which
-    each row is the best are then set next to it. absent: rows that have not been run yet.
+    each row is the best are then set next to it.
     """
 
     title: str
@@ -235,7 +226,6 @@ class Section:
     expectations: Sequence[Expectation] = ()
     is_ranked: bool = False
     votes: Mapping[str, Mapping[str, float]] | None = None
-    absent: Sequence[str] = ()
 
 
 def rows_of(sections: Sequence[Section]) -> list[Row]:
@@ -273,7 +263,5 @@ def select_sections(sections: Sequence[Section], titles: Sequence[str]) -> list[
 
 def description(method: Method) -> dict[str, Any]:
     """Return all that defines a method, as JSON takes it."""
-    # Of ACFun, whose numbers may differ from those that its old rows were run with.
-    settings: dict[str, float] = getattr(method, "settings_changes", dict)()
     fields = asdict(method)  # type: ignore[call-overload]
-    return {"method": type(method).__name__, **fields, **settings}
+    return {"method": type(method).__name__, **fields, **method.settings_changes()}

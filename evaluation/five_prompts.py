@@ -26,12 +26,12 @@ from evaluation.toy.evaluation_pairs import make_pair
 from evaluation.toy.people import Person
 from evaluation.toy.reader import GROUPS, attributes_of, load_reader
 
-from .benchmark import Bench, Row, Sampling, rows_of
+from .benchmark import Bench, Row, Sampling, Task, rows_of
 from .methods.acfun import Acfun
 from .report.intervals import bootstrap_mean
 from .runs import RESULTS, WORK, learn_row, pair_noise
 from .sections.ablations import OURS
-from .sheets import write_sheet
+from .sheets import format_markdown, write_sheet
 from .toy_benchmark import CONFIG, add_options, open_bench, sections
 
 ROWS = (OURS, "InstantStyle")
@@ -46,7 +46,7 @@ def main() -> None:
     """Generate, read the attributes, and write ``five-prompts.md`` and ``five-prompts.jpg``."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_options(parser)
-    parser.set_defaults(pairs=PAIRS)
+    parser.set_defaults(pairs=PAIRS, benchmark="nano")
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--results", type=Path)
     parser.add_argument("--readme", action="store_true", help="the README's first image instead")
@@ -82,14 +82,15 @@ def people_of_prompts(person: Person) -> dict[str, Person]:
 
 def generate_changed(bench: Bench, row: Row, index: int, work: Path) -> Tensor:
     """Return one image for each of a pair's five prompts ``(5, s, s, 3)``, from one noise."""
-    pair, person = bench.pairs[index], make_pair(_number(bench, index)).person
+    pair, person = bench.pairs[index], make_pair(index).person
     learnt, _ = learn_row(bench, row, index, work)
     noise = pair_noise(bench, index, 1)
     images = []
     for changed in people_of_prompts(person).values():
         prompt = pair.other_prompt.replace(_face_words(pair.other_prompt), describe(changed))
         asked = replace(pair, other_prompt=prompt)
-        images.append(row.method.generate(bench.backbone, asked, learnt, noise, row.sampling)[1])
+        task = Task(bench.backbone, asked, learnt, noise, row.sampling)
+        images.append(row.method.generate(task)[1])
     return torch.cat(images)
 
 
@@ -105,7 +106,7 @@ def are_followed(pair: int, images: Tensor) -> list[bool]:
 
 def table(results: dict[tuple[str, int], Tensor]) -> str:
     """Return the shares of prompts that are followed, in Markdown."""
-    lines = [f"| row | {' | '.join(_headers())} | all five |", "| --- " * (len(CHANGED) + 2) + "|"]
+    rows = []
     for name in ROWS:
         right = np.array(
             [are_followed(pair, images) for (row, pair), images in results.items() if row == name],
@@ -114,8 +115,8 @@ def table(results: dict[tuple[str, int], Tensor]) -> str:
         mean = bootstrap_mean(right.mean(axis=1))
         cells = [f"{share:.2f}" for share in right.mean(axis=0)]
         cells.append(f"{mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}]")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        rows.append([name, *cells])
+    return format_markdown(["row", *_headers(), "all five"], rows)
 
 
 def sheet(bench: Bench, results: dict[tuple[str, int], Tensor]) -> Image.Image:
@@ -140,7 +141,8 @@ def readme_sheet(bench: Bench) -> Image.Image:
         for index in README_PAIRS:
             pair, learnt = bench.pairs[index], Path(folder) / f"{index}.safetensors"
             method.learn(bench.backbone, pair, CONFIG.steps, learnt)
-            (result,), _ = method.generate(bench.backbone, pair, learnt, noise, sampling)
+            task = Task(bench.backbone, pair, learnt, noise, sampling)
+            (result,), _ = method.generate(task)
             images = (pair.style, pair.face, result)
             rows.append(SheetRow(pair.prompt, [to_image(one[None]) for one in images]))
     return contact_sheet(README_COLUMNS, rows, README_SIDE)
@@ -148,10 +150,6 @@ def readme_sheet(bench: Bench) -> Image.Image:
 
 def _headers() -> list[str]:
     return [group.replace("_", " ") for group in CHANGED]
-
-
-def _number(bench: Bench, index: int) -> int:
-    return int(bench.pairs[index].name.split()[0])
 
 
 def _face_words(prompt: str) -> str:

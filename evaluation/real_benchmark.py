@@ -4,10 +4,8 @@ import argparse
 import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -34,8 +32,6 @@ from .metrics.image_statistics import (
 from .runner import OpenBench
 from .sections.ablations import B_LORA, OURS, PAPER, PAPER_STEPS, PEERS, papers_config
 
-Measured = Literal["all", "pictures"]
-
 IMAGE_FIGURES = (
     Figure("colour", "colour distance", "lower", "style"),
     Figure("texture", "texture distance", "lower", "style"),
@@ -51,69 +47,48 @@ SAMPLING_STEPS = {"quick": 20, "balanced": 30, "paper": PAPER_SAMPLING_STEPS}
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RealBench:
-    """What a process needs to open the bench.
+def open_bench(options: argparse.Namespace) -> Bench:
+    """Load the model and the images that the options of :func:`add_options` name."""
+    dtype = getattr(torch, options.dtype)
+    backbone = load_pipeline(options.model, options.image_encoder, options.device, dtype)
+    faces = _images(options.faces, backbone.native_side)
+    styles = _images(options.styles, backbone.native_side)
+    words = json.loads(options.words.read_text(encoding="utf-8"))
+    combined = [(face, style) for style in styles for face in faces]
+    count = len(combined) if options.pairs is None else min(options.pairs, len(combined))
+    chosen = [combined[i * len(combined) // count] for i in range(count)]
+    is_whole = options.figures == "all"
+    judged = (*IDENTITY_FIGURES, *STYLE_FIGURES) if is_whole else (LAYOUT,)
+    return Bench(
+        name=f"real-{options.model.name}",
+        backbone=backbone,
+        pairs=[_pair(face, style, faces[face], styles[style], words) for face, style in chosen],
+        figures=(*judged, *IMAGE_FIGURES),
+        measure=_measure(faces, styles, chosen, is_whole),
+    )
 
-    model, image_encoder: see load_pipeline. faces, styles: folders of images; two photos of one
-    person are called ``name_1`` and ``name_2``. words: a JSON table of what faces and styles are
-    called. device, dtype: torch's names. figures: "all", or "pictures" for those that need no
-    further package. pairs: at most so many, spread over all.
-    """
 
-    model: Path
-    image_encoder: Path | None
-    faces: Path
-    styles: Path
-    words: Path
-    device: str
-    dtype: str
-    figures: Measured
-    pairs: int | None
+def _measure(
+    faces: dict[str, Tensor],
+    styles: dict[str, Tensor],
+    pairs: list[tuple[str, str]],
+    is_whole: bool,
+) -> Callable[[int, MethodResult], dict[str, float]]:
+    face_names, style_names = list(faces), list(styles)
+    if is_whole:
+        people = [_person(name) for name in face_names]
+        identity = Identity(list(faces.values()), people, face_names)
+        features = StyleFeatures(list(styles.values()))
 
-    def open(self) -> Bench:
-        """Load the model and the images."""
-        dtype = getattr(torch, self.dtype)
-        backbone = load_pipeline(self.model, self.image_encoder, self.device, dtype)
-        faces = _images(self.faces, backbone.native_side)
-        styles = _images(self.styles, backbone.native_side)
-        words = json.loads(self.words.read_text(encoding="utf-8"))
-        combined = [(face, style) for style in styles for face in faces]
-        count = len(combined) if self.pairs is None else min(self.pairs, len(combined))
-        chosen = [combined[i * len(combined) // count] for i in range(count)]
-        pairs = [_pair(face, style, faces[face], styles[style], words) for face, style in chosen]
-        return Bench(
-            name=f"real-{self.model.name}",
-            backbone=backbone,
-            pairs=pairs,
-            figures=self._figures(),
-            measure=self._measure(faces, styles, chosen),
-        )
+    def measure(index: int, result: MethodResult) -> dict[str, float]:
+        face, style = pairs[index]
+        measured = image_figures(faces[face], styles[style], result.samples)
+        if is_whole:
+            measured |= identity.figures(face_names.index(face), result.samples)
+            measured |= features.figures(style_names.index(style), result.samples)
+        return measured
 
-    def _figures(self) -> tuple[Figure, ...]:
-        if self.figures == "pictures":
-            return (LAYOUT, *IMAGE_FIGURES)
-        return (*IDENTITY_FIGURES, *STYLE_FIGURES, *IMAGE_FIGURES)
-
-    def _measure(
-        self, faces: dict[str, Tensor], styles: dict[str, Tensor], pairs: list[tuple[str, str]]
-    ) -> Callable[[int, MethodResult], dict[str, float]]:
-        face_names, style_names = list(faces), list(styles)
-        identity = features = None
-        if self.figures == "all":
-            people = [_person(name) for name in face_names]
-            identity = Identity(list(faces.values()), people, face_names)
-            features = StyleFeatures(list(styles.values()))
-
-        def measure(index: int, result: MethodResult) -> dict[str, float]:
-            face, style = pairs[index]
-            measured = image_figures(faces[face], styles[style], result.samples)
-            if identity is not None and features is not None:
-                measured |= identity.figures(face_names.index(face), result.samples)
-                measured |= features.figures(style_names.index(style), result.samples)
-            return measured
-
-        return measure
+    return measure
 
 
 def image_figures(face: Tensor, style: Tensor, samples: Tensor) -> dict[str, float]:
@@ -162,18 +137,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def opener(options: argparse.Namespace) -> OpenBench:
     """Return what opens the bench in any process."""
-    bench = RealBench(
-        model=options.model,
-        image_encoder=options.image_encoder,
-        faces=options.faces,
-        styles=options.styles,
-        words=options.words,
-        device=options.device,
-        dtype=options.dtype,
-        figures=options.figures,
-        pairs=options.pairs,
-    )
-    return partial(RealBench.open, bench)
+    return partial(open_bench, options)
 
 
 def sections(options: argparse.Namespace) -> list[Section]:

@@ -1,18 +1,17 @@
 """Run what is missing of many rows, on several processes and within a time.
 
-What is pretrained once for all pairs comes first, in parallel with what does not wait for it.
+What is pretrained once for all pairs comes first.
 """
 
 import logging
 import math
 import multiprocessing
-import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +31,11 @@ from .runs import (
     training_name,
 )
 
-# How long what is running at the end of the time may go on for.
-GRACE = 15.0
-
 OpenBench = Callable[[], Bench]
+Job = Sequence[tuple[Row, int]]
+"""Rows and pairs that one process runs, one after the other, as they share what they learn."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Job:
-    """What one process does in a row: runs that share what they learn.
-
-    learnt: its name. runs: rows and pairs. pretrains: a row and a pair, for a job that has no
-    runs but pretrains what other jobs of that name wait for.
-    """
-
-    learnt: str
-    runs: tuple[tuple[Row, int], ...] = ()
-    pretrains: tuple[Row, int] | None = None
 
 
 def run_rows(
@@ -68,7 +53,7 @@ def run_rows(
         rows: what to run.
         folder: the work folder, made if it is missing; a run that was interrupted goes on.
         workers: processes; with one, all is done in this one.
-        seconds: after them nothing is begun; what other processes are at may go on for a little.
+        seconds: after them nothing is begun; what has begun is brought to its end.
 
     Raises:
         Exception: the first that a run failed with; those of other processes go on before that.
@@ -77,18 +62,23 @@ def run_rows(
     ends = time.time() + seconds
     bench = open_bench()
     work = folder / bench.name
-    jobs = jobs_of(bench, rows, work)
-    for job in jobs:
-        if job.pretrains is not None and isinstance(job.pretrains[0].method, LearnsOnce):
-            job.pretrains[0].method.prepare(work / LEARNT, workers)
-    total = sum(len(job.runs) for job in jobs)
-    with tqdm(total=total, desc="runs", disable=total == 0) as progress:
+    pretrainings, jobs = jobs_of(bench, rows, work)
+    for row, _ in pretrainings:
+        if isinstance(row.method, LearnsOnce):
+            row.method.prepare(work / LEARNT, workers)
+    with ExitStack() as stack:
+        do: Callable[..., Iterator[Any]] = map
         if workers == 1 or len(jobs) < 2:
-            for job in jobs:
-                progress.update(_do(bench, job, work, ends))
+            _opened.update(bench=bench, work=work, ends=ends)
         else:
-            for done in _run_in_processes(open_bench, work, jobs, workers, ends):
-                progress.update(done)
+            spawn = multiprocessing.get_context("spawn")
+            opening = _open_in_worker, (open_bench, work, ends)
+            pool = stack.enter_context(ProcessPoolExecutor(workers, spawn, *opening))
+            do = partial(_results, pool)
+        progress = stack.enter_context(tqdm(total=sum(map(len, jobs)), desc="runs"))
+        list(do(_pretrain, pretrainings))
+        for done in do(_run_job, jobs):
+            progress.update(done)
     pairs = [(row, index) for row in rows for index in row.pair_indices(bench)]
     return [read_run(bench, *pair, work) for pair in pairs if is_done(bench, *pair, work)]
 
@@ -103,13 +93,15 @@ def measure_again(open_bench: OpenBench, rows: Sequence[Row], folder: Path) -> N
                 measure_one(bench, row, index, work)
 
 
-def jobs_of(bench: Bench, rows: Sequence[Row], work: Path) -> list[Job]:
-    """Return what is missing, in the order of the rows, after what is pretrained once.
+def jobs_of(
+    bench: Bench, rows: Sequence[Row], work: Path
+) -> tuple[list[tuple[Row, int]], list[Job]]:
+    """Return what is to be pretrained, by a row and a pair, and what is missing, as the rows go.
 
-    What shares its learning is one job, so that no two learn it.
+    What shares its learning from a pair is one job, so that no two learn it.
     """
     shared: dict[str, list[tuple[Row, int]]] = {}
-    pretraining: dict[str, Job] = {}
+    pretrainings: dict[str, tuple[Row, int]] = {}
     seen = set()
     for row in rows:
         for index in row.pair_indices(bench):
@@ -119,76 +111,49 @@ def jobs_of(bench: Bench, rows: Sequence[Row], work: Path) -> list[Job]:
             seen.add(path)
             learnt = training_name(bench, row, index)
             if isinstance(row.method, LearnsOnce):
-                pretraining.setdefault(learnt, Job(learnt, pretrains=(row, index)))
-                shared[path.name] = [(row, index)]
-            else:
-                shared.setdefault(learnt, []).append((row, index))
-    rest = [Job(training_name(bench, *runs[0]), tuple(runs)) for runs in shared.values()]
-    return [*pretraining.values(), *rest]
+                pretrainings.setdefault(learnt, (row, index))
+                learnt = path.name
+            shared.setdefault(learnt, []).append((row, index))
+    return list(pretrainings.values()), list(shared.values())
 
 
-def _run_in_processes(
-    open_bench: OpenBench, work: Path, jobs: Sequence[Job], workers: int, ends: float
-) -> Iterator[int]:
-    """Do jobs; yield the number of runs of each that is done."""
-    unfinished = {job.learnt for job in jobs if job.pretrains is not None}
-    waiting, failed = list(jobs), []
-    running: set[Future[tuple[Job, int]]] = set()
-    ends_all = ends + GRACE
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, spawn, _open_in_worker, (open_bench, work, ends_all)) as pool:
-        while True:
-            while len(running) < workers and time.time() < ends:
-                job = next((j for j in waiting if j.pretrains or j.learnt not in unfinished), None)
-                if job is None:
-                    break
-                waiting.remove(job)
-                running.add(pool.submit(_do_in_worker, job, ends))
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            if not done:
-                break
-            for future in done:
-                error = future.exception()
-                if isinstance(error, BrokenProcessPool):
-                    if time.time() < ends_all:
-                        raise error
-                elif error is not None:
-                    log.error("A run failed, and the others go on: %r", error)
-                    failed.append(error)
-                else:
-                    job, runs = future.result()
-                    unfinished -= {job.learnt} if job.pretrains else set()
-                    yield runs
-    if failed:
-        raise failed[0]
+def _results(
+    pool: ProcessPoolExecutor, do: Callable[[Any], Any], jobs: Sequence[Any]
+) -> Iterator[Any]:
+    """Yield what each job returns, as it is done; raise the first error once all are."""
+    errors = []
+    for future in as_completed([pool.submit(do, job) for job in jobs]):
+        error = future.exception()
+        if isinstance(error, BrokenProcessPool):
+            raise error
+        if error is None:
+            yield future.result()
+        else:
+            log.error("A run failed, and the others go on: %r", error)
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
-def _do(bench: Bench, job: Job, work: Path, ends: float) -> int:
-    """Do a job while there is time, and return how many runs of it are done."""
-    done = 0
-    if job.pretrains is not None and time.time() < ends:
-        learn_row(bench, *job.pretrains, work)
-    for row, index in job.runs:
-        if time.time() >= ends:
-            break
-        run_one(bench, row, index, work)
-        done += 1
-    return done
+# What this process works with.
+_opened: dict[str, Any] = {}
 
 
-_worker: dict[str, Any] = {}
-
-
-def _open_in_worker(open_bench: OpenBench, work: Path, ends_all: float) -> None:
-    if math.isfinite(ends_all):
-        # What still runs then is no run: a run counts only when its last file is written.
-        end = threading.Timer(ends_all - time.time(), os._exit, [0])
-        end.daemon = True
-        end.start()
+def _open_in_worker(open_bench: OpenBench, work: Path, ends: float) -> None:
     # Processes share the cores already.
     torch.set_num_threads(1)
-    _worker.update(bench=open_bench(), work=work)
+    _opened.update(bench=open_bench(), work=work, ends=ends)
 
 
-def _do_in_worker(job: Job, ends: float) -> tuple[Job, int]:
-    return job, _do(_worker["bench"], job, _worker["work"], ends)
+def _pretrain(pretraining: tuple[Row, int]) -> None:
+    if time.time() < _opened["ends"]:
+        learn_row(_opened["bench"], *pretraining, _opened["work"])
+
+
+def _run_job(job: Job) -> int:
+    """Run a job while there is time, and return how many runs of it are done."""
+    for number, (row, index) in enumerate(job):
+        if time.time() >= _opened["ends"]:
+            return number
+        run_one(_opened["bench"], row, index, _opened["work"])
+    return len(job)

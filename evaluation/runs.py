@@ -21,7 +21,7 @@ from torch import Tensor
 from acfun_ops.file_io import write_whole
 from acfun_ops.image_files import read_picture, write_picture
 
-from .benchmark import Bench, LearnsOnce, MethodResult, Row, description
+from .benchmark import Bench, LearnsOnce, MethodResult, Row, Task, description
 from .methods.sampling import encode_square
 
 WORK = Path("out/quality")
@@ -51,14 +51,14 @@ def run_one(bench: Bench, row: Row, index: int, work: Path) -> None:
     learnt, learning = learn_row(bench, row, index, work)
     start = time.perf_counter()
     noise = pair_noise(bench, index, row.samples)
-    samples, other = method.generate(bench.backbone, pair, learnt, noise, row.sampling)
+    samples, other = method.generate(Task(bench.backbone, pair, learnt, noise, row.sampling))
     seconds = learning + time.perf_counter() - start
     path = run_folder(bench, row, index, work)
     path.mkdir(parents=True, exist_ok=True)
     for name, images in (("sample", samples), ("other", other)):
         for number, image in enumerate(images):
             write_picture(image[None], path / f"{name}_{number}.png")
-    figures = _measure(bench, index, path, seconds)
+    figures = _measure(bench, index, path)
     machine = machine_of(bench.backbone.device)
     store_run(bench, row, Run(row.name, index, path, figures, seconds, machine))
 
@@ -69,7 +69,7 @@ def measure_one(bench: Bench, row: Row, index: int, work: Path) -> None:
     if not has_images(run.folder):
         (run.folder / DONE).unlink()
         return
-    figures = _measure(bench, index, run.folder, run.seconds)
+    figures = _measure(bench, index, run.folder)
     store_run(bench, row, replace(run, figures=figures))
 
 
@@ -103,14 +103,8 @@ def learn_row(bench: Bench, row: Row, index: int, work: Path) -> tuple[Path, flo
 def take_published(bench: Bench, rows: Sequence[Row], figures: Path, work: Path) -> None:
     """Store the runs of a report that are not stored yet, with their figures and no images.
 
-    Args:
-        bench: what is run on.
-        rows: whose runs are wanted.
-        figures: the report's ``figures.json``; nothing is taken where it is missing.
-        work: the work folder of the bench.
-
     A published run is known by the name of its folder, so that none is taken after anything that
-    defines it has changed.
+    defines it has changed. Nothing is taken where the report's ``figures.json`` is missing.
     """
     published = _read_published(figures)
     for row in rows:
@@ -128,15 +122,14 @@ def _read_published(figures: Path) -> dict[str, dict[str, Any]]:
         return {}
     rows = json.loads(figures.read_text(encoding="utf-8"))["rows"]
     pairs = [facts for row in rows.values() for facts in row["pairs"].values()]
-    return {facts["run"]: facts for facts in pairs if "run" in facts}  # Old reports name no run.
+    return {facts["run"]: facts for facts in pairs}
 
 
 def read_run(bench: Bench, row: Row, index: int, work: Path) -> Run:
     """Return a stored run."""
     path = run_folder(bench, row, index, work)
     facts = json.loads((path / DONE).read_text())
-    machine = facts.get("machine", "a machine that was not noted")
-    return Run(row.name, index, path, facts["figures"], facts["seconds"], machine)
+    return Run(row.name, index, path, facts["figures"], facts["seconds"], facts["machine"])
 
 
 def is_done(bench: Bench, row: Row, index: int, work: Path) -> bool:
@@ -149,13 +142,13 @@ def has_images(path: Path) -> bool:
     return any(_image_files(path, "sample"))
 
 
-def read_result(path: Path, seconds: float = 0.0) -> MethodResult:
+def read_result(path: Path) -> MethodResult:
     """Return the images of a stored run."""
     samples, other = (
         torch.cat([read_picture(file) for file in _image_files(path, name)])
         for name in ("sample", "other")
     )
-    return MethodResult(samples=samples, other=other, seconds=seconds)
+    return MethodResult(samples=samples, other=other)
 
 
 def machine_of(device: torch.device) -> str:
@@ -195,9 +188,9 @@ def _digest(bench: Bench, *parts: Any) -> str:
     return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _measure(bench: Bench, index: int, path: Path, seconds: float) -> dict[str, float]:
+def _measure(bench: Bench, index: int, path: Path) -> dict[str, float]:
     """Measure stored images, so that figures never depend on when they are computed."""
-    figures = bench.measure(index, read_result(path, seconds))
+    figures = bench.measure(index, read_result(path))
     for figure in bench.figures:
         if not np.isfinite(figures.get(figure.name, np.nan)):
             raise ValueError(f"{path.name}: the figure '{figure.name}' is missing or not finite")

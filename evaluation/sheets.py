@@ -1,6 +1,7 @@
-"""Sheets of images, written small enough to be part of a clone."""
+"""What reports are made of: tables in Markdown, and sheets small enough to be part of a clone."""
 
 import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -8,6 +9,12 @@ from PIL import Image
 from acfun_ops.file_io import write_whole
 
 MOST_BYTES = 300_000
+
+
+def format_markdown(heads: Sequence[str], rows: Iterable[Iterable[object]]) -> str:
+    """Return a table in Markdown, with a line break at its end."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(map(str, cells))} |\n" for cells in lines)
 
 
 def write_sheet(sheet: Image.Image, path: Path) -> None:

@@ -1,7 +1,6 @@
 """The evaluation on the small prior: unseen people, unseen styles, and true answers."""
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -14,7 +13,7 @@ from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.training.config import TrainConfig
 from evaluation.toy import PRIOR
 from evaluation.toy.captions import describe
-from evaluation.toy.evaluation_pairs import HeldOutPair, make_pairs, make_tuning_pair
+from evaluation.toy.evaluation_pairs import HeldOutPair, make_pair, make_tuning_pair
 from evaluation.toy.reader import Reader, attributes_of, identity, load_reader
 
 from .benchmark import Bench, Figure, Method, MethodResult, Pair, Sampling, Section
@@ -38,7 +37,7 @@ from .sections.design_choices import design_choices, learning_rates, restyle_cho
 from .sections.references import face_splices, papers_table, reference_answers
 
 ABLATION_PAIRS = 12
-TUNING_PAIRS = 14
+PAIRS = {"nano": 40, "tuning": 14}
 # Adam moves a layer's output by its width: the default is for layers five to eleven times as wide.
 CONFIG = TrainConfig(learning_rate=3e-3)
 PEERS: tuple[tuple[str, Method], ...] = (
@@ -76,18 +75,20 @@ FIGURES = (
 
 def opener(options: argparse.Namespace) -> OpenBench:
     """Return what opens the bench in any process."""
-    return partial(open_bench, options.pairs, options.device)
+    return partial(open_bench, options.pairs, options.device, options.benchmark)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
-    parser.add_argument("--pairs", type=int, default=40, help="how many pairs there are")
+    parser.add_argument("--pairs", type=int, help="how many pairs there are; 40, or 14 of tuning")
     parser.add_argument("--device", default="cpu", help="what the model computes on, as cuda")
 
 
 def sections(options: argparse.Namespace) -> list[Section]:
-    """Return every section with the settings of this prior."""
+    """Return every section with the settings of this prior, or the rows to choose from."""
     setting = prior_setting()
+    if options.benchmark == "tuning":
+        return [learning_rates(replace(setting, ablation_pairs=None))]
     return [
         *all_sections(setting),
         restyle_choices(setting),
@@ -113,16 +114,19 @@ def prior_setting() -> Setting:
     )
 
 
-def open_bench(pairs: int, device: str = "cpu") -> Bench:
-    """Load the prior and the reader, and make the pairs; all noise is sampled on the CPU."""
-    return bench_of("nano", make_pairs(pairs), device)
+def open_bench(count: int | None = None, device: str = "cpu", name: str = "nano") -> Bench:
+    """Load the prior and the reader, and make the pairs; all noise is sampled on the CPU.
 
-
-def bench_of(name: str, pairs: Sequence[HeldOutPair], device: str) -> Bench:
-    """Return a bench of painted pairs on the prior."""
+    Args:
+        count: of pairs; None makes as many as the results have.
+        device: what the model computes on.
+        name: "nano", or "tuning" with other people and styles, to choose settings on.
+    """
     # Convolutions in full single precision, as on the CPU.
     torch.backends.cudnn.allow_tf32 = False
     reader = load_reader()
+    make = make_tuning_pair if name == "tuning" else make_pair
+    pairs = [make(number) for number in range(count or PAIRS[name])]
     return Bench(
         name=name,
         backbone=load_pipeline(PRIOR, device=device),
@@ -131,31 +135,6 @@ def bench_of(name: str, pairs: Sequence[HeldOutPair], device: str) -> Bench:
         measure=lambda index, result: measure(reader, pairs[index], result),
         truths=[torch.from_numpy(one.truth) for one in pairs],
     )
-
-
-class Tuning:
-    """The benchmark with other people and styles than those of the table, to choose settings on."""
-
-    @staticmethod
-    def add_options(parser: argparse.ArgumentParser) -> None:
-        """Add the options of this benchmark."""
-        add_options(parser)
-        parser.set_defaults(pairs=TUNING_PAIRS)
-
-    @staticmethod
-    def opener(options: argparse.Namespace) -> OpenBench:
-        """Return what opens the bench in any process."""
-        return partial(Tuning.open_bench, options.pairs, options.device)
-
-    @staticmethod
-    def sections(options: argparse.Namespace) -> list[Section]:
-        """Return the rows to choose from."""
-        return [learning_rates(replace(prior_setting(), ablation_pairs=None))]
-
-    @staticmethod
-    def open_bench(pairs: int, device: str = "cpu") -> Bench:
-        """Return the bench of the pairs to choose settings on."""
-        return bench_of("tuning", [make_tuning_pair(number) for number in range(pairs)], device)
 
 
 def _pair(one: HeldOutPair) -> Pair:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,8 @@ from acfun_ops.training.events import TrainPictures
 from acfun_ops.training.fit import fit
 from acfun_ops.training.training_images import prepare_pair
 
-from ..benchmark import STYLE_WORD, Pair, Sampling
-from .sampling import generate_from_noise
+from ..benchmark import STYLE_WORD, Images, Method, Pair, Task
+from .sampling import sample
 
 TrainedPart = Literal["abstract", "encoder", "middle", "decoder"]
 Variant = Literal[
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Acfun:
+class Acfun(Method):
     """ACFun, trained and applied as the product does it.
 
     config: of the training; its prompt and number of steps are replaced by the pair's and the
@@ -64,7 +64,6 @@ class Acfun:
     spliced: bool = False
     abstract_strength: float = 1.0
     strengths: PartStrengths = FULL_STRENGTH
-    learns: ClassVar[bool] = True
 
     def training_key(self) -> "Acfun":
         """See Method."""
@@ -90,17 +89,11 @@ class Acfun:
         save_style(result.style, path)
 
     @torch.no_grad()
-    def generate(
-        self,
-        backbone: DiffusersBackbone,
-        pair: Pair,
-        learnt: Path,
-        noise: Tensor,
-        sampling: Sampling,
-    ) -> tuple[Tensor, Tensor]:
+    def generate(self, task: Task) -> Images:
         """See Method."""
-        style = load_style(learnt)
+        backbone, style = task.backbone, load_style(task.learnt)
         partial = PartialBackbone(backbone, self.parts, self.variant)
+        partial_task = replace(task, backbone=partial)
         fusion = style.abstract_fusion().to(backbone.device)
         inserts = {name: insert.to(backbone.device) for name, insert in style.inserts().items()}
         points = backbone.insert_points(style.facts.insert_at)
@@ -108,16 +101,16 @@ class Acfun:
         vectors = {name: v.float().to(backbone.device) for name, v in style.vectors.items()}
         style_tokens = style.style_tokens.float().to(backbone.device)
 
-        def pictures(prompt: str) -> Tensor:
+        def images(prompt: str) -> Tensor:
             context = partial.encode_prompt(prompt, STYLE_WORD, vectors)
             fused = fusion(context.tokens, style_tokens, self.abstract_strength)
-            return generate_from_noise(partial, Context(fused, context.pooled), noise, sampling)
+            return sample(partial_task, Context(fused, context.pooled))
 
         with attach_adapters(inserts, modules, self.strengths):
-            return pictures(self._prompt(pair)), pictures(pair.other_prompt)
+            return images(self._prompt(task.pair)), images(task.pair.other_prompt)
 
     def settings_changes(self) -> dict[str, float]:
-        """Return the method's numbers that differ from those of release 0.2.0: see description."""
+        """See Method; here of release 0.2.0."""
         return SETTINGS.changes()
 
     def _prompt(self, pair: Pair) -> str:

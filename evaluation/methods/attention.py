@@ -5,11 +5,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
@@ -17,8 +17,8 @@ from acfun_ops.method.alignment_loss import Redrawing
 from acfun_ops.sampling.sampler import sampling_sigmas
 from acfun_ops.sampling.style_injection import Restyler, last_two_thirds
 
-from ..benchmark import STYLE_WORD, LearnsNothing, Pair, Sampling
-from .sampling import encode_square
+from ..benchmark import STYLE_WORD, Images, Method, Pair, Task
+from .sampling import encode_square, repeat_image
 from .training import read_tensors, write_tensors
 
 
@@ -44,28 +44,22 @@ def record_attention(attentions: Sequence[Any]) -> Iterator[list[Attended]]:
     """Read what passes through self-attentions during the next calls, for the length of a block."""
     records = [Attended(attention.heads) for attention in attentions]
 
-    def store_projection(
-        module: nn.Module, args: Any, output: Tensor, record: Attended, part: str
-    ) -> None:
-        record.put(part, output)
-
-    def store_output(module: nn.Module, args: tuple[Tensor, ...], record: Attended) -> None:
-        record.put("output", args[0])
+    def store(record: Attended, part: str, *called: Any) -> None:
+        # A hook before a module gets its inputs last, a hook after it its output.
+        record.put(part, called[-1] if torch.is_tensor(called[-1]) else called[-1][0])
 
     with ExitStack() as hooks:
         for attention, record in zip(attentions, records, strict=True):
-            parts = {"to_q": "query", "to_k": "key", "to_v": "value"}
-            for projection, part in parts.items():
-                hook = partial(store_projection, record=record, part=part)
-                module = getattr(attention, projection)
-                hooks.callback(module.register_forward_hook(hook).remove)
-            hook_before = partial(store_output, record=record)
-            hooks.callback(attention.to_out[0].register_forward_pre_hook(hook_before).remove)
+            parts = {"query": attention.to_q, "key": attention.to_k, "value": attention.to_v}
+            for part, module in parts.items():
+                hooks.callback(module.register_forward_hook(partial(store, record, part)).remove)
+            before = attention.to_out[0].register_forward_pre_hook
+            hooks.callback(before(partial(store, record, "output")).remove)
         yield records
 
 
 @dataclass(frozen=True, kw_only=True)
-class StyleId(LearnsNothing):
+class StyleId(Method):
     """StyleID (Chung et al., 2024): photo and painting inverted, redrawn by the painting's keys.
 
     Both are inverted to noise under the empty prompt; the photo's noise takes the painting's
@@ -81,19 +75,11 @@ class StyleId(LearnsNothing):
     steps: int = 20
 
     @torch.no_grad()
-    def generate(
-        self,
-        backbone: DiffusersBackbone,
-        pair: Pair,
-        learnt: Path,
-        noise: Tensor,
-        sampling: Sampling,
-    ) -> tuple[Tensor, Tensor]:
+    def generate(self, task: Task) -> Images:
         """See Method."""
-        style, face = (encode_square(backbone, picture) for picture in (pair.style, pair.face))
-        picture = backbone.decode_latents(self.latent(backbone, style, face))
-        pictures = picture.expand(len(noise), -1, -1, -1)
-        return pictures, pictures
+        images = task.pair.style, task.pair.face
+        style, face = (encode_square(task.backbone, image) for image in images)
+        return repeat_image(task, self.latent(task.backbone, style, face))
 
     @torch.no_grad()
     def latent(self, backbone: DiffusersBackbone, style: Tensor, face: Tensor) -> Tensor:
@@ -105,7 +91,7 @@ class StyleId(LearnsNothing):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttentionDistillation:
+class AttentionDistillation(Method):
     """Attention Distillation (Zhou et al., 2025), its optimisation of one latent.
 
     The photo's latent is moved until its self-attention gives, at falling noise levels, what it
@@ -117,11 +103,6 @@ class AttentionDistillation:
 
     learning_rate: float = 0.05
     query_weight: float = 0.25
-    learns: ClassVar[bool] = True
-
-    def training_key(self) -> "AttentionDistillation":
-        """See Method."""
-        return self
 
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
         """See Method."""
@@ -160,15 +141,7 @@ class AttentionDistillation:
         return torch.stack(terms).sum()
 
     @torch.no_grad()
-    def generate(
-        self,
-        backbone: DiffusersBackbone,
-        pair: Pair,
-        learnt: Path,
-        noise: Tensor,
-        sampling: Sampling,
-    ) -> tuple[Tensor, Tensor]:
+    def generate(self, task: Task) -> Images:
         """See Method."""
-        latent = read_tensors(learnt, backbone.device)["latents"]["face"]
-        pictures = backbone.decode_latents(latent).expand(len(noise), -1, -1, -1)
-        return pictures, pictures
+        groups = read_tensors(task.learnt, task.backbone.device)
+        return repeat_image(task, groups["latents"]["face"])

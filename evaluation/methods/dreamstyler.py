@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,13 +10,19 @@ from acfun_ops.backbones.backbone import Context
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.sampling.sampler import sample_euler
 
-from ..benchmark import STYLE_WORD, Pair, Sampling
-from .sampling import encode_square, noise_latent
-from .training import Example, learn_by_noise_loss, read_tensors, write_tensors
+from ..benchmark import STYLE_WORD, Images, Method, Pair, Task
+from .sampling import encode_square, image_start
+from .training import (
+    Example,
+    learn_by_noise_loss,
+    read_tensors,
+    trainable_words,
+    write_tensors,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DreamStyler:
+class DreamStyler(Method):
     """DreamStyler (Ahn et al., 2024): a vector of S* per band of noise levels, guided two ways.
 
     The words learn the painting under a prompt that says what else it shows. Drawing starts at the
@@ -36,7 +41,6 @@ class DreamStyler:
     content_guidance: float = 1.0
     strength: float = 0.7
     seed: int = 0
-    learns: ClassVar[bool] = True
 
     def training_key(self) -> "DreamStyler":
         """See Method."""
@@ -45,13 +49,7 @@ class DreamStyler:
 
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
         """See Method."""
-        words = [
-            {
-                name: vector.clone().requires_grad_()
-                for name, vector in backbone.word_vectors(self.initial_style).items()
-            }
-            for _ in range(self.bands)
-        ]
+        words = [trainable_words(backbone, self.initial_style) for _ in range(self.bands)]
 
         def encode(sigma: float) -> Context:
             word = words[self.band(backbone, sigma)]
@@ -68,20 +66,13 @@ class DreamStyler:
         return time * self.bands // len(backbone.sigmas)
 
     @torch.no_grad()
-    def generate(
-        self,
-        backbone: DiffusersBackbone,
-        pair: Pair,
-        learnt: Path,
-        noise: Tensor,
-        sampling: Sampling,
-    ) -> tuple[Tensor, Tensor]:
+    def generate(self, task: Task) -> Images:
         """See Method."""
-        words = read_tensors(learnt, backbone.device)
-        face = encode_square(backbone, pair.face)
-        start, sigmas = noise_latent(backbone, face, noise, self.strength, sampling)
+        backbone, pair = task.backbone, task.pair
+        words = read_tensors(task.learnt, backbone.device)
+        start, sigmas = image_start(task, encode_square(backbone, pair.face), self.strength)
 
-        def pictures(prompt: str) -> Tensor:
+        def images(prompt: str) -> Tensor:
             texts = ("", pair.remove_style(prompt), STYLE_WORD, prompt)
 
             def denoise(noisy: Tensor, sigma: float) -> Tensor:
@@ -90,12 +81,12 @@ class DreamStyler:
                     backbone.denoise(noisy, sigma, backbone.encode_prompt(t, STYLE_WORD, word))
                     for t in texts
                 ]
-                return self._guide(*clean, sampling.guidance)
+                return self._guide(*clean, task.sampling.guidance)
 
             with backbone.autocast(backbone.compute_dtype):
                 return backbone.decode_latents(sample_euler(denoise, start, sigmas))
 
-        return pictures(pair.prompt), pictures(pair.other_prompt)
+        return images(pair.prompt), images(pair.other_prompt)
 
     def _guide(
         self, empty: Tensor, content: Tensor, style: Tensor, both: Tensor, guidance: float

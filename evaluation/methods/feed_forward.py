@@ -21,9 +21,9 @@ from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.images import prepare_pictures
 from evaluation.toy.reader import GROUPS
 
-from ..benchmark import LearnsOnce, Pair, Sampling
-from .pretraining import Pretraining, load_first_drawings, pretrain
-from .sampling import encode_square
+from ..benchmark import Images, LearnsOnce, Pair, Task
+from .pretraining import load_first_drawings, pretrain
+from .sampling import encode_square, repeat_image
 from .training import read_tensors, write_tensors
 
 WIDTH, LAYERS, HEADS = 64, 3, 4
@@ -34,11 +34,7 @@ CONTENT, STATISTICS, PATCHES, IDENTITY = 1.0, 3.0, 2.0, 2.0
 
 
 class PatchTransfer(nn.Module):
-    """Latents of a content, redrawn from the patches of a style's latents.
-
-    Args:
-        channels: c of the latents.
-    """
+    """Latents of a content, redrawn from the patches of a style's latents."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -86,17 +82,11 @@ class PatchAttention(nn.Module):
 def transfer_loss(
     backbone: DiffusersBackbone, network: PatchTransfer, content: Tensor, style: Tensor
 ) -> Tensor:
-    """Return the loss of redrawing pictures in styles, a scalar.
+    """Return the loss of redrawing images ``(b, s, s, 3)`` in [0, 1] in styles, a scalar.
 
     Kept is what the content's features are without their statistics; taken over are means and
     deviations at every scale (SANet) and the nearest patches (Li and Wand, 2016); a picture in its
     own style is itself (SANet's identity loss, here of latents).
-
-    Args:
-        backbone: its autoencoder sees and decodes.
-        network: is being taught.
-        content: pictures ``(b, s, s, 3)`` in [0, 1].
-        style: likewise.
     """
     latents = [backbone.encode_pictures(pictures) for pictures in (content, style)]
     redrawn = network(*latents)
@@ -201,10 +191,6 @@ class PatchTransferPeer(LearnsOnce):
     learning_rate: float = 1e-3
     seed: int = 0
 
-    def training_key(self) -> "PatchTransferPeer":
-        """See Method."""
-        return self
-
     def prepare(self, folder: Path, workers: int) -> None:
         """See LearnsOnce."""
         load_first_drawings(folder, workers=workers)
@@ -223,25 +209,17 @@ class PatchTransferPeer(LearnsOnce):
             )
             return transfer_loss(backbone, network, content, style)
 
-        pretraining = Pretraining(steps, self.learning_rate, self.seed)
-        pretrain(list(network.parameters()), loss, pretraining, path)
+        pretrain(list(network.parameters()), loss, steps, self.learning_rate, self.seed)
         write_tensors(path, network=network.state_dict())
 
     @torch.no_grad()
-    def generate(
-        self,
-        backbone: DiffusersBackbone,
-        pair: Pair,
-        learnt: Path,
-        noise: Tensor,
-        sampling: Sampling,
-    ) -> tuple[Tensor, Tensor]:
+    def generate(self, task: Task) -> Images:
         """See Method."""
+        backbone, pair = task.backbone, task.pair
         network = _network(backbone, self.seed)
-        network.load_state_dict(read_tensors(learnt, backbone.device)["network"])
-        face, style = (encode_square(backbone, picture) for picture in (pair.face, pair.style))
-        pictures = backbone.decode_latents(network(face, style)).expand(len(noise), -1, -1, -1)
-        return pictures, pictures
+        network.load_state_dict(read_tensors(task.learnt, backbone.device)["network"])
+        face, style = (encode_square(backbone, image) for image in (pair.face, pair.style))
+        return repeat_image(task, network(face, style))
 
 
 def _network(backbone: DiffusersBackbone, seed: int) -> PatchTransfer:

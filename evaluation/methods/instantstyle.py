@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from acfun_ops.backbones.backbone import Context
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.images import prepare_pictures
-from acfun_ops.sampling.sampler import Guidance, draw_latents, initial_noise, sampling_sigmas
 
-from ..benchmark import PAINTING, STYLE_WORD, LearnsOnce, Pair, Sampling
+from ..benchmark import PAINTING, STYLE_WORD, Images, LearnsOnce, Method, Pair, Task
 from .ip_adapter import (
     Adapter,
     adapter_parameters,
@@ -27,14 +27,13 @@ from .ip_adapter import (
 )
 from .pretraining import (
     TRIAL_PAIRS,
-    Pretraining,
     Trial,
     blocks,
     load_first_drawings,
     pretrain,
     style_block,
 )
-from .sampling import encode_square, noise_latent
+from .sampling import encode_square, image_start, sample_both
 from .training import read_tensors, write_tensors
 
 
@@ -47,7 +46,7 @@ class StyleCondition(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdapterGeneration:
+class AdapterGeneration(Method):
     """What InstantStyle's rows have in common.
 
     scale: of the adapter. named: name the style in words, too. strength: share of the sampling
@@ -58,35 +57,21 @@ class AdapterGeneration:
     named: bool = False
     strength: float = 1.0
 
-    def generate_both(
-        self,
-        backbone: DiffusersBackbone,
-        pair: Pair,
-        style: StyleCondition,
-        photo: Tensor,
-        noise: Tensor,
-        sampling: Sampling,
-    ) -> tuple[Tensor, Tensor]:
-        """Return the pictures of both prompts, see Method; a photo is ``(s, s, 3)``."""
+    def generate_both(self, task: Task, style: StyleCondition, photo: Tensor) -> Images:
+        """Return the images of both prompts; a photo is ``(s, s, 3)``."""
+        backbone, pair = task.backbone, task.pair
+        start = None
         if self.strength < 1:
-            latent = encode_square(backbone, photo)
-            start, sigmas = noise_latent(backbone, latent, noise, self.strength, sampling)
-        else:
-            sigmas = sampling_sigmas(backbone.sigmas, sampling.steps)
-            start = initial_noise(sigmas[0], noise)
-        is_guided = sampling.guidance != 1
-        empty = backbone.encode_prompt("", STYLE_WORD, {}) if is_guided else None
+            start = image_start(task, encode_square(backbone, photo), self.strength)
 
-        def pictures(prompt: str) -> Tensor:
+        def encode(prompt: str) -> Context:
             words = pair.name_style(prompt) if self.named else pair.remove_style(prompt)
-            context = backbone.encode_prompt(words, STYLE_WORD, {})
-            guidance = Guidance(context, empty, sampling.guidance)
-            return backbone.decode_latents(draw_latents(backbone, start, sigmas, guidance))
+            return backbone.encode_prompt(words, STYLE_WORD, {})
 
-        blank = [torch.zeros_like(style.embedding)] * is_guided
+        blank = [torch.zeros_like(style.embedding)] * (task.sampling.guidance != 1)
         with apply_adapter(backbone, style.adapter, style.block, self.scale) as seen:
             seen[:] = [torch.cat([style.embedding, *blank])]
-            return pictures(pair.prompt), pictures(pair.other_prompt)
+            return sample_both(task, encode, start)
 
 
 BATCH = 32
@@ -138,7 +123,7 @@ class InstantStyle(AdapterGeneration, LearnsOnce):
                 seen[:] = [embeddings.to(backbone.device)]
                 return prediction_loss(backbone, latents, tokens, generator)
 
-            pretrain(parameters, loss, Pretraining(steps, self.learning_rate, self.seed), path)
+            pretrain(parameters, loss, steps, self.learning_rate, self.seed)
             taught = as_adapter(groups)
         trial = paintings.trial()
         block = style_block(backbone, taught, trial, path.with_suffix(".log"))
@@ -149,16 +134,10 @@ class InstantStyle(AdapterGeneration, LearnsOnce):
         write_tensors(path, **taught, content=content, block={"number": torch.tensor(block)})
 
     @torch.no_grad()
-    def generate(
-        self,
-        backbone: DiffusersBackbone,
-        pair: Pair,
-        learnt: Path,
-        noise: Tensor,
-        sampling: Sampling,
-    ) -> tuple[Tensor, Tensor]:
+    def generate(self, task: Task) -> Images:
         """See Method."""
-        groups = read_tensors(learnt, backbone.device)
+        backbone, pair = task.backbone, task.pair
+        groups = read_tensors(task.learnt, backbone.device)
         square = prepare_pictures(pair.style[None], backbone.native_side, "style")
         content = text_features(backbone, [content_words(pair.remove_style(pair.style_prompt))])
         deviation = content @ groups["content"]["predicted"] - groups["content"]["mean"]
@@ -166,16 +145,11 @@ class InstantStyle(AdapterGeneration, LearnsOnce):
         block = self.block or blocks(backbone)[int(groups["block"]["number"])]
         photo = pair.spliced if self.spliced and pair.spliced is not None else pair.face
         style = StyleCondition(as_adapter(groups), block, embedding)
-        return self.generate_both(backbone, pair, style, photo, noise, sampling)
+        return self.generate_both(task, style, photo)
 
 
 class _Paintings:
-    """Paintings of the training set as the adapter's pretraining sees them.
-
-    Args:
-        backbone: encodes them.
-        folder: keeps the drawings.
-    """
+    """Paintings of the training set, stored in a folder, as the adapter's pretraining sees them."""
 
     def __init__(self, backbone: DiffusersBackbone, folder: Path) -> None:
         drawn = load_first_drawings(folder)

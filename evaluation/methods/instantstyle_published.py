@@ -11,10 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
 
-from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.errors import ACFunError, first_line
 
-from ..benchmark import LearnsNothing, Pair, Sampling
+from ..benchmark import Images, Task
 from .instantstyle import AdapterGeneration, StyleCondition
 from .ip_adapter import Adapter
 
@@ -24,7 +23,7 @@ PROJECTION = "proj.weight"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PublishedInstantStyle(AdapterGeneration, LearnsNothing):
+class PublishedInstantStyle(AdapterGeneration):
     """InstantStyle (Wang et al., 2024): the style picture by an IP-Adapter, in one block alone.
 
     The face gets in by the words of the prompt; with a strength below 1 also by the photo, made
@@ -39,20 +38,14 @@ class PublishedInstantStyle(AdapterGeneration, LearnsNothing):
     image_encoder: str
 
     @torch.no_grad()
-    def generate(
-        self,
-        backbone: DiffusersBackbone,
-        pair: Pair,
-        learnt: Path,
-        noise: Tensor,
-        sampling: Sampling,
-    ) -> tuple[Tensor, Tensor]:
+    def generate(self, task: Task) -> Images:
         """See Method."""
-        embedding = clip_embedding(self.image_encoder, pair.style)
+        backbone = task.backbone
+        embedding = clip_embedding(self.image_encoder, task.pair.style)
         embedding = embedding.to(backbone.device, backbone.compute_dtype)
         block = SDXL_BLOCK if len(backbone.texts) > 1 else SD1_BLOCK
         style = StyleCondition(read_adapter(self.adapter), block, embedding)
-        return self.generate_both(backbone, pair, style, pair.face, noise, sampling)
+        return self.generate_both(task, style, task.pair.face)
 
 
 def instant_styles(adapter: Path) -> dict[str, PublishedInstantStyle]:

@@ -6,7 +6,7 @@ published adapters; the pretraining follows the paper's.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,20 +35,8 @@ def new_adapter(backbone: DiffusersBackbone, seed: int) -> Adapter:
         projection = ImageProjection(width, unet.config.cross_attention_dim, TOKENS)
     names = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
     attentions = [unet.get_submodule(name.removesuffix(".processor")) for name in names]
-    return {
-        "image_proj": {
-            name.replace("image_embeds", "proj"): tensor.clone()
-            for name, tensor in projection.state_dict().items()
-        },
-        # As in the published files: the cross-attentions are every second of all attentions.
-        "ip_adapter": {
-            f"{2 * number + 1}.to_{part}_ip.weight": getattr(attention, f"to_{part}")
-            .weight.detach()
-            .clone()
-            for number, attention in enumerate(attentions)
-            for part in "kv"
-        },
-    }
+    weights = [{part: getattr(one, f"to_{part}").weight for part in "kv"} for one in attentions]
+    return as_adapter(_name_groups(dict(projection.named_parameters()), weights))
 
 
 @contextmanager
@@ -60,7 +48,7 @@ def apply_adapter(
     Args:
         backbone: whose U-Net it is.
         adapter: of this U-Net.
-        blocks: a part of the names of the attentions that see the picture; "" is in all.
+        blocks: a part of the names of the attentions that see the image; "" is in all.
         scale: of what they see.
 
     Yields:
@@ -100,16 +88,25 @@ def adapter_parameters(backbone: DiffusersBackbone) -> dict[str, dict[str, nn.Pa
     """Return the weights of the adapter that hangs on a U-Net, by group and name, to be taught."""
     unet = backbone.unet
     projection = unet.encoder_hid_proj.image_projection_layers[0]
-    attending = [p for p in unet.attn_processors.values() if hasattr(p, "to_k_ip")]
+    weights = [
+        {part: getattr(processor, f"to_{part}_ip")[0].weight for part in "kv"}
+        for processor in unet.attn_processors.values()
+        if hasattr(processor, "to_k_ip")
+    ]
+    return _name_groups(dict(projection.named_parameters()), weights)
+
+
+def _name_groups(
+    projection: Mapping[str, nn.Parameter], weights: Sequence[Mapping[str, nn.Parameter]]
+) -> dict[str, dict[str, nn.Parameter]]:
+    """Return the projection's weights, and each cross-attention's for keys and values, by name."""
     return {
-        "image_proj": {
-            name.replace("image_embeds", "proj"): parameter
-            for name, parameter in projection.named_parameters()
-        },
+        "image_proj": {n.replace("image_embeds", "proj"): p for n, p in projection.items()},
+        # As in the published files: the cross-attentions are every second of all attentions.
         "ip_adapter": {
-            f"{2 * number + 1}.to_{part}_ip.weight": getattr(processor, f"to_{part}_ip")[0].weight
-            for number, processor in enumerate(attending)
-            for part in "kv"
+            f"{2 * number + 1}.to_{part}_ip.weight": weight
+            for number, pair in enumerate(weights)
+            for part, weight in pair.items()
         },
     }
 
@@ -138,11 +135,7 @@ def drop_conditions(
 ) -> tuple[Tensor, Tensor]:
     """Return a batch's prompts and embeddings, some empty: the one, the other, or both (5 % each).
 
-    Args:
-        tokens: of the prompts ``(b, t, d)``.
-        embeddings: of the pictures ``(b, e)``.
-        empty: the empty prompt ``(1, t, d)``.
-        generator: chooses.
+    tokens: of the prompts ``(b, t, d)``. embeddings: ``(b, e)``. empty: prompt ``(1, t, d)``.
     """
     chance = torch.rand(len(tokens), generator=generator)
     no_text = (chance < 2 * DROPPED)[:, None, None]
@@ -153,13 +146,9 @@ def drop_conditions(
 def prediction_loss(
     backbone: DiffusersBackbone, clean: Tensor, tokens: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Return the squared error of the U-Net's own prediction for clean latents, a scalar.
+    """Return the squared error of the U-Net's own prediction, each at a random time, a scalar.
 
-    Args:
-        backbone: the model.
-        clean: ``(b, c, h, w)``.
-        tokens: of the prompts ``(b, t, d)``.
-        generator: draws a time for each, and the noise.
+    clean: latents ``(b, c, h, w)``. tokens: of the prompts ``(b, t, d)``.
     """
     times = torch.randint(len(backbone.sigmas), (len(clean),), generator=generator)
     noise = torch.randn(clean.shape, generator=generator)

@@ -12,27 +12,30 @@ from torch import Tensor
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.errors import ACFunError
 
-from ..benchmark import STYLE_WORD, Pair, Sampling
-from .sampling import encode_square, generate_from_noise
+from ..benchmark import STYLE_WORD, Images, Method, Pair, Task
+from .sampling import encode_square
 from .training import (
     FACE_WORD,
     Example,
     encode_words,
     learn_by_noise_loss,
     read_tensors,
+    sample_words,
     write_tensors,
 )
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 CONTENT_BLOCK = "up_blocks.0.attentions.0."
 B_LORA_TARGETS = r"up_blocks\.0\.attentions\.[01]\..*\.(to_q|to_k|to_v|to_out\.0)"
+Shown = tuple[Tensor, str]
+"""An image ``(s, s, 3)`` and its prompt, which holds F* or S*."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DreamBoothLora:
-    """Two rare words and low-rank updates of the U-Net's attention (Ruiz et al., 2023).
+class _RareWords(Method):
+    """Two rare words, and low-rank updates that learn what is shown under them.
 
-    Real rare words have arbitrary vectors, so these are drawn at random, as long as a usual word's.
+    Real rare words have arbitrary vectors, so these are random, as long as a usual word's.
 
     rank: of the updates. stand_in: see encode_words.
     """
@@ -41,65 +44,71 @@ class DreamBoothLora:
     rank: int = 8
     stand_in: str = "z"
     seed: int = 0
-    learns: ClassVar[bool] = True
+    targets: ClassVar[list[str] | str] = TARGETS
 
-    def training_key(self) -> "DreamBoothLora":
-        """See Method."""
-        return self
+    def _groups(self, pair: Pair) -> dict[str, list[Shown]]:
+        """Return what each group of updates learns, by the group's name in the file."""
+        raise NotImplementedError
+
+    def _group_of(self, name: str) -> str:
+        """Return the group that an update is taken from when images are generated."""
+        raise NotImplementedError
 
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
         """See Method."""
         words = _rare_words(backbone, self.seed)
-        examples = [
-            _example(backbone, words, self.stand_in, *what)
-            for what in (
-                (pair.face, f"a photo of {_rare_person(pair)}"),
-                (pair.style, f"a painting in {STYLE_WORD} style"),
-            )
-        ]
-        with lora_updates(backbone, self.rank, self.seed) as updates:
-            rate, seed = self.learning_rate, self.seed
-            learn_by_noise_loss(backbone, examples, list(updates.values()), steps, rate, seed)
-            write_tensors(path, **words, unet=updates)
+        groups = {}
+        for group, shown in self._groups(pair).items():
+            examples = [_example(backbone, words, self.stand_in, *one) for one in shown]
+            with lora_updates(backbone, self.rank, self.seed, self.targets) as updates:
+                moved = list(updates.values())
+                learn_by_noise_loss(backbone, examples, moved, steps, self.learning_rate, self.seed)
+                groups[group] = {name: update.detach().clone() for name, update in updates.items()}
+        write_tensors(path, **words, **groups)
 
     @torch.no_grad()
-    def generate(
-        self,
-        backbone: DiffusersBackbone,
-        pair: Pair,
-        learnt: Path,
-        noise: Tensor,
-        sampling: Sampling,
-    ) -> tuple[Tensor, Tensor]:
+    def generate(self, task: Task) -> Images:
         """See Method."""
-        groups = read_tensors(learnt, backbone.device)
-        with lora_updates(backbone, self.rank, self.seed) as updates:
+        groups = read_tensors(task.learnt, task.backbone.device)
+        with lora_updates(task.backbone, self.rank, self.seed, self.targets) as updates:
             for name, update in updates.items():
-                update.copy_(groups["unet"][name])
-            return _generate_both(backbone, pair, groups, self.stand_in, noise, sampling)
+                update.copy_(groups[self._group_of(name)][name])
+            return sample_words(task, groups, _rare_person(task.pair), self.stand_in)
 
 
 @dataclass(frozen=True, kw_only=True)
-class BLora:
+class DreamBoothLora(_RareWords):
+    """Two rare words and low-rank updates of the U-Net's attention (Ruiz et al., 2023)."""
+
+    def _groups(self, pair: Pair) -> dict[str, list[Shown]]:
+        photo = pair.face, f"a photo of {_rare_person(pair)}"
+        return {"unet": [photo, (pair.style, f"a painting in {STYLE_WORD} style")]}
+
+    def _group_of(self, name: str) -> str:
+        return "unet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BLora(_RareWords):
     """B-LoRA (Frenkel et al., 2024): what and how are learnt apart, in two blocks of the decoder.
 
     Low-rank updates of both blocks learn the photo, others the painting, each under a rare word of
-    its own; drawn is with the photo's in the first block and the painting's in the second. On SDXL
-    these are the two first transformers of ``up_blocks.0``; a U-Net with one level less between
-    its middle and its strokes has them in the same place.
-
-    rank: of the updates. stand_in: see encode_words.
+    its own; images are generated with the photo's in the first block and the painting's in the
+    second. On SDXL these are the two first transformers of ``up_blocks.0``; a U-Net with one level
+    less between its middle and its strokes has them in the same place.
     """
 
-    learning_rate: float = 1e-3
     rank: int = 16
-    stand_in: str = "z"
-    seed: int = 0
-    learns: ClassVar[bool] = True
+    targets: ClassVar[list[str] | str] = B_LORA_TARGETS
 
-    def training_key(self) -> "BLora":
-        """See Method."""
-        return self
+    def _groups(self, pair: Pair) -> dict[str, list[Shown]]:
+        return {
+            "content": [(pair.face, f"a {FACE_WORD}")],
+            "painting": [(pair.style, f"a {STYLE_WORD}")],
+        }
+
+    def _group_of(self, name: str) -> str:
+        return "content" if CONTENT_BLOCK in name else "painting"
 
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
         """See Method."""
@@ -108,32 +117,7 @@ class BLora:
                 "B-LoRA needs two transformers in the first block of the U-Net's decoder, and "
                 "this one has fewer. Use an SDXL pipeline."
             )
-        words = _rare_words(backbone, self.seed)
-        learnt = []
-        for picture, prompt in ((pair.face, f"a {FACE_WORD}"), (pair.style, f"a {STYLE_WORD}")):
-            example = _example(backbone, words, self.stand_in, picture, prompt)
-            with lora_updates(backbone, self.rank, self.seed, B_LORA_TARGETS) as updates:
-                rate, seed = self.learning_rate, self.seed
-                learn_by_noise_loss(backbone, [example], list(updates.values()), steps, rate, seed)
-                learnt.append({name: update.detach().clone() for name, update in updates.items()})
-        write_tensors(path, **words, content=learnt[0], painting=learnt[1])
-
-    @torch.no_grad()
-    def generate(
-        self,
-        backbone: DiffusersBackbone,
-        pair: Pair,
-        learnt: Path,
-        noise: Tensor,
-        sampling: Sampling,
-    ) -> tuple[Tensor, Tensor]:
-        """See Method."""
-        groups = read_tensors(learnt, backbone.device)
-        with lora_updates(backbone, self.rank, self.seed, B_LORA_TARGETS) as updates:
-            for name, update in updates.items():
-                group = "content" if CONTENT_BLOCK in name else "painting"
-                update.copy_(groups[group][name])
-            return _generate_both(backbone, pair, groups, self.stand_in, noise, sampling)
+        super().learn(backbone, pair, steps, path)
 
 
 @contextmanager
@@ -142,14 +126,8 @@ def lora_updates(
 ) -> Iterator[dict[str, Tensor]]:
     """Put low-rank updates on the U-Net's attention for the length of a ``with`` block.
 
-    Args:
-        backbone: whose U-Net is lora_updates.
-        rank: of the updates.
-        seed: of their first weights.
-        targets: ends of the modules' names, or an expression for whole names.
-
-    Yields:
-        The updates' weights by name, float32; untrained, they change nothing.
+    Yields their weights by name, float32; untrained, they change nothing. targets: ends of the
+    modules' names, or an expression for whole names.
 
     Raises:
         ACFunError: the package peft is missing.
@@ -176,7 +154,16 @@ def lora_updates(
 def _rare_words(backbone: DiffusersBackbone, seed: int) -> dict[str, dict[str, Tensor]]:
     """Return the vectors of F* ("face") and S* ("style") in each text encoder."""
     generator = torch.Generator().manual_seed(seed)
-    return {word: _rare_vectors(backbone, generator) for word in ("face", "style")}
+
+    def random_like(usual: Tensor) -> Tensor:
+        vector = torch.randn(usual.shape, generator=generator).to(usual.device)
+        return vector * (usual.norm() / vector.norm())
+
+    usual = backbone.word_vectors("person")
+    return {
+        word: {name: random_like(vector) for name, vector in usual.items()}
+        for word in ("face", "style")
+    }
 
 
 def _example(
@@ -190,32 +177,6 @@ def _example(
     with torch.no_grad():
         context = encode_words(backbone, prompt, words["style"], words["face"], stand_in)
     return Example(encode_square(backbone, picture), lambda _: context)
-
-
-def _generate_both(
-    backbone: DiffusersBackbone,
-    pair: Pair,
-    words: dict[str, dict[str, Tensor]],
-    stand_in: str,
-    noise: Tensor,
-    sampling: Sampling,
-) -> tuple[Tensor, Tensor]:
-    """Draw a pair's two prompts, the face named by its rare word."""
-
-    def pictures(prompt: str) -> Tensor:
-        prompt = prompt.replace(pair.face_words, _rare_person(pair))
-        context = encode_words(backbone, prompt, words["style"], words["face"], stand_in)
-        return generate_from_noise(backbone, context, noise, sampling)
-
-    return pictures(pair.prompt), pictures(pair.other_prompt)
-
-
-def _rare_vectors(backbone: DiffusersBackbone, generator: torch.Generator) -> dict[str, Tensor]:
-    vectors = {}
-    for name, usual in backbone.word_vectors("person").items():
-        drawn = torch.randn(usual.shape, generator=generator).to(usual.device)
-        vectors[name] = drawn * (usual.norm() / drawn.norm())
-    return vectors
 
 
 def _rare_person(pair: Pair) -> str:

@@ -5,7 +5,6 @@ that place.
 """
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,125 +13,49 @@ import numpy as np
 import torch
 from scipy.stats import rankdata
 from torch import Tensor
+from tqdm import tqdm
 
 from acfun_ops.backbones.backbone import Context
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
+from acfun_ops.file_io import write_whole
 from acfun_ops.sampling.sampler import Guidance, draw_latents, initial_noise, sampling_sigmas
-from evaluation.toy.drawings import COUNT, SEED, Drawings, draw_set, load_drawings, save_drawings
+from evaluation.toy.drawings import COUNT, SEED, Drawings, load_drawings
 
 from ..metrics.image_statistics import colour_distance, structure_correlation, texture_distance
 from .ip_adapter import Adapter, apply_adapter, image_embedding
 
 DRAWINGS = 12_000
 WARM_UP = 50
-SAVE_SECONDS = 120.0
 MAX_GRAD_NORM = 1.0
-
-
-@dataclass(frozen=True)
-class Pretraining:
-    """steps: of the optimiser. learning_rate: its highest; it falls to nothing. seed: of it all."""
-
-    steps: int
-    learning_rate: float
-    seed: int = 0
 
 
 def load_first_drawings(folder: Path, count: int = DRAWINGS, workers: int = 1) -> Drawings:
     """Return the first drawings of the prior's training set, drawn once and kept in a folder.
 
-    None of them is of a held-out style or family, as none of the training set is.
-
-    Args:
-        folder: is made if it is missing.
-        count: how many.
-        workers: processes that draw them together; the same ones, however many.
+    None of them is of a held-out style or family, as none of the training set is. They are the
+    same, however many workers draw them.
     """
-    path = folder / f"drawings-{count}.npz"
-    if path.exists():
-        return load_drawings(path)
-    drawings = draw_set(COUNT, SEED, workers, first=count)
-    save_drawings(drawings, path)
-    return drawings
+    return load_drawings(folder / f"drawings-{count}.npz", COUNT, SEED, workers, first=count)
 
 
 def pretrain(
     parameters: Sequence[Tensor],
     loss: Callable[[torch.Generator], Tensor],
-    pretraining: Pretraining,
-    path: Path,
+    steps: int,
+    learning_rate: float,
+    seed: int = 0,
 ) -> None:
-    """Move parameters by AdamW along the loss of batches; go on where an earlier call was cut off.
-
-    Each step draws from a generator of its own, so a pretraining that was cut off ends as one that
-    was not.
-
-    Args:
-        parameters: are moved in place.
-        loss: of a batch that it draws by the generator, a scalar.
-        pretraining: how long and how.
-        path: of what is learnt; state and log lie beside it, under other endings.
-    """
-    optimizer = torch.optim.AdamW(parameters, lr=pretraining.learning_rate, weight_decay=0.01)
-    state, lines = path.with_suffix(".state"), path.with_suffix(".log")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    first, before = _resume(parameters, optimizer, state)
-    start = saved = time.perf_counter()
-    recent: list[float] = []
-    for step in range(first, pretraining.steps):
+    """Move parameters by AdamW along the loss of batches; the learning rate falls to nothing."""
+    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=0.01)
+    for step in tqdm(range(steps), "pretraining", mininterval=20):
+        rate = min(1, (step + 1) / WARM_UP) * math.cos(step / steps * math.pi / 2) ** 2
         for group in optimizer.param_groups:
-            group["lr"] = pretraining.learning_rate * _rate(step, pretraining.steps)
-        generator = torch.Generator().manual_seed(pretraining.seed * 1_000_003 + step)
-        lost = loss(generator)
+            group["lr"] = learning_rate * rate
+        lost = loss(torch.Generator().manual_seed(seed * 1_000_003 + step))
         optimizer.zero_grad()
         torch.autograd.backward(lost)
         torch.nn.utils.clip_grad_norm_(parameters, MAX_GRAD_NORM)
         optimizer.step()
-        recent.append(float(lost.detach()))
-        now = time.perf_counter()
-        if now - saved > SAVE_SECONDS or step + 1 == pretraining.steps:
-            seconds, saved = before + now - start, now
-            with lines.open("a", encoding="utf-8") as file:
-                mean = sum(recent) / len(recent)
-                file.write(f"step {step + 1}: mean loss {mean:.4f}; {seconds:.0f} s\n")
-            recent = []
-            _save(parameters, optimizer, step + 1, seconds, state)
-
-
-def _rate(step: int, steps: int) -> float:
-    return min(1, (step + 1) / WARM_UP) * math.cos(step / steps * math.pi / 2) ** 2
-
-
-def _save(
-    parameters: Sequence[Tensor],
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    seconds: float,
-    path: Path,
-) -> None:
-    written = path.with_suffix(".new")
-    state = {
-        "parameters": [parameter.detach() for parameter in parameters],
-        "optimizer": optimizer.state_dict(),
-        "step": step,
-        "seconds": seconds,
-    }
-    torch.save(state, written)
-    written.replace(path)
-
-
-def _resume(
-    parameters: Sequence[Tensor], optimizer: torch.optim.Optimizer, path: Path
-) -> tuple[int, float]:
-    """Return the step to go on at, and the seconds that were spent before."""
-    if not path.exists():
-        return 0, 0.0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    with torch.no_grad():
-        for parameter, kept in zip(parameters, state["parameters"], strict=True):
-            parameter.copy_(kept)
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"]), float(state["seconds"])
 
 
 TRIAL_PAIRS = 8
@@ -164,23 +87,17 @@ def style_block(backbone: DiffusersBackbone, adapter: Adapter, trial: Trial, log
     """Return the number of the block through which the pictures' style comes over best.
 
     Each is tried alone. What counts, by the mean of its ranks, is how near colours and texture are
-    to the style picture's, and how little of its layout is taken over.
-
-    Args:
-        backbone: the model.
-        adapter: taught in all blocks.
-        trial: what is drawn.
-        log: gets a line for each block.
+    to the style picture's, and how little of its layout is taken over. The log gets a line each.
     """
     names = blocks(backbone)
     found = np.array([_try_block(backbone, adapter, name, trial) for name in names])
     ranks = rankdata(found, axis=0).mean(axis=1)
-    with log.open("a", encoding="utf-8") as lines:
-        for name, (colour, texture, layout), rank in zip(names, found, ranks, strict=True):
-            lines.write(
-                f"{name}: colours off {colour:.2f}, texture off {texture:.3f}, "
-                f"layout of the style picture {layout:.3f}; mean rank {rank:.2f}\n"
-            )
+    lines = [
+        f"{name}: colours off {colour:.2f}, texture off {texture:.3f}, "
+        f"layout of the style picture {layout:.3f}; mean rank {rank:.2f}\n"
+        for name, (colour, texture, layout), rank in zip(names, found, ranks, strict=True)
+    ]
+    write_whole("".join(lines).encode(), log, "log")
     return int(ranks.argmin())
 
 

@@ -1,4 +1,6 @@
-"""Drawing pictures with a backbone: from noise, and from a picture made noisy half-way."""
+"""Sampling images with a backbone: from noise, and from an image made noisy half-way."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -8,69 +10,51 @@ from acfun_ops.images import prepare_pictures
 from acfun_ops.method.diffusion import add_noise
 from acfun_ops.sampling.sampler import Guidance, draw_latents, initial_noise, sampling_sigmas
 
-from ..benchmark import STYLE_WORD, Sampling
+from ..benchmark import STYLE_WORD, Images, Task
+
+Start = tuple[Tensor, list[float]]
+"""Noisy latents ``(n, c, h, w)``, and the falling sigmas from theirs to 0."""
 
 
-def encode_square(backbone: Backbone, picture: Tensor) -> Tensor:
-    """Return the latent ``(1, c, h, w)`` of a picture ``(s, s, 3)`` in [0, 1], on the device."""
-    square = prepare_pictures(picture[None], backbone.native_side, "picture")
+def encode_square(backbone: Backbone, image: Tensor) -> Tensor:
+    """Return the latent ``(1, c, h, w)`` of an image ``(s, s, 3)`` in [0, 1], on the device."""
+    square = prepare_pictures(image[None], backbone.native_side, "picture")
     return backbone.encode_pictures(square).to(backbone.device)
 
 
-@torch.no_grad()
-def generate_from_noise(
-    backbone: Backbone, context: Context, noise: Tensor, sampling: Sampling
-) -> Tensor:
-    """Return pictures ``(n, s, s, 3)`` drawn from noise ``(n, c, h, w)``."""
-    sigmas = sampling_sigmas(backbone.sigmas, sampling.steps)
-    guidance = Guidance(context, _plain(backbone, sampling), sampling.guidance)
-    return backbone.decode_latents(
-        draw_latents(backbone, initial_noise(sigmas[0], noise), sigmas, guidance)
-    )
+def noise_start(task: Task) -> Start:
+    """Return the task's noise, to be denoised in all steps."""
+    sigmas = sampling_sigmas(task.backbone.sigmas, task.sampling.steps)
+    return initial_noise(sigmas[0], task.noise), sigmas
 
 
-@torch.no_grad()
-def generate_from_image(
-    backbone: Backbone,
-    latent: Tensor,
-    context: Context,
-    noise: Tensor,
-    strength: float,
-    sampling: Sampling,
-    inverted: bool = False,
-) -> Tensor:
-    """Return pictures ``(n, s, s, 3)`` drawn from a latent made noisy (img2img; SDEdit, 2022).
+def image_start(task: Task, latent: Tensor, strength: float) -> Start:
+    """Return a clean latent ``(1, c, h, w)`` made noisy (img2img; SDEdit, 2022).
 
-    Args:
-        backbone: the model.
-        latent: ``(1, c, h, w)``, clean.
-        context: the prompt.
-        noise: ``(n, c, h, w)``, standard normal.
-        strength: share of the sampling steps that is done, above 0 and up to 1.
-        sampling: how.
-        inverted: replace the noise by the model's own prediction of it, as InST's stochastic
-            inversion does, which keeps more of the picture.
+    strength: share of the sampling steps that is done, above 0 and up to 1.
     """
-    start, sigmas = noise_latent(backbone, latent, noise, strength, sampling)
-    if inverted:
-        with backbone.autocast(backbone.compute_dtype):
-            clean = backbone.denoise(start, sigmas[0], context).float()
-        start = add_noise(latent, (start - clean) / sigmas[0], sigmas[0])
-    guidance = Guidance(context, _plain(backbone, sampling), sampling.guidance)
-    return backbone.decode_latents(draw_latents(backbone, start, sigmas, guidance))
+    done = max(1, round(strength * task.sampling.steps))
+    sigmas = sampling_sigmas(task.backbone.sigmas, task.sampling.steps)[-done - 1 :]
+    return add_noise(latent, task.noise.to(task.backbone.device), sigmas[0]), sigmas
 
 
-def noise_latent(
-    backbone: Backbone, latent: Tensor, noise: Tensor, strength: float, sampling: Sampling
-) -> tuple[Tensor, list[float]]:
-    """Return what img2img starts from ``(n, c, h, w)``, and its falling sigmas.
-
-    Arguments are those of :func:`generate_from_image`.
-    """
-    done = max(1, round(strength * sampling.steps))
-    sigmas = sampling_sigmas(backbone.sigmas, sampling.steps)[-done - 1 :]
-    return add_noise(latent, noise.to(backbone.device), sigmas[0]), sigmas
+@torch.no_grad()
+def sample(task: Task, context: Context, start: Start | None = None) -> Tensor:
+    """Return images ``(n, s, s, 3)`` under a prompt, from noise or from another start."""
+    backbone, scale = task.backbone, task.sampling.guidance
+    latents, sigmas = start or noise_start(task)
+    empty = None if scale == 1 else backbone.encode_prompt("", STYLE_WORD, {})
+    guidance = Guidance(context, empty, scale)
+    return backbone.decode_latents(draw_latents(backbone, latents, sigmas, guidance))
 
 
-def _plain(backbone: Backbone, sampling: Sampling) -> Context | None:
-    return None if sampling.guidance == 1 else backbone.encode_prompt("", STYLE_WORD, {})
+def sample_both(task: Task, encode: Callable[[str], Context], start: Start | None = None) -> Images:
+    """Return the images of a pair's two prompts."""
+    pair = task.pair
+    return sample(task, encode(pair.prompt), start), sample(task, encode(pair.other_prompt), start)
+
+
+def repeat_image(task: Task, latent: Tensor) -> Images:
+    """Return one latent ``(1, c, h, w)`` as every image, for a method that reads no prompt."""
+    images = task.backbone.decode_latents(latent).expand(len(task.noise), -1, -1, -1)
+    return images, images

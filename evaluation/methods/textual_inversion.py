@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,21 +10,24 @@ from acfun_ops.backbones.backbone import Context
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.images import prepare_pictures
 from acfun_ops.method.abstract_fusion import AbstractFusion
+from acfun_ops.method.diffusion import add_noise
 
-from ..benchmark import STYLE_WORD, Pair, Sampling
-from .sampling import encode_square, generate_from_image, generate_from_noise
+from ..benchmark import STYLE_WORD, Images, Method, Pair, Task
+from .sampling import Start, encode_square, image_start, sample
 from .training import (
     FACE_WORD,
     Example,
     encode_words,
     learn_by_noise_loss,
     read_tensors,
+    sample_words,
+    trainable_words,
     write_tensors,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextualInversion:
+class TextualInversion(Method):
     """Two pseudo-words, one per picture (Gal et al., 2023), drawn as "F* in S* style".
 
     initial_face, initial_style: the words that F* and S* start at. stand_in: see encode_words.
@@ -36,18 +38,11 @@ class TextualInversion:
     initial_style: str = "painting"
     stand_in: str = "z"
     seed: int = 0
-    learns: ClassVar[bool] = True
-
-    def training_key(self) -> "TextualInversion":
-        """See Method."""
-        return self
 
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
         """See Method."""
-        face, style = (
-            {name: vector.clone().requires_grad_() for name, vector in vectors.items()}
-            for vectors in map(backbone.word_vectors, (self.initial_face, self.initial_style))
-        )
+        face = trainable_words(backbone, self.initial_face)
+        style = trainable_words(backbone, self.initial_style)
 
         def encode(prompt: str) -> Context:
             return encode_words(backbone, prompt, style, face, self.stand_in)
@@ -66,27 +61,14 @@ class TextualInversion:
         write_tensors(path, face=face, style=style)
 
     @torch.no_grad()
-    def generate(
-        self,
-        backbone: DiffusersBackbone,
-        pair: Pair,
-        learnt: Path,
-        noise: Tensor,
-        sampling: Sampling,
-    ) -> tuple[Tensor, Tensor]:
+    def generate(self, task: Task) -> Images:
         """See Method."""
-        words = read_tensors(learnt, backbone.device)
-
-        def pictures(prompt: str) -> Tensor:
-            prompt = prompt.replace(pair.face_words, FACE_WORD)
-            context = encode_words(backbone, prompt, words["style"], words["face"], self.stand_in)
-            return generate_from_noise(backbone, context, noise, sampling)
-
-        return pictures(pair.prompt), pictures(pair.other_prompt)
+        words = read_tensors(task.learnt, task.backbone.device)
+        return sample_words(task, words, FACE_WORD, self.stand_in)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inst:
+class Inst(Method):
     """Like InST (Zhang et al., 2023): the style by attention over image tokens, then img2img.
 
     The pseudo-word S*, fused with the style picture's tokens as AFun does it, learns the style
@@ -99,7 +81,6 @@ class Inst:
     initial_style: str = "painting"
     strength: float = 0.7
     seed: int = 0
-    learns: ClassVar[bool] = True
 
     def training_key(self) -> "Inst":
         """See Method."""
@@ -107,10 +88,7 @@ class Inst:
 
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
         """See Method."""
-        words = {
-            name: vector.clone().requires_grad_()
-            for name, vector in backbone.word_vectors(self.initial_style).items()
-        }
+        words = trainable_words(backbone, self.initial_style)
         image_tokens = _style_tokens(backbone, pair)
         with torch.no_grad():
             width = backbone.encode_prompt(STYLE_WORD, STYLE_WORD, words).tokens.shape[-1]
@@ -129,30 +107,36 @@ class Inst:
         write_tensors(path, style=words, fusion=fusion.state_dict())
 
     @torch.no_grad()
-    def generate(
-        self,
-        backbone: DiffusersBackbone,
-        pair: Pair,
-        learnt: Path,
-        noise: Tensor,
-        sampling: Sampling,
-    ) -> tuple[Tensor, Tensor]:
+    def generate(self, task: Task) -> Images:
         """See Method."""
-        groups = read_tensors(learnt, backbone.device)
-        image_tokens = _style_tokens(backbone, pair)
+        backbone = task.backbone
+        groups = read_tensors(task.learnt, backbone.device)
+        image_tokens = _style_tokens(backbone, task.pair)
         width = groups["fusion"]["layers.0.query.weight"].shape[1]
         fusion = AbstractFusion(width, image_tokens.shape[-1]).to(backbone.device)
         fusion.load_state_dict(groups["fusion"])
-        face = encode_square(backbone, pair.face)
+        face = encode_square(backbone, task.pair.face)
+        start = image_start(task, face, self.strength)
 
-        def pictures(prompt: str) -> Tensor:
+        def images(prompt: str) -> Tensor:
             context = backbone.encode_prompt(prompt, STYLE_WORD, groups["style"])
             fused = Context(fusion(context.tokens, image_tokens), context.pooled)
-            return generate_from_image(
-                backbone, face, fused, noise, self.strength, sampling, inverted=True
-            )
+            return sample(task, fused, replace_noise(backbone, face, start, fused))
 
-        return pictures(STYLE_WORD), pictures(pair.other_prompt)
+        return images(STYLE_WORD), images(task.pair.other_prompt)
+
+
+def replace_noise(
+    backbone: DiffusersBackbone, latent: Tensor, start: Start, context: Context
+) -> Start:
+    """Return a noisy latent with the model's own prediction of its noise in place of the noise.
+
+    InST's stochastic inversion, which keeps more of the image.
+    """
+    noisy, sigmas = start
+    with backbone.autocast(backbone.compute_dtype):
+        clean = backbone.denoise(noisy, sigmas[0], context).float()
+    return add_noise(latent, (noisy - clean) / sigmas[0], sigmas[0]), sigmas
 
 
 def _style_tokens(backbone: DiffusersBackbone, pair: Pair) -> Tensor:

@@ -17,7 +17,8 @@ from acfun_ops.errors import ACFunError
 from acfun_ops.file_io import write_whole
 from acfun_ops.method.diffusion import add_noise, prediction_weight, sample_sigma
 
-from ..benchmark import STYLE_WORD
+from ..benchmark import STYLE_WORD, Images, Task
+from .sampling import sample_both
 
 FACE_WORD = "F*"
 MAX_GRAD_NORM = 1.0
@@ -79,13 +80,9 @@ def encode_words(
 ) -> Context:
     """Encode a prompt that may hold two pseudo-words, differentiably in the vectors of both.
 
-    Args:
-        backbone: knows one pseudo-word, which is S*; F* goes in as a rare word of the tokenizer,
-            whose embedding is replaced for the length of the call.
-        prompt: with S* or F* or both.
-        style: the vector ``(d,)`` of S* in each text encoder.
-        face: the vector of F*.
-        stand_in: the rare word; one token, and nowhere in the prompt.
+    The backbone knows one pseudo-word, which is S*; F* goes in as a rare word of the tokenizer,
+    the stand-in, whose embedding is replaced for the length of the call. style, face: the vectors
+    ``(d,)`` of S* and F* in each text encoder.
 
     Raises:
         ACFunError: the stand-in is no single token of this pipeline's tokenizer.
@@ -96,6 +93,27 @@ def encode_words(
             embedding = text.model.get_input_embeddings()
             hooks.callback(embedding.register_forward_hook(put).remove)
         return backbone.encode_prompt(prompt.replace(FACE_WORD, stand_in), STYLE_WORD, style)
+
+
+def sample_words(
+    task: Task, words: Mapping[str, Vectors], face_words: str, stand_in: str
+) -> Images:
+    """Return the images of a pair's prompts, the face named by words that hold F*.
+
+    words: the vectors of F* ("face") and S* ("style"). stand_in: see :func:`encode_words`.
+    """
+
+    def encode(prompt: str) -> Context:
+        named = prompt.replace(task.pair.face_words, face_words)
+        return encode_words(task.backbone, named, words["style"], words["face"], stand_in)
+
+    return sample_both(task, encode)
+
+
+def trainable_words(backbone: DiffusersBackbone, word: str) -> dict[str, Tensor]:
+    """Return a word's vector ``(d,)`` in each text encoder, to be moved."""
+    vectors = backbone.word_vectors(word)
+    return {name: vector.clone().requires_grad_() for name, vector in vectors.items()}
 
 
 def write_tensors(path: Path, **groups: Vectors) -> None:

@@ -50,7 +50,8 @@ class Identity:
         self, photos: Sequence[Tensor], people: Sequence[str], names: Sequence[str]
     ) -> None:
         dlib = _package("dlib")
-        models = _models_folder()
+        # The package around dlib's weights cannot be imported any more.
+        models = _package_folder("face_recognition_models") / "models"
         detector = dlib.get_frontal_face_detector()
         predictor = dlib.shape_predictor(str(models / "shape_predictor_5_face_landmarks.dat"))
         network = models / "dlib_face_recognition_resnet_model_v1.dat"
@@ -113,25 +114,19 @@ class StyleFeatures:
         return F.normalize(features.mean(dim=(2, 3)), dim=1)
 
 
-def _package(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
+def _package_folder(name: str) -> Path:
+    found = importlib.util.find_spec(name)
+    if found is None or not found.submodule_search_locations:
         raise ACFunError(
             f'The package {name} is missing; install it with "{INSTALL}", or measure colour, '
             "texture and layout alone with --figures pictures."
-        ) from error
-
-
-def _models_folder() -> Path:
-    """Return where dlib's weights lie; the package around them cannot be imported any more."""
-    found = importlib.util.find_spec("face_recognition_models")
-    if found is None or not found.submodule_search_locations:
-        raise ACFunError(
-            f'The package face_recognition_models is missing; install it with "{INSTALL}", or '
-            "measure colour, texture and layout alone with --figures pictures."
         )
-    return Path(next(iter(found.submodule_search_locations))) / "models"
+    return Path(next(iter(found.submodule_search_locations)))
+
+
+def _package(name: str) -> Any:
+    _package_folder(name)
+    return importlib.import_module(name)
 
 
 def _levels(picture: Tensor) -> NDArray[np.uint8]:

@@ -101,13 +101,6 @@ def variety(pictures: Sequence[Picture]) -> float:
     return float(np.mean(distances))
 
 
-def nearest(picture: Picture, others: Sequence[Picture]) -> tuple[int, float]:
-    """Return which of the others is nearest in pixel distance, and how near."""
-    distances = [pixel_distance(picture, other) for other in others]
-    index = int(np.argmin(distances))
-    return index, distances[index]
-
-
 def _normal(plane: Plane) -> Plane:
     """Return a plane with mean 0 and deviation 1; one without contrast becomes 0."""
     centred = plane - plane.mean()

@@ -1,11 +1,9 @@
-"""A checkpoint loaded in ComfyUI, and what is timed on it: steps, previews, sampling, memory."""
+"""A checkpoint loaded in ComfyUI, and what is timed on it: steps, previews, sampling."""
 
-import re
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -24,38 +22,19 @@ def finish() -> None:
 
 
 class Loaded:
-    """A checkpoint and a CLIP vision model in ComfyUI, with a trained style.
-
-    Args:
-        model: the MODEL.
-        clip: the CLIP.
-        vae: the VAE.
-        vision: the CLIP_VISION.
-        side: width and height of all images, in pixels.
-        sampling_steps: of KSampler.
-    """
+    """MODEL, CLIP, VAE and CLIP_VISION in ComfyUI, with a style trained at a side in pixels."""
 
     def __init__(
-        self,
-        model: Any,
-        clip: Any,
-        vae: Any,
-        vision: Any,
-        side: int = SIDE,
-        sampling_steps: int = SAMPLING_STEPS,
+        self, sockets: Sequence[Any], side: int = SIDE, sampling_steps: int = SAMPLING_STEPS
     ) -> None:
-        self.sockets = (model, clip, vae, vision)
-        self.model, self.clip = model, clip
-        self.side, self.sampling_steps = side, sampling_steps
-        self.ops = SimpleNamespace(
-            config=load("acfun_pack.acfun_ops.training.config"),
-            events=load("acfun_pack.acfun_ops.training.events"),
-            style_file=load("acfun_pack.acfun_ops.style.style_file"),
-        )
+        self.sockets, self.side, self.sampling_steps = sockets, side, sampling_steps
+        self.model, self.clip = sockets[:2]
+        self.events = load("acfun_pack.acfun_ops.training.events")
+        self.new_config = load("acfun_pack.acfun_ops.training.config").TrainConfig
         self.nodes = load("pack_nodes").PackNodes(import_pack(), None)
         generator = torch.Generator().manual_seed(0)
         pair = [torch.rand(1, side, side, 3, generator=generator) for _ in range(2)]
-        self.images = self.ops.events.TrainPictures(style=pair[0], face=pair[1])
+        self.images = self.events.TrainPictures(style=pair[0], face=pair[1])
         small = side // 8
         self.latent = {"samples": torch.randn(1, 4, small, small, generator=generator)}
         self.plain, self.negative = self.embed_plain(), self.embed_plain("")
@@ -63,27 +42,23 @@ class Loaded:
         self.conditioning = self.embed_styled()
         self.styled_model = self.nodes.adapt(self.model, self.style)
 
-    def train(self, steps: int, listen: Callable[[Any], None] | None = None, **options: Any) -> Any:
+    def train(
+        self, steps: int, listen: Callable[[Any], Any] = lambda event: None, **options: Any
+    ) -> Any:
         """Return the style of a run with the defaults of ``TrainConfig`` except for ``options``."""
-
-        def on_event(event: Any) -> bool:
-            if listen is not None:
-                listen(event)
-            return False
-
         given = {"preview_every": 0, "prompt": PROMPT, "resolution": self.side} | options
-        config = self.ops.config.TrainConfig(steps=steps, **given)
+        config = self.new_config(steps=steps, **given)
         borrow = load("acfun_pack.nodes.comfyui.training_models").training_backbone
         fit = load("acfun_pack.acfun_ops.training.fit").fit
         with torch.inference_mode(), borrow(*self.sockets, None) as backbone:
-            return fit(backbone, self.images, config, on_event).style
+            return fit(backbone, self.images, config, listen).style
 
     def step_seconds(self, steps: int) -> float:
         """Return the mean time of a training step, without the first two."""
         times: list[float] = []
 
         def listen(event: Any) -> None:
-            if isinstance(event, self.ops.events.StepEvent):
+            if isinstance(event, self.events.StepEvent):
                 times.append(time.perf_counter())
 
         self.train(steps + 2, listen)
@@ -94,9 +69,9 @@ class Loaded:
         times: list[float] = []
 
         def listen(event: Any) -> None:
-            if isinstance(event, self.ops.events.StepEvent):
+            if isinstance(event, self.events.StepEvent):
                 times.append(-time.perf_counter())
-            elif isinstance(event, self.ops.events.PreviewEvent):
+            elif isinstance(event, self.events.PreviewEvent):
                 times[-1] += time.perf_counter()
 
         self.train(4, listen, preview_every=1)
@@ -104,7 +79,7 @@ class Loaded:
 
     def preview_ratio(self, preview: float, step: float) -> float:
         """Return the previews' time in a default run over that of its steps."""
-        config = self.ops.config.TrainConfig()
+        config = self.new_config()
         due_steps = load("acfun_pack.acfun_ops.training.previews").due_steps
         count = len(due_steps(config.preview_every, config.steps))
         return count * preview / (config.steps * step)
@@ -124,31 +99,14 @@ class Loaded:
     def lora_seconds(self, steps: int) -> float:
         """Return the time of ComfyUI's Train LoRA on the pair, rank 8, fp32 (bf16 on a GPU)."""
         dtype = "bf16" if torch.cuda.is_available() else "fp32"
-        settings = {
-            "batch_size": 2,
-            "steps": steps,
-            "grad_accumulation_steps": 1,
-            "learning_rate": 1e-4,
-            "rank": 8,
-            "optimizer": "AdamW",
-            "loss_function": "MSE",
-            "seed": 0,
-            "training_dtype": dtype,
-            "lora_dtype": dtype,
-            "quantized_backward": False,
-            "algorithm": "LoRA",
-            "gradient_checkpointing": False,
-            "checkpoint_depth": 1,
-            "offloading": False,
-            "existing_lora": "[None]",
-            "bucket_mode": False,
-            "bypass_mode": False,
-        }
-        latents = {"samples": torch.cat([self.latent["samples"]] * 2)}
-        inputs = {name: [value] for name, value in settings.items()}
         node = load("comfy_extras.nodes_train").TrainLoraNode
+        given = {i.id: i.default for i in node.GET_SCHEMA().inputs if hasattr(i, "default")}
+        given |= {"batch_size": 2, "steps": steps, "learning_rate": 1e-4, "algorithm": "LoRA"}
+        given |= {"training_dtype": dtype, "lora_dtype": dtype, "gradient_checkpointing": False}
+        given |= {"model": self.model, "positive": self.plain}
+        given["latents"] = {"samples": torch.cat([self.latent["samples"]] * 2)}
         start = time.perf_counter()
-        node.execute([self.model], [latents], [self.plain], **inputs)
+        node.execute(**{name: [value] for name, value in given.items()})
         finish()
         return time.perf_counter() - start
 
@@ -163,7 +121,7 @@ class Loaded:
 
     def apply_adapters(self, path: Path) -> None:
         """Load a style from a file and apply it to the model."""
-        self.nodes.adapt(self.model, self.ops.style_file.load_style(path))
+        self.nodes.adapt(self.model, self.nodes.style_file.load_style(path))
 
     def sample_plain(self) -> None:
         """Sample an image without the style."""
@@ -178,20 +136,3 @@ class Loaded:
         options = (0, self.sampling_steps, 7.0, "euler", "normal")
         sampler = load("nodes").KSampler()
         sampler.sample(model, *options, positive, self.negative, self.latent, 1.0)
-
-    def training_bytes(self, checkpointing: str) -> int:
-        """Return by how many bytes a run raises the peak memory, of a GPU or of this process."""
-        if torch.cuda.is_available():
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
-            self.train(3, gradient_checkpointing=checkpointing)
-            return torch.cuda.max_memory_allocated() - before
-        Path("/proc/self/clear_refs").write_text("5")
-        before = _resident_bytes("VmRSS")
-        self.train(3, gradient_checkpointing=checkpointing)
-        return _resident_bytes("VmHWM") - before
-
-
-def _resident_bytes(field: str) -> int:
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    return 1024 * int(found.group(1)) if found else 0

@@ -1,4 +1,4 @@
-"""Speed and memory of training and applying a style, as ratios to what a user knows.
+"""Speed of training and applying a style, as ratios to what a user knows.
 
     python -m evaluation.performance.speed [--full]
 
@@ -13,8 +13,6 @@ import json
 import logging
 import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -36,7 +34,6 @@ LIMITS = {
     "sampling with both Apply nodes / plain": 1.02,
     "applying a loaded style, ms": 20,
     "previews / the rest of a training, default settings": 0.1,
-    "memory that training adds, checkpointing on / off": 0.6,
 }
 log = logging.getLogger("benchmark")
 
@@ -45,15 +42,9 @@ def main() -> None:
     """Measure everything and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--full", action="store_true", help="also a full-size SD1.5")
-    parser.add_argument("--memory", choices=["on", "off"], help=argparse.SUPPRESS)
-    parser.add_argument("--checkpoint", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     comfyui_host.start(cpu=not torch.cuda.is_available())
-    if options.memory:
-        peak = load_checkpoint(options.checkpoint).training_bytes(options.memory)
-        sys.stdout.write(f"{peak / 2**20}\n")
-        return
     with tempfile.TemporaryDirectory() as folder:
         results = {"small": measure(write_checkpoint(Path(folder)))}
         if options.full:
@@ -76,12 +67,11 @@ def write_checkpoint(folder: Path, is_full: bool = False) -> Path:
 
 def load_checkpoint(checkpoint: Path) -> Loaded:
     """Load a checkpoint, and the CLIP vision model next to it, as ComfyUI's loaders do."""
-    vision = comfyui_host.load("comfy.clip_vision")
+    load = comfyui_host.load
     with torch.inference_mode():
-        load = comfyui_host.load("comfy.sd").load_checkpoint_guess_config
-        model, clip, vae, _ = load(str(checkpoint))
-        vision = vision.load(str(checkpoint.parent / "clip_vision.safetensors"))
-    return Loaded(model, clip, vae, vision)
+        sockets = load("comfy.sd").load_checkpoint_guess_config(str(checkpoint))[:3]
+        vision = checkpoint.parent / "clip_vision.safetensors"
+        return Loaded((*sockets, load("comfy.clip_vision").load(str(vision))))
 
 
 def format_table(results: dict[str, dict[str, float]]) -> str:
@@ -103,9 +93,6 @@ def measure(checkpoint: Path) -> dict[str, float]:
     log.info("training is measured")
     figures |= sampling_figures(loaded, checkpoint.parent)
     log.info("sampling is measured")
-    memory = {setting: run_memory(checkpoint, setting) for setting in ("on", "off")}
-    figures["memory that training adds, checkpointing on / off"] = memory["on"] / memory["off"]
-    figures["memory that training adds, checkpointing off, MB"] = memory["off"]
     return figures
 
 
@@ -129,7 +116,7 @@ def training_figures(loaded: Loaded) -> dict[str, float]:
 def sampling_figures(loaded: Loaded, folder: Path) -> dict[str, float]:
     """Return sampling with both Apply nodes over plain sampling, and what applying itself costs."""
     path = folder / "style.safetensors"
-    loaded.ops.style_file.save_style(loaded.style, path)
+    loaded.nodes.style_file.save_style(loaded.style, path)
     apply = [seconds(lambda: loaded.apply_adapters(path)) for _ in range(ROUNDS)]
     embed = [seconds(loaded.embed_styled) - seconds(loaded.embed_plain) for _ in range(ROUNDS)]
     loaded.sample_styled()
@@ -172,14 +159,6 @@ def seconds(call: Callable[[], Any], warm_up: int = 0, calls: int = 1) -> float:
         call()
     finish()
     return (time.perf_counter() - start) / calls
-
-
-def run_memory(checkpoint: Path, checkpointing: str) -> float:
-    """Return by how many MB training raises the peak memory of a fresh process."""
-    command = [sys.executable, "-m", "evaluation.performance.speed", "--memory", checkpointing]
-    command += ["--checkpoint", str(checkpoint)]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return float(output.splitlines()[-1])
 
 
 if __name__ == "__main__":

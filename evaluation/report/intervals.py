@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 Numbers = NDArray[np.float64]
 Verdict = Literal["found", "not found", "within the interval"]
@@ -82,18 +83,14 @@ def mean_ranks(
         better: which way each figure is better.
         weights: how much each figure counts.
     """
-    values = np.array([list(row) for row in figures.values()], dtype=np.float64)
-    signs = np.array([-1.0 if way == "higher" else 1.0 for way in better])[None, :, None]
-    values = values * signs  # rows, figures, pairs; lower is better now
-    shares = np.asarray(weights, dtype=np.float64) / np.sum(weights)
+    values, shares = _costs(figures, better), np.asarray(weights) / np.sum(weights)
     draws = _draws(values.shape[-1])
-    resampled = np.stack(
-        [_ranks(values[..., draw].mean(axis=-1)) @ shares for draw in draws], axis=-1
-    )
-    ranks = _ranks(values.mean(axis=-1)) @ shares
+    means = np.stack([values[..., draw].mean(axis=-1) for draw in draws])
+    resampled = rankdata(means, axis=1) @ shares
+    ranks = rankdata(values.mean(axis=-1), axis=0) @ shares
     return {
         row: _interval(float(rank), spread)
-        for row, rank, spread in zip(figures, ranks, resampled, strict=True)
+        for row, rank, spread in zip(figures, ranks, resampled.T, strict=True)
     }
 
 
@@ -106,22 +103,21 @@ def best_shares(
 
     On each pair the rows are ranked by each figure. Arguments are those of :func:`mean_ranks`.
     """
-    values = np.array([list(row) for row in figures.values()], dtype=np.float64)
-    signs = np.array([-1.0 if way == "higher" else 1.0 for way in better])[None, :, None]
-    shares = np.asarray(weights, dtype=np.float64) / np.sum(weights)
-    pairs = np.moveaxis(values * signs, -1, 0)
-    ranks = np.stack([_ranks(pair) @ shares for pair in pairs], axis=-1)
+    shares = np.asarray(weights) / np.sum(weights)
+    pairs = np.moveaxis(_costs(figures, better), -1, 0)
+    ranks = (rankdata(pairs, axis=1) @ shares).T
     # Sums of shares differ in their last bits.
     first = np.isclose(ranks, ranks.min(axis=0))
     wins = first / first.sum(axis=0)
     return {row: bootstrap_mean(won) for row, won in zip(figures, wins, strict=True)}
 
 
-def _ranks(means: Numbers) -> Numbers:
-    """Return ranks ``(rows, figures)`` of means ``(rows, figures)``, 1 for the lowest."""
-    above, below = means[:, None, :], means[None, :, :]
-    ranks: Numbers = (above > below).sum(axis=1) + ((above == below).sum(axis=1) + 1) / 2
-    return ranks
+def _costs(
+    figures: Mapping[str, Sequence[Numbers]], better: Sequence[Literal["higher", "lower"]]
+) -> Numbers:
+    """Return figures ``(rows, figures, pairs)`` of which the lower is the better."""
+    signs = np.array([-1.0 if way == "higher" else 1.0 for way in better])[:, None]
+    return np.array([list(row) for row in figures.values()], dtype=np.float64) * signs
 
 
 def _draws(count: int) -> NDArray[np.int64]:

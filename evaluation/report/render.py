@@ -14,7 +14,7 @@ from acfun_ops.image_files import to_image
 
 from ..benchmark import Bench, Expectation, Row, Section, description, rows_of
 from ..runs import Run, has_images, read_result
-from ..sheets import write_sheet
+from ..sheets import format_markdown, write_sheet
 from .intervals import Interval, verdict
 from .results import Results
 
@@ -35,14 +35,8 @@ def write_report(
 ) -> list[str]:
     """Write ``table.md``, ``figures.json`` and one contact sheet per section.
 
-    Return the titles of the sections whose sheet is not written, as pictures of its runs are not
+    Return the titles of the sections whose sheet is not written, as images of its runs are not
     stored.
-
-    Args:
-        bench: what was run on.
-        sections: in the order of the report.
-        runs: of all rows of the sections.
-        folder: made if it is missing.
     """
     results = Results(bench, runs)
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,8 +64,6 @@ def table(sections: Sequence[Section], results: Results) -> str:
     for section in sections:
         parts.append(f"## {section.title}\n\n![Samples]({slug(section.title)}.jpg)\n")
         parts.append(_section_table(section, results))
-        if section.absent:
-            parts.append(f"Not run yet: {', '.join(section.absent)}.\n")
         if section.votes is not None:
             parts.append(_votes_table(section, results))
         if section.expectations:
@@ -139,7 +131,7 @@ def _section_table(section: Section, results: Results) -> str:
     pairs = results.section_pairs(section)
     heads = ["row", "steps", "pairs"] + ["rank ↓"] * bool(ranks)
     heads += [f"{figure.heading} {ARROWS[figure.better]}" for figure in figures] + ["s / pair"]
-    lines = [_line(heads), _line(["---"] * len(heads))]
+    rows = []
     for row in section.rows:
         name = f"{row.name} (reference)" if row.name == section.reference else row.name
         steps = str(row.steps) if row.method.learns else "-"
@@ -153,8 +145,8 @@ def _section_table(section: Section, results: Results) -> str:
                 apart = "*" if difference.low > 0 or difference.high < 0 else ""
             cells.append(_cell(results.mean(row.name, figure.name, pairs)) + apart)
         seconds = results.seconds(row.name).get(next(iter(results.machines)))
-        lines.append(_line([*cells, "-" if seconds is None else f"{seconds:.1f}"]))
-    return "\n".join(lines) + "\n"
+        rows.append([*cells, "-" if seconds is None else f"{seconds:.1f}"])
+    return format_markdown(heads, rows)
 
 
 def _votes_table(section: Section, results: Results) -> str:
@@ -162,7 +154,7 @@ def _votes_table(section: Section, results: Results) -> str:
     heads = ["row"]
     for about in VOTED:
         heads += [f"best {about} on % of pairs", "% of votes in the paper"]
-    lines = [_line(heads), _line(["---"] * len(heads))]
+    rows = []
     shares = {about: results.wins(section, kinds) for about, (_, kinds) in VOTED.items()}
     for row in section.rows:
         cells = [row.name]
@@ -171,13 +163,12 @@ def _votes_table(section: Section, results: Results) -> str:
             cells.append(f"{100 * won.mean:.0f} [{100 * won.low:.0f}, {100 * won.high:.0f}]")
             vote = votes.get(row.name, {}).get(key)
             cells.append("-" if vote is None else f"{vote:g}")
-        lines.append(_line(cells))
-    return "\n".join(lines) + "\n"
+        rows.append(cells)
+    return format_markdown(heads, rows)
 
 
 def _expectation_table(section: Section, results: Results) -> str:
-    heads = ["expected", "measured difference", "verdict"]
-    lines = [_line(heads), _line(["---"] * 3)]
+    rows = []
     pairs = results.section_pairs(section)
     for expectation in section.expectations:
         difference = _difference(expectation, results, pairs)
@@ -185,8 +176,8 @@ def _expectation_table(section: Section, results: Results) -> str:
             f"{expectation.figure}: {expectation.row} less {expectation.than} {_cell(difference)}"
         )
         outcome = verdict(difference, expectation.is_)
-        lines.append(_line([f"{expectation.text} ({expectation.is_})", measured, outcome]))
-    return "\n".join(lines) + "\n"
+        rows.append([f"{expectation.text} ({expectation.is_})", measured, outcome])
+    return format_markdown(["expected", "measured difference", "verdict"], rows)
 
 
 def _difference(expectation: Expectation, results: Results, pairs: Sequence[int]) -> Interval:
@@ -200,7 +191,6 @@ def _section_figures(section: Section, results: Results) -> dict[str, Any]:
         "title": section.title,
         "reference": section.reference,
         "rows": [row.name for row in section.rows],
-        "absent": list(section.absent),
         "ranks": _intervals(results.ranks(section)) if section.is_ranked else {},
         "best": {
             about: _intervals(results.wins(section, kinds))
@@ -252,7 +242,3 @@ def _intervals(intervals: dict[str, Interval]) -> dict[str, dict[str, float]]:
 
 def _cell(interval: Interval) -> str:
     return f"{interval.mean:.3g} [{interval.low:.3g}, {interval.high:.3g}]"
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -19,12 +19,7 @@ from .intervals import (
 
 
 class Results:
-    """The runs of all rows.
-
-    Args:
-        bench: what was run on.
-        runs: all of them; every row on two pairs or more.
-    """
+    """The runs of all rows, each on two pairs or more."""
 
     def __init__(self, bench: Bench, runs: Sequence[Run]) -> None:
         self.bench = bench

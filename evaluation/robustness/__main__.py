@@ -36,10 +36,10 @@ def main() -> int:
     failures = []
     # Each imports ComfyUI or not, hence late.
     if "files" in parts:
-        from .damaged_files import as_table, check_files
+        from .damaged_files import check_files
 
         found = check_files(options.count, options.seed)
-        record("files", as_table(found))
+        record("files", vars(found))
         failures += found.failures
     if "trainings" in parts:
         from .faults import run_all

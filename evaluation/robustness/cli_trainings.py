@@ -8,7 +8,6 @@ import io
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,12 +19,11 @@ from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.cli.training_run import train_and_save
 from acfun_ops.errors import ACFunError
 from acfun_ops.image_files import read_picture
-from acfun_ops.style.style_file import load_style
 from acfun_ops.training.config import TrainConfig
 from acfun_ops.training.events import TrainPictures
 
 from ..comfyui_host import ROOT, load
-from .fault import STEPS
+from .host import STEPS, Host
 
 # "drawn" would call the U-Net before the first step as a preview does.
 CONFIG = TrainConfig(
@@ -40,28 +38,23 @@ CONFIG = TrainConfig(
 START_SECONDS = 180.0
 
 
-class CommandLineHost:
-    """Training on the command line; a context manager around a folder."""
+class CommandLineHost(Host):
+    """Training on the command line."""
 
     name = "command line"
 
     def __init__(self) -> None:
-        self.folder = tempfile.TemporaryDirectory(prefix="faults-")
-        base = Path(self.folder.name)
-        load("tiny_pipeline").write_pipeline(base / "tiny")
+        super().__init__()
+        load("tiny_pipeline").write_pipeline(self.folder / "tiny")
         for seed, name in enumerate(("style", "face")):
-            load("headless_files").write_random_picture(base / f"{name}.png", seed + 1)
-        self.out = base / "out" / "my.safetensors"
+            load("headless_files").write_random_picture(self.folder / f"{name}.png", seed + 1)
+        self.styles = self.folder / "out"
 
-    def __enter__(self) -> "CommandLineHost":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.folder.cleanup()
-
-    def train(self, effect: str | None, calls: tuple[int, ...], has_previews: bool) -> None:
+    def train(
+        self, effect: str | None = None, calls: tuple[int, ...] = (), has_previews: bool = False
+    ) -> None:
         """Train, see Host; our own errors and injected ones end here."""
-        backbone = load_pipeline(self.out.parents[1] / "tiny")
+        backbone = load_pipeline(self.folder / "tiny")
         if effect is not None:
             _inject(backbone, effect.removeprefix("preview "), calls, effect.startswith("preview"))
         config = replace(CONFIG, preview_every=2 if has_previews else 0)
@@ -70,27 +63,19 @@ class CommandLineHost:
             contextlib.redirect_stdout(io.StringIO()),
             contextlib.suppress(KeyError, ACFunError),
         ):
-            train(backbone, config, self.out)
-
-    def steps_on_disk(self) -> int:
-        """Return the steps of the style; 0 where there is none."""
-        return load_style(self.out).facts.steps if self.out.exists() else 0
-
-    def clear(self) -> None:
-        """Remove what a run has left."""
-        for path in self.out.parent.glob("*"):
-            if path.is_file():
-                path.unlink()
+            train(backbone, config, self.folder)
 
     def kill(self, delay: float) -> int:
         """Kill a run some seconds after its first style; return the saved steps."""
         self.clear()
-        command = [sys.executable, "-m", __name__, self.folder.name]
+        command = [sys.executable, "-m", __name__, str(self.folder)]
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         end = time.monotonic() + START_SECONDS
-        while not self.out.exists() and process.poll() is None and time.monotonic() < end:
+        while not any(self.styles.glob("*.safetensors")) and process.poll() is None:
+            if time.monotonic() > end:
+                break
             time.sleep(0.01)
         time.sleep(delay)
         process.kill()
@@ -98,10 +83,11 @@ class CommandLineHost:
         return self.steps_on_disk()
 
 
-def train(backbone: Any, config: TrainConfig, out: Path) -> int:
-    """Train on the images next to the folder of ``out`` and save the style after each step."""
-    style, face = (read_picture(out.parents[1] / f"{name}.png") for name in ("style", "face"))
-    return train_and_save(backbone, TrainPictures(style=style, face=face), config, out, None, 1)
+def train(backbone: Any, config: TrainConfig, folder: Path) -> int:
+    """Train on a folder's images and save the style in its folder ``out`` after each step."""
+    images = {name: read_picture(folder / f"{name}.png") for name in ("style", "face")}
+    out = folder / "out" / "my.safetensors"
+    return train_and_save(backbone, TrainPictures(**images), config, out, None, 1)
 
 
 def _inject(backbone: Any, effect: str, calls: tuple[int, ...], in_previews: bool) -> None:
@@ -132,4 +118,4 @@ def _apply_effect(effect: str, result: Any) -> Any:
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     pipeline = load_pipeline(folder / "tiny")
-    train(pipeline, replace(CONFIG, steps=1_000_000), folder / "out" / "my.safetensors")
+    train(pipeline, replace(CONFIG, steps=1_000_000), folder)

@@ -1,26 +1,25 @@
 """Training in ComfyUI's nodes, in this process, on the tiny models of the tests."""
 
-import tempfile
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..comfyui_host import import_pack, load, start
-from .fault import STEPS
+from .failing_disk import DiskFault
+from .host import STEPS, Host
 
 
-class ComfyUIHost:
-    """Training through the pack's node; a context manager around a folder of models."""
+class ComfyUIHost(Host):
+    """Training through the pack's node, in a folder with models."""
 
     name = "ComfyUI"
 
     def __init__(self) -> None:
-        self.folder = tempfile.TemporaryDirectory(prefix="faults-")
-        start(cpu=True, base_directory=self.folder.name)
-        models = load("models_dir").ModelsDir(Path(self.folder.name) / "models")
+        super().__init__()
+        start(cpu=True, base_directory=str(self.folder))
+        models = load("models_dir").ModelsDir(self.folder / "models")
         library = load("comfy_library").ComfyLibrary(models)
         effects = load("faulty_models")
         self.faulty = effects.faulty
@@ -34,15 +33,12 @@ class ComfyUIHost:
         node = self.nodes.nodes["ACFunTrainStyle"]
         self.nodes.nodes["ACFunTrainStyle"] = type("Train", (node,), {"save_every": 1})
         self.model = library.checkpoint("sd1")[0]
+        self.styles = self.nodes.folder.style_folder() / "training"
         self.style: Any = None
 
-    def __enter__(self) -> "ComfyUIHost":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.folder.cleanup()
-
-    def train(self, effect: str | None, calls: tuple[int, ...], has_previews: bool) -> None:
+    def train(
+        self, effect: str | None = None, calls: tuple[int, ...] = (), has_previews: bool = False
+    ) -> None:
         """Train, see Host; Cancel, our own errors and injected ones end here."""
         fault: AbstractContextManager[None] = nullcontext()
         if effect is not None:
@@ -67,16 +63,6 @@ class ComfyUIHost:
 
         return change_preview
 
-    def steps_on_disk(self) -> int:
-        """Return the steps of the style in models/acfun/training; 0 where there is none."""
-        found = list((self.nodes.folder.style_folder() / "training").glob("*.safetensors"))
-        return max((self.nodes.style_file.load_style(p).facts.steps for p in found), default=0)
-
-    def clear(self) -> None:
-        """Empty models/acfun/training."""
-        for path in (self.nodes.folder.style_folder() / "training").glob("*"):
-            path.unlink()
-
     def fail_later(self) -> None:
         """Let a node after the training fail: the adapters get None in place of a model."""
         try:
@@ -86,9 +72,10 @@ class ComfyUIHost:
         raise RuntimeError("the later node did not fail")
 
     def fail_saving(self) -> None:
-        """Let Save ACFun Style fail with its own message."""
+        """Let Save ACFun Style meet a full disk; it fails with its own message."""
         try:
-            self.nodes.run("ACFunSaveStyle", style=self.style, filename_prefix="a")
+            with DiskFault("write", forever=True).inject():
+                self.nodes.run("ACFunSaveStyle", style=self.style, filename_prefix="a")
         except self.nodes.error:
             return
         raise RuntimeError("Save did not fail")

@@ -73,11 +73,6 @@ def check_files(count: int, seed: int = 0) -> FilesResult:
     return result
 
 
-def as_table(result: FilesResult) -> dict[str, Any]:
-    """Return a result as JSON can hold it."""
-    return vars(result)
-
-
 def _check_one(kind: Kind, content: bytes, folder: Path, result: FilesResult, what: str) -> None:
     path = folder / "damaged.safetensors"
     path.write_bytes(content)

@@ -83,10 +83,5 @@ class _File:
             raise
         return int(self.file.write(content))
 
-    def flush(self) -> None:
-        """Flush."""
-        self.file.flush()
-
-    def fileno(self) -> int:
-        """Return the descriptor."""
-        return int(self.file.fileno())
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)

@@ -6,6 +6,8 @@ Every run saves its style after each of its four steps, so that each write can b
 import errno
 import random
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -14,7 +16,21 @@ from acfun_ops.training.previews import PREVIEW_STEPS
 from .cli_trainings import CommandLineHost
 from .comfyui_trainings import ComfyUIHost
 from .failing_disk import DiskFault
-from .fault import OPERATIONS, STEPS, Fault, Host
+from .host import STEPS, Host
+
+OPERATIONS = ("open", "write", "fsync", "replace")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault: a disk's or an effect on the U-Net, and how many steps the style must have."""
+
+    text: str
+    least: int
+    disk: DiskFault | None = None
+    effect: str | None = None
+    calls: tuple[int, ...] = ()
+    has_previews: bool = False
 
 
 def faults() -> Iterator[Fault]:
@@ -51,14 +67,14 @@ def faults() -> Iterator[Fault]:
 def run_all(seed: int) -> list[dict[str, Any]]:
     """Inject all faults; return a row for each: where, fault, steps, least, good, said."""
     rows = []
-    with ComfyUIHost() as nodes, CommandLineHost() as line:
+    with closing(ComfyUIHost()) as nodes, closing(CommandLineHost()) as line:
         for host in (nodes, line):
             rows += [run_fault(host, fault) for fault in faults()]
-        for text, run in (
-            ("a later node fails", fail_later_node),
-            ("Save finds the disk full", fail_saving),
+        for text, fail in (
+            ("a later node fails", nodes.fail_later),
+            ("Save finds the disk full", nodes.fail_saving),
         ):
-            rows.append(_row(nodes.name, text, STEPS, partial(run, nodes)))
+            rows.append(_row(nodes.name, text, STEPS, partial(fail_afterwards, nodes, fail)))
         rng = random.Random(seed)
         for number in range(60 - len(rows)):
             delay = rng.uniform(0.0, 1.5)
@@ -76,26 +92,17 @@ def run_fault(host: Host, fault: Fault) -> dict[str, Any]:
             host.train(fault.effect, fault.calls, fault.has_previews)
         else:
             with fault.disk.inject():
-                host.train(None, (), fault.has_previews)
+                host.train(has_previews=fault.has_previews)
         return host.steps_on_disk()
 
     return _row(host.name, fault.text, fault.least, train)
 
 
-def fail_later_node(nodes: ComfyUIHost) -> int:
-    """Train and let a later node fail; return the saved steps."""
+def fail_afterwards(nodes: ComfyUIHost, fail: Callable[[], None]) -> int:
+    """Train and let another node fail; return the saved steps."""
     nodes.clear()
-    nodes.train(None, (), False)
-    nodes.fail_later()
-    return nodes.steps_on_disk()
-
-
-def fail_saving(nodes: ComfyUIHost) -> int:
-    """Train and let Save ACFun Style meet a full disk; return the saved steps."""
-    nodes.clear()
-    nodes.train(None, (), False)
-    with DiskFault("write", forever=True).inject():
-        nodes.fail_saving()
+    nodes.train()
+    fail()
     return nodes.steps_on_disk()
 
 

@@ -4,7 +4,6 @@ The figures that expectations name are the contract with the bench: ``face`` (hi
 ``colour``, ``truth`` and ``leak`` (all lower), ``variety`` and ``prompt`` (higher).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -61,16 +60,8 @@ class Setting:
 
 def all_sections(setting: Setting) -> list[Section]:
     """Return every section, in the order of the report."""
-    makers: list[Callable[[Setting], Section]] = [
-        rivals,
-        part_ablations,
-        drawing_strengths,
-        style_weights,
-        readings,
-        prompts,
-        insert_variants,
-        training_lengths,
-    ]
+    makers = (rivals, part_ablations, drawing_strengths, style_weights)
+    makers += (readings, prompts, insert_variants, training_lengths)
     return [maker(setting) for maker in makers]
 
 
@@ -93,11 +84,12 @@ def rivals(setting: Setting) -> Section:
 
 def part_ablations(setting: Setting) -> Section:
     """Which part brings what (the paper's figures 6 and 8)."""
+    alone, encoder, decoder, cfun = "AFun alone", "AFun + encoder", "AFun + decoder", "CFun alone"
     parts = {
-        "AFun alone": ("abstract",),
-        "AFun + encoder": ("abstract", "encoder"),
-        "AFun + decoder": ("abstract", "decoder"),
-        "CFun alone": ("encoder", "middle", "decoder"),
+        alone: ("abstract",),
+        encoder: ("abstract", "encoder"),
+        decoder: ("abstract", "decoder"),
+        cfun: ("encoder", "middle", "decoder"),
     }
     return Section(
         title="Trained parts",
@@ -105,24 +97,12 @@ def part_ablations(setting: Setting) -> Section:
         + [ablation_row(setting, name, parts=trained) for name, trained in parts.items()],
         reference=OURS,
         expectations=[
-            Expectation("AFun alone has no face", "AFun alone", "face", "lower", OURS),
-            Expectation(
-                "CFun in the encoder adds texture",
-                "AFun + encoder",
-                "texture",
-                "lower",
-                "AFun alone",
-            ),
-            Expectation(
-                "CFun in the decoder adds the face",
-                "AFun + decoder",
-                "face",
-                "higher",
-                "AFun alone",
-            ),
-            Expectation("AFun adds to CFun", OURS, "truth", "lower", "CFun alone"),
-            Expectation("all parts are best", OURS, "truth", "lower", "AFun + encoder"),
-            Expectation("all parts are best", OURS, "truth", "lower", "AFun + decoder"),
+            Expectation("AFun alone has no face", alone, "face", "lower", OURS),
+            Expectation("CFun in the encoder adds texture", encoder, "texture", "lower", alone),
+            Expectation("CFun in the decoder adds the face", decoder, "face", "higher", alone),
+            Expectation("AFun adds to CFun", OURS, "truth", "lower", cfun),
+            Expectation("all parts are best", OURS, "truth", "lower", encoder),
+            Expectation("all parts are best", OURS, "truth", "lower", decoder),
         ],
     )
 
@@ -131,15 +111,10 @@ def drawing_strengths(setting: Setting) -> Section:
     """The strengths a user sets at drawing; all rows share one training."""
     rows = [our_row(setting)]
     for strength in (0.0, 0.5):
-        rows += [
-            ablation_row(setting, f"abstract {strength:g}", abstract_strength=strength),
-            ablation_row(
-                setting, f"encoder {strength:g}", strengths=PartStrengths(encoder=strength)
-            ),
-            ablation_row(
-                setting, f"decoder {strength:g}", strengths=PartStrengths(decoder=strength)
-            ),
-        ]
+        rows.append(ablation_row(setting, f"abstract {strength:g}", abstract_strength=strength))
+        for part in ("encoder", "decoder"):
+            strengths = PartStrengths(**{part: strength})
+            rows.append(ablation_row(setting, f"{part} {strength:g}", strengths=strengths))
     return Section(
         title="Strengths at drawing",
         rows=rows,
@@ -158,10 +133,7 @@ def style_weights(setting: Setting) -> Section:
     low, middle, high = (names[weight] for weight in PAPERS_STYLE_WEIGHTS)
     return Section(
         title="Style weight",
-        rows=[
-            ablation_row(setting, name, config=replace(setting.config, style_weight=weight))
-            for weight, name in names.items()
-        ],
+        rows=[config_row(setting, name, style_weight=weight) for weight, name in names.items()],
         reference=low,
         expectations=[
             Expectation("more weight, nearer texture", middle, "texture", "lower", low),
@@ -180,10 +152,7 @@ def readings(setting: Setting) -> Section:
     return Section(
         title="Readings of the alignment loss",
         rows=[our_row(setting), row_of_staged(setting)]
-        + [
-            ablation_row(setting, reading, config=replace(setting.config, alignment=reading))
-            for reading in rivals_
-        ],
+        + [config_row(setting, reading, alignment=reading) for reading in rivals_],
         reference=OURS,
         is_ranked=True,
         expectations=[
@@ -215,8 +184,8 @@ def insert_variants(setting: Setting) -> Section:
         title="Inserts",
         rows=[
             our_row(setting),
-            ablation_row(setting, attention, config=replace(setting.config, insert_at="attention")),
-            ablation_row(setting, both, config=replace(setting.config, statistics="mean_std")),
+            config_row(setting, attention, insert_at="attention"),
+            config_row(setting, both, statistics="mean_std"),
         ],
         reference=OURS,
         expectations=[
@@ -270,6 +239,11 @@ def ablation_row(setting: Setting, name: str, **changes: Any) -> Row:
     """Return the product's row with some of its fields changed, on the ablations' pairs."""
     method = replace(Acfun(config=setting.config), **changes)
     return replace(_row(setting, name, method), pairs=setting.ablation_pairs)
+
+
+def config_row(setting: Setting, name: str, **changes: Any) -> Row:
+    """Return the product's row with some options of its training changed, likewise."""
+    return ablation_row(setting, name, config=replace(setting.config, **changes))
 
 
 def peer_row(setting: Setting, name: str) -> Row:

@@ -1,9 +1,7 @@
 """The sections on the product's own choices: what each default is measured against."""
 
-from dataclasses import replace
-
-from ..benchmark import Expectation, Row, Section
-from .ablations import OURS, Setting, ablation_row, our_row
+from ..benchmark import Expectation, Section
+from .ablations import OURS, Setting, ablation_row, config_row, our_row
 
 SHARPER, UNGUIDED, ALONE = (
     "redrawn at temperature 4",
@@ -18,18 +16,16 @@ LEARNING_RATES = (3e-4, 1e-3, 1e-2)
 def design_choices(setting: Setting) -> Section:
     """Choices of DESIGN undone one at a time."""
     undone = {
-        "pooled style tokens": {"variant": "pooled tokens"},
-        "S* not learnt": {"variant": "fixed word"},
-        "AFun without residual": {"variant": "no residual"},
-        "independent noise levels": {"variant": "independent levels"},
-        "white noise": {"variant": "white noise"},
-        "no colour pull": {"variant": "no colour pull"},
+        "pooled style tokens": "pooled tokens",
+        "S* not learnt": "fixed word",
+        "AFun without residual": "no residual",
+        "independent noise levels": "independent levels",
+        "white noise": "white noise",
+        "no colour pull": "no colour pull",
     }
     rows = [our_row(setting)]
-    rows += [ablation_row(setting, name, **changes) for name, changes in undone.items()]
-    for rank in RANKS:
-        config = replace(setting.config, rank=rank)
-        rows.append(ablation_row(setting, f"rank {rank}", config=config))
+    rows += [ablation_row(setting, name, variant=variant) for name, variant in undone.items()]
+    rows += [config_row(setting, f"rank {rank}", rank=rank) for rank in RANKS]
     return Section(
         title="Design choices",
         rows=rows,
@@ -72,8 +68,6 @@ def restyle_choices(setting: Setting) -> Section:
 
 def learning_rates(setting: Setting) -> Section:
     """The step size."""
-    rows: list[Row] = [our_row(setting)]
-    for rate in LEARNING_RATES:
-        config = replace(setting.config, learning_rate=rate)
-        rows.append(ablation_row(setting, f"learning rate {rate:g}", config=config))
+    rows = [config_row(setting, f"learning rate {r:g}", learning_rate=r) for r in LEARNING_RATES]
+    rows.insert(0, our_row(setting))
     return Section(title="Learning rate", rows=rows, reference=OURS, is_ranked=True)

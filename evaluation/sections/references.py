@@ -1,16 +1,13 @@
 """Sections of reference: answers that need no model, spliced faces, and the paper's own table."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
 
-from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from evaluation.toy.evaluation_pairs import make_pair
 
-from ..benchmark import Expectation, LearnsNothing, Pair, Row, Sampling, Section
+from ..benchmark import Expectation, Images, Method, Row, Section, Task
 from ..methods.instantstyle import InstantStyle
 from .ablations import OURS, Setting, ablation_row, our_row, peer_row
 
@@ -26,23 +23,17 @@ VOTES: dict[str, dict[str, float]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class KnownAnswer(LearnsNothing):
+class KnownAnswer(Method):
     """Hands out a picture of the pair itself: what the figures say of it bounds what they mean."""
 
     which: Which
 
-    def generate(
-        self,
-        backbone: DiffusersBackbone,
-        pair: Pair,
-        learnt: Path,
-        noise: Tensor,
-        sampling: Sampling,
-    ) -> tuple[Tensor, Tensor]:
+    def generate(self, task: Task) -> Images:
         """See Method. The pair's name begins with its number."""
-        known = make_pair(int(pair.name.split()[0]))
-        pictures = torch.from_numpy(getattr(known, self.which)).expand(len(noise), -1, -1, -1)
-        return pictures, pictures
+        known = make_pair(int(task.pair.name.split()[0]))
+        image = torch.from_numpy(getattr(known, self.which))
+        images = image.expand(len(task.noise), -1, -1, -1)
+        return images, images
 
 
 def reference_answers(setting: Setting) -> Section:

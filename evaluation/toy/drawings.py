@@ -1,10 +1,10 @@
 """The training set: drawings with their captions and their true labels, from one seed."""
 
-import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,38 +31,25 @@ class Drawings:
     labels: np.ndarray
 
 
-def training_drawings(work: Path) -> tuple[Drawings, str]:
-    """Return the training set, cached in a work folder, and a line for the log."""
-    return _load_or_draw(work / "drawings.npz", COUNT, SEED, TEXTURES)
+def training_drawings(work: Path) -> Drawings:
+    """Return the training set, stored in a work folder."""
+    return load_drawings(work / "drawings.npz", COUNT, SEED)
 
 
-def untaught_drawings(work: Path) -> tuple[Drawings, str]:
+def untaught_drawings(work: Path) -> Drawings:
     """Return drawings of the families that only the autoencoder may see, likewise."""
-    return _load_or_draw(work / "untaught.npz", UNTAUGHT_COUNT, SEED + 1, UNTAUGHT)
+    path = work / "untaught.npz"
+    return load_drawings(path, UNTAUGHT_COUNT, SEED + 1, textures=UNTAUGHT)
 
 
-def _load_or_draw(
-    path: Path, count: int, seed: int, textures: tuple[Texture, ...]
-) -> tuple[Drawings, str]:
-    if path.exists():
-        return load_drawings(path), ""
-    start = time.perf_counter()
-    drawings = draw_set(count, seed, textures=textures)
-    save_drawings(drawings, path)
-    return drawings, f"{count} drawings of seed {seed} took {time.perf_counter() - start:.0f} s"
-
-
-def save_drawings(drawings: Drawings, path: Path) -> None:
-    """Write drawings to a npz file, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    written = path.with_suffix(".new.npz")
-    captions = np.array(drawings.captions)
-    np.savez(written, pictures=drawings.images, captions=captions, labels=drawings.labels)
-    written.replace(path)
-
-
-def load_drawings(path: Path) -> Drawings:
-    """Read what :func:`save_drawings` wrote."""
+def load_drawings(path: Path, *args: Any, **options: Any) -> Drawings:
+    """Return the drawings of a npz file, which :func:`draw_set` draws if it is missing."""
+    if not path.exists():
+        drawn = draw_set(*args, **options)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        written = path.with_suffix(".new.npz")
+        np.savez(written, pictures=drawn.images, captions=drawn.captions, labels=drawn.labels)
+        written.replace(path)
     with np.load(path) as file:
         return Drawings(file["pictures"], file["captions"].tolist(), file["labels"])
 
@@ -76,13 +63,8 @@ def draw_set(
 ) -> Drawings:
     """Draw a set of ``count`` portraits, half of them photos; the same seed draws the same set.
 
-    Args:
-        count: of the whole set.
-        seed: of the set.
-        workers: processes that draw it. One draws in this process, as a pool's worker may have no
-            processes of its own.
-        textures: the families of its paintings.
-        first: how many of the set to return, from the first on; None returns all.
+    One worker draws in this process, as a pool's worker may have no processes of its own. first:
+    how many of the set to return, from the first on; None returns all.
     """
     first = count if first is None else first
     draw = partial(draw_chunk, count=count, seed=seed, textures=textures)

@@ -39,6 +39,12 @@ def grid(side: int) -> tuple[Plane, Plane]:
     return x, y
 
 
+def rotate(x: Plane, y: Plane, angle: float) -> tuple[Plane, Plane]:
+    """Return how far points lie along a direction, and across it."""
+    cos, sin = np.cos(angle), np.sin(angle)
+    return x * cos + y * sin, y * cos - x * sin
+
+
 def color_at(picture: Plane, center: Plane) -> Plane:
     """Return a picture's colour at each pixel's cell centre, in pixels of a 64 px picture."""
     side = len(picture)
@@ -115,6 +121,11 @@ class _Canvas(NamedTuple):
         keep = self.detail + (1 - self.style.amount) * 0.4 * (1 - self.detail)
         return dabs + keep * (self.picture - dabs)
 
+    def cover(self, painted: Plane, least: float, more: float, spared: float) -> Plane:
+        """Return the image painted over, the more the stronger the style and less on features."""
+        strength = (least + more * self.style.amount) * (1 - spared * self.detail)
+        return self.picture + strength * (painted - self.picture)
+
 
 def _brush(canvas: _Canvas) -> Plane:
     """Straight dabs in one direction, each with a lit and a shaded side."""
@@ -133,8 +144,8 @@ def _brush(canvas: _Canvas) -> Plane:
 def _swirl(canvas: _Canvas) -> Plane:
     """Long curved strokes, light beside dark."""
     style, (x, y) = canvas.style, canvas.bend_grid()
-    cos, sin = np.cos(style.angle), np.sin(style.angle)
-    across, along = (y * cos - x * sin) / style.period, x * cos + y * sin
+    along, across = rotate(x, y, style.angle)
+    across = across / style.period
     stripe = np.floor(across).astype(int)
     starts = canvas.random.uniform(0, 2 * np.pi, 4096)[stripe % 4096]
     dash = np.sin(2 * np.pi * along / (style.length * style.period) + starts)
@@ -146,8 +157,7 @@ def _swirl(canvas: _Canvas) -> Plane:
 def _hatch(canvas: _Canvas) -> Plane:
     """Lines on paper, the closer and the more crossed the darker."""
     style, (x, y) = canvas.style, canvas.bend_grid()
-    cos, sin = np.cos(style.angle), np.sin(style.angle)
-    across, along = y * cos - x * sin, x * cos + y * sin
+    along, across = rotate(x, y, style.angle)
     line = np.sin(2 * np.pi * across / style.period)
     cross = np.sin(2 * np.pi * along / style.period)
     dark = ((0.95 - canvas.tone()) * 1.2).clip(0, 1)
@@ -156,9 +166,7 @@ def _hatch(canvas: _Canvas) -> Plane:
     ground = canvas.picture + 0.5 * (canvas.color(-1) - canvas.picture)
     pen = 0.55 * canvas.color(0) + 0.3 * canvas.picture
     strokes = ground + ink[..., None] * (pen - ground)
-    return canvas.picture + (0.35 + 0.65 * style.amount) * (1 - 0.6 * canvas.detail) * (
-        strokes - canvas.picture
-    )
+    return canvas.cover(strokes, 0.35, 0.65, 0.6)
 
 
 def _dots(canvas: _Canvas) -> Plane:
@@ -172,9 +180,7 @@ def _dots(canvas: _Canvas) -> Plane:
     )
     dabs = canvas.lay_strokes(number, center, 0.13, 3)
     painted = ground + dot * (dabs - ground)
-    return canvas.picture + (0.4 + 0.6 * style.amount) * (1 - 0.6 * canvas.detail) * (
-        painted - canvas.picture
-    )
+    return canvas.cover(painted, 0.4, 0.6, 0.6)
 
 
 def _wash(canvas: _Canvas) -> Plane:
@@ -191,9 +197,7 @@ def _wash(canvas: _Canvas) -> Plane:
     paper = (1 - gap / 2.4).clip(0, 1)
     wet = soft + (0.22 * (canvas.color(-1) - soft) + (depth - 0.20 * rim)[..., None])
     wet = wet + (0.4 * paper)[..., None] * (canvas.color(-1) - wet)
-    return canvas.picture + (0.35 + 0.65 * style.amount) * (1 - 0.8 * canvas.detail) * (
-        wet - canvas.picture
-    )
+    return canvas.cover(wet, 0.35, 0.65, 0.8)
 
 
 def _tiles(canvas: _Canvas) -> Plane:
@@ -216,8 +220,7 @@ def _flat(canvas: _Canvas) -> Plane:
 def _weave(canvas: _Canvas) -> Plane:
     """Threads that go over and under each other."""
     style, (x, y) = canvas.style, canvas.bend_grid()
-    cos, sin = np.cos(style.angle), np.sin(style.angle)
-    u, v = (x * cos + y * sin) / style.period, (y * cos - x * sin) / style.period
+    u, v = (one / style.period for one in rotate(x, y, style.angle))
     over = (np.floor(u) + np.floor(v)) % 2 == 0
     thread = np.where(over, np.sin(np.pi * (u % 1)), np.sin(np.pi * (v % 1)))
     shade = (0.45 * style.amount * (thread - 0.64))[..., None] * (1 - 0.4 * canvas.detail)
@@ -234,9 +237,7 @@ def _engraving(canvas: _Canvas) -> Plane:
     ink = (1.6 * (line - 0.75 + 1.3 * dark)).clip(0, 1)[..., None]
     ground = canvas.picture + 0.45 * (canvas.color(-1) - canvas.picture)
     strokes = ground + ink * (0.8 * canvas.color(0) + 0.2 * canvas.picture - ground)
-    return canvas.picture + (0.35 + 0.65 * style.amount) * (1 - 0.5 * canvas.detail) * (
-        strokes - canvas.picture
-    )
+    return canvas.cover(strokes, 0.35, 0.65, 0.5)
 
 
 _FAMILIES = {

@@ -49,6 +49,14 @@ def noise() -> torch.Tensor:
     return torch.randn((2, 4, 16, 16), generator=torch.Generator().manual_seed(1))
 
 
+@pytest.fixture
+def task(backbone, noise):
+    """Where to sample: no pair, as the tests name their own prompts."""
+    from evaluation.benchmark import Sampling, Task
+
+    return Task(backbone, None, None, noise, Sampling(steps=4, guidance=2.0))
+
+
 @pytest.fixture(scope="session")
 def drawn():
     """Return the first drawings of the training set."""

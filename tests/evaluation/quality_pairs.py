@@ -2,17 +2,24 @@
 
 import math
 import os
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import torch
 from tiny_backbone import TinyBackbone
 from torch import Tensor
 
 from acfun_ops.file_io import write_whole
-from evaluation.benchmark import Bench, Figure, LearnsOnce, MethodResult, Pair, Sampling
+from evaluation.benchmark import (
+    Bench,
+    Figure,
+    Images,
+    LearnsOnce,
+    Method,
+    MethodResult,
+    Pair,
+    Task,
+)
 
 FIGURES = (
     Figure("face", "face", "higher", "face"),
@@ -49,12 +56,11 @@ def open_tiny_bench(pairs: int = 2) -> Bench:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shift:
+class Shift(Method):
     """A method that learns the style's mean and draws noise around it; notes its calls in a log."""
 
     log: str
     amount: float = 0.0
-    learns: ClassVar[bool] = True
 
     def training_key(self) -> "Shift":
         return Shift(log=self.log)
@@ -63,28 +69,15 @@ class Shift:
         self._note(f"learn {pair.name} {steps}")
         write_whole(str(float(pair.style.mean())).encode(), path, "mean")
 
-    def generate(
-        self, backbone: TinyBackbone, pair: Pair, learnt: Path, noise: Tensor, sampling: Sampling
-    ) -> tuple[Tensor, Tensor]:
-        self._note(f"draw {pair.name} {self.amount}")
-        samples = float(learnt.read_text()) + self.amount + backbone.decode_latents(noise) / 10
+    def generate(self, task: Task) -> Images:
+        self._note(f"draw {task.pair.name} {self.amount}")
+        learnt = float(task.learnt.read_text())
+        samples = learnt + self.amount + task.backbone.decode_latents(task.noise) / 10
         return samples, samples / 2
 
     def _note(self, line: str) -> None:
         with Path(self.log).open("a") as file:
             file.write(line + "\n")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stuck(Shift):
-    """Learns for ever."""
-
-    def training_key(self):
-        return self
-
-    def learn(self, backbone, pair, steps, path):
-        self._note(f"stuck {pair.name}")
-        time.sleep(600)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,11 +118,10 @@ class ShiftForAll(LearnsOnce):
         self._note(f"learn {steps}")
         write_whole(b"0.5", path, "number")
 
-    def generate(
-        self, backbone: TinyBackbone, pair: Pair, learnt: Path, noise: Tensor, sampling: Sampling
-    ) -> tuple[Tensor, Tensor]:
-        self._note(f"draw {pair.name} {self.amount}")
-        samples = float(learnt.read_text()) + self.amount + backbone.decode_latents(noise) / 10
+    def generate(self, task: Task) -> Images:
+        self._note(f"draw {task.pair.name} {self.amount}")
+        learnt = float(task.learnt.read_text())
+        samples = learnt + self.amount + task.backbone.decode_latents(task.noise) / 10
         return samples, samples / 2
 
     def _note(self, line: str) -> None:

@@ -19,7 +19,7 @@ from acfun_ops.sampling.sampler import sample_euler, sampling_sigmas
 from acfun_ops.sampling.style_injection import ddim_invert, last_two_thirds
 from acfun_ops.style.style_file import load_style
 from acfun_ops.training.config import TrainConfig
-from evaluation.benchmark import Row, Sampling
+from evaluation.benchmark import Row, Sampling, Task
 from evaluation.methods import acfun
 from evaluation.methods import (
     dreamstyler as dreamstyler_peer,
@@ -37,7 +37,7 @@ from evaluation.methods.feed_forward import PatchTransferPeer
 from evaluation.methods.img2img import LatentAdain, NamedImg2Img
 from evaluation.methods.instantstyle import InstantStyle
 from evaluation.methods.lora import BLora, DreamBoothLora
-from evaluation.methods.sampling import encode_square, generate_from_image, generate_from_noise
+from evaluation.methods.sampling import encode_square, image_start, sample
 from evaluation.methods.textual_inversion import Inst, TextualInversion
 from evaluation.methods.training import (
     encode_words,
@@ -57,7 +57,7 @@ LEARNERS = [
     Inst(learning_rate=1e-2),
     DreamStyler(learning_rate=1e-2),
 ]
-# They generate_from_image the photo alike for every noise and prompt.
+# They restyle the photo alike for every noise and prompt.
 REDRAWERS = [StyleId(steps=4), AttentionDistillation(), PatchTransferPeer()]
 ADAPTED = InstantStyle(block="blocks", strength=0.7)
 ALL = [*LEARNERS, *REDRAWERS, ADAPTED, LatentAdain(), NamedImg2Img()]
@@ -74,7 +74,7 @@ def pictures(method, backbone, pair, noise, folder, steps=3):
     path = folder / f"{hash((method, pair.digest, steps))}.safetensors"
     if method.learns:
         method.learn(backbone, pair, steps, path)
-    return method.generate(backbone, pair, path, noise, SAMPLING)
+    return method.generate(Task(backbone, pair, path, noise, SAMPLING))
 
 
 def networks(backbone):
@@ -146,16 +146,16 @@ def test_peer_lowers_its_loss(method, backbone, pair, tmp_path, monkeypatch):
     assert losses[1] < 0.995 * losses[0]
 
 
-def test_untrained_lora_changes_nothing_and_a_set_one_does(backbone, pair, noise):
+def test_untrained_lora_changes_nothing_and_a_set_one_does(backbone, task):
     pytest.importorskip("peft")
     context = backbone.encode_prompt("a painting", "S*", {})
-    plain = generate_from_noise(backbone, context, noise, SAMPLING)
+    plain = sample(task, context)
     with lora_peer.lora_updates(backbone, 4, 0) as updates:
-        assert torch.equal(generate_from_noise(backbone, context, noise, SAMPLING), plain)
+        assert torch.equal(sample(task, context), plain)
         for update in updates.values():
             update.data.fill_(0.3)
-        assert not torch.equal(generate_from_noise(backbone, context, noise, SAMPLING), plain)
-    assert torch.equal(generate_from_noise(backbone, context, noise, SAMPLING), plain)
+        assert not torch.equal(sample(task, context), plain)
+    assert torch.equal(sample(task, context), plain)
 
 
 @pytest.mark.parametrize("parts", [("abstract",), ("encoder",), ("abstract", "decoder")])
@@ -181,7 +181,7 @@ def test_strengths_act_at_drawing_on_the_parts_that_were_trained(backbone, pair,
     def samples(**strengths):
         weaker = replace(method, strengths=PartStrengths(**strengths))
         assert weaker.training_key() == method
-        return weaker.generate(backbone, pair, path, noise, SAMPLING)[0]
+        return weaker.generate(Task(backbone, pair, path, noise, SAMPLING))[0]
 
     assert torch.equal(samples(), samples(decoder=0.0))
     assert not torch.equal(samples(), samples(encoder=0.0))
@@ -321,7 +321,8 @@ def test_img2img_starts_from_the_noisy_picture_at_its_share_of_the_steps(
         return latent.expand_as(noisy)
 
     monkeypatch.setattr(backbone, "denoise", perfect)
-    drawn = generate_from_image(backbone, latent, None, noise, 0.3, Sampling(steps=10))
+    task = Task(backbone, None, None, noise, Sampling(steps=10))
+    drawn = sample(task, None, image_start(task, latent, 0.3))
     assert len(seen) == 3
     start, sigma = seen[0]
     assert sigma == sampling_sigmas(backbone.sigmas, 10)[7]
@@ -330,12 +331,15 @@ def test_img2img_starts_from_the_noisy_picture_at_its_share_of_the_steps(
     assert torch.allclose(drawn, kept, atol=1e-4)
 
 
-def test_inverted_noise_is_the_models_own(backbone, pair, noise):
+def test_inverted_noise_is_the_models_own(backbone, pair, task):
     latent = encode_square(backbone, pair.face)
     context = backbone.encode_prompt("a painting", "S*", {})
-    plain = generate_from_image(backbone, latent, context, noise, 0.7, SAMPLING)
-    inverted = generate_from_image(backbone, latent, context, noise, 0.7, SAMPLING, inverted=True)
-    assert not torch.equal(plain, inverted)
+    noisy, sigmas = start = image_start(task, latent, 0.7)
+    with torch.no_grad():
+        own, same_sigmas = peers.replace_noise(backbone, latent, start, context)
+    assert own.shape == noisy.shape
+    assert same_sigmas == sigmas
+    assert not torch.equal(own, noisy)
 
 
 def test_pair_refuses_prompts_it_cannot_use():
@@ -381,16 +385,16 @@ def test_b_lora_takes_each_block_from_its_own_picture_and_leaves_no_trace(prior,
     groups = read_tensors(path, prior.device)
     blocks = {".".join(name.split(".")[:4]) for name in groups["content"]}
     assert blocks == {"up_blocks.0.attentions.0", "up_blocks.0.attentions.1"}
-    first, other = method.generate(prior, pair, path, noise, SAMPLING)
+    first, other = method.generate(Task(prior, pair, path, noise, SAMPLING))
     assert not torch.equal(first, other)
     for group, block in (("content", "attentions.1."), ("painting", "attentions.0.")):
         for name, tensor in groups[group].items():
             groups[group][name] = torch.zeros_like(tensor) if block in name else tensor
     write_tensors(path, **groups)
-    assert torch.equal(method.generate(prior, pair, path, noise, SAMPLING)[0], first)
+    assert torch.equal(method.generate(Task(prior, pair, path, noise, SAMPLING))[0], first)
     groups["content"] = {name: torch.zeros_like(t) for name, t in groups["content"].items()}
     write_tensors(path, **groups)
-    assert not torch.equal(method.generate(prior, pair, path, noise, SAMPLING)[0], first)
+    assert not torch.equal(method.generate(Task(prior, pair, path, noise, SAMPLING))[0], first)
     after = prior.unet.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], before[name]) for name in before)

@@ -9,8 +9,7 @@ import torch
 
 from evaluation import five_prompts
 from evaluation import toy_benchmark as nano
-from evaluation.__main__ import check_figures
-from evaluation.benchmark import LearnsOnce, MethodResult, Sampling, rows_of
+from evaluation.benchmark import LearnsOnce, MethodResult, Sampling, Task, rows_of
 from evaluation.methods.acfun import Acfun
 from evaluation.sections.references import VOTES, KnownAnswer
 from evaluation.toy.captions import describe
@@ -23,6 +22,10 @@ from evaluation.toy.reader import attributes_of, load_reader
 NUMBERS = range(4)
 
 
+def options_of(benchmark="nano", **options):
+    return argparse.Namespace(benchmark=benchmark, **options)
+
+
 @pytest.fixture(scope="module")
 def reader():
     return load_reader()
@@ -31,7 +34,7 @@ def reader():
 def figures_of(reader, number, name):
     one = make_pair(number)
     pictures = torch.from_numpy(getattr(one, name))[None].expand(2, -1, -1, -1)
-    return nano.measure(reader, one, MethodResult(samples=pictures, other=pictures, seconds=0.0))
+    return nano.measure(reader, one, MethodResult(samples=pictures, other=pictures))
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -73,31 +76,32 @@ def test_bench_opens_and_all_its_rows_fit():
     bench = nano.open_bench(2)
     assert [pair.name for pair in bench.pairs] == ["00 gold tiles", "01 blue swirls"]
     assert bench.backbone.native_side == 64
-    sections = nano.sections(argparse.Namespace(pairs=2))
-    check_figures(sections, [figure.name for figure in bench.figures])
+    sections = nano.sections(options_of())
+    figures = {figure.name for figure in bench.figures}
+    assert {one.figure for section in sections for one in section.expectations} <= figures
     assert len(rows_of(sections)) > 30
 
 
 def test_settings_are_chosen_on_other_people_and_styles():
-    bench = nano.Tuning.open_bench(nano.TUNING_PAIRS)
-    assert not {pair.digest for pair in nano.open_bench(40).pairs} & {p.digest for p in bench.pairs}
-    styles = [make_tuning_pair(number).named.style for number in range(nano.TUNING_PAIRS)]
+    bench = nano.open_bench(name="tuning")
+    assert not {pair.digest for pair in nano.open_bench().pairs} & {p.digest for p in bench.pairs}
+    styles = [make_tuning_pair(number).named.style for number in range(nano.PAIRS["tuning"])]
     assert not any(alike(style, held.style) for style in styles for held in HELD_OUT.values())
     assert len({style.texture for style in styles}) >= 4
-    rows = rows_of(nano.Tuning.sections(argparse.Namespace(pairs=nano.TUNING_PAIRS)))
-    assert all(len(row.pair_indices(bench)) == nano.TUNING_PAIRS for row in rows)
+    rows = rows_of(nano.sections(options_of("tuning")))
+    assert all(len(row.pair_indices(bench)) == nano.PAIRS["tuning"] for row in rows)
 
 
 def test_bench_computes_where_it_is_told_to():
-    options = argparse.Namespace(pairs=1, device="meta")
-    assert nano.opener(options).args == (1, "meta")
+    options = options_of(pairs=1, device="meta")
+    assert nano.opener(options).args == (1, "meta", "nano")
     parser = argparse.ArgumentParser()
     nano.add_options(parser)
     assert parser.parse_args([]).device == "cpu"
 
 
 def test_each_choice_of_what_the_model_draws_changes_one_thing():
-    parts = {one.title: one for one in nano.sections(argparse.Namespace(pairs=2))}
+    parts = {one.title: one for one in nano.sections(options_of())}
     ours, staged = parts["Peers"].rows[:2]
     assert ours.method.config.alignment == "drawn"
     assert staged.method == replace(
@@ -112,15 +116,14 @@ def test_each_choice_of_what_the_model_draws_changes_one_thing():
 def test_known_answer_is_the_pairs_own(backbone, tmp_path):
     pair = nano.open_bench(1).pairs[0]
     noise = torch.zeros(3, 4, 8, 8)
-    samples, other = KnownAnswer(which="truth").generate(
-        backbone, pair, tmp_path, noise, Sampling()
-    )
+    task = Task(backbone, pair, tmp_path, noise, Sampling())
+    samples, other = KnownAnswer(which="truth").generate(task)
     assert torch.equal(samples, other)
     assert torch.equal(samples[2], torch.from_numpy(make_pair(0).truth))
 
 
 def test_peers_that_serve_every_pair_have_their_own_steps_and_what_they_share_is_taught_once():
-    rows = {row.name: row for row in rows_of(nano.sections(argparse.Namespace(pairs=2)))}
+    rows = {row.name: row for row in rows_of(nano.sections(options_of()))}
     once = {name: row for name, row in rows.items() if isinstance(row.method, LearnsOnce)}
     kinds = {type(row.method) for row in once.values()}
     assert kinds == set(nano.STEPS_ONCE)
@@ -132,7 +135,7 @@ def test_peers_that_serve_every_pair_have_their_own_steps_and_what_they_share_is
 
 
 def test_papers_comparison_has_every_system_that_the_digest_has_votes_for():
-    sections = nano.sections(argparse.Namespace(pairs=2))
+    sections = nano.sections(options_of())
     section = next(one for one in sections if one.title == "The paper's comparison")
     assert [row.name for row in section.rows] == list(VOTES)
 
@@ -154,14 +157,14 @@ def test_five_prompts_each_change_one_thing_and_are_read_back():
 def test_five_prompts_are_drawn_with_what_the_row_learnt(tmp_path, monkeypatch):
     asked = []
 
-    def generate(self, backbone, pair, learnt, noise, sampling):
-        asked.append((pair.other_prompt, learnt.read_text()))
-        return noise, pair.face[None]
+    def generate(self, task):
+        asked.append((task.pair.other_prompt, task.learnt.read_text()))
+        return task.noise, task.pair.face[None]
 
     monkeypatch.setattr(Acfun, "learn", lambda self, b, pair, steps, path: _write(path, pair.name))
     monkeypatch.setattr(Acfun, "generate", generate)
     bench = nano.open_bench(1)
-    rows = rows_of(nano.sections(argparse.Namespace(pairs=1)))
+    rows = rows_of(nano.sections(options_of()))
     assert five_prompts.generate_changed(bench, rows[0], 0, tmp_path).shape == (5, 64, 64, 3)
     person = make_pair(0).person
     assert asked == [

@@ -9,7 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.training.config import TrainConfig
-from evaluation.benchmark import Sampling
+from evaluation.benchmark import Sampling, Task
 from evaluation.methods.acfun import Acfun
 from evaluation.methods.attention import AttentionDistillation, StyleId
 from evaluation.methods.dreamstyler import DreamStyler
@@ -54,7 +54,7 @@ def drawn_on(folder, device, method, pair, path):
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(1))
     if method.learns:
         method.learn(backbone, pair, 2, path)
-    return method.generate(backbone, pair, path, noise, Sampling(steps=2, guidance=2.0))
+    return method.generate(Task(backbone, pair, path, noise, Sampling(steps=2, guidance=2.0)))
 
 
 @pytest.mark.parametrize("name", METHODS)

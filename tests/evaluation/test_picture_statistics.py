@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 from evaluation.metrics.image_statistics import (
     colour_distance,
     lab,
-    nearest,
     pixel_distance,
     structure_correlation,
     texture_distance,
@@ -105,10 +104,3 @@ def test_variety_is_zero_for_copies_and_grows_with_difference():
     assert 0 < variety([base, base, other]) < variety([base, other])
     with pytest.raises(ValueError, match="two or more"):
         variety([base])
-
-
-def test_nearest_finds_the_closest():
-    pictures = [smooth(seed=seed) for seed in range(4)]
-    index, distance = nearest(pictures[2] * 0.99, pictures)
-    assert index == 2
-    assert distance == pytest.approx(pixel_distance(pictures[2] * 0.99, pictures[2]))

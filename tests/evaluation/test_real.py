@@ -17,7 +17,7 @@ from acfun_ops.errors import ACFunError
 from evaluation import __main__ as command
 from evaluation import real_benchmark as real
 from evaluation import toy_benchmark as nano
-from evaluation.benchmark import LearnsOnce, Sampling
+from evaluation.benchmark import LearnsOnce, Sampling, Task
 from evaluation.methods.instantstyle import InstantStyle
 from evaluation.methods.instantstyle_published import read_adapter
 from evaluation.methods.ip_adapter import new_adapter
@@ -163,9 +163,8 @@ def test_ip_adapter_adds_instant_style(arguments, adapter, tmp_path, noise):
     noise = torch.randn((1, 4, 32, 32), generator=torch.Generator().manual_seed(1))
 
     def drawn(method, pair):
-        return method.generate(
-            backbone, pair, tmp_path / "none", noise, Sampling(steps=2, guidance=2)
-        )
+        sampling = Sampling(steps=2, guidance=2)
+        return method.generate(Task(backbone, pair, tmp_path / "none", noise, sampling))
 
     first, other = drawn(method, pair)
     assert not torch.equal(first, drawn(replace(method, scale=0.0), pair)[0])

@@ -8,9 +8,8 @@ import pytest
 import torch
 from quality_pairs import drawn_pair
 
-from evaluation.benchmark import Sampling
+from evaluation.benchmark import Sampling, Task
 from evaluation.methods import instantstyle as instantstyle
-from evaluation.methods import pretraining as pretraining
 from evaluation.methods.instantstyle import InstantStyle, content_words, text_features
 from evaluation.methods.ip_adapter import (
     apply_adapter,
@@ -18,43 +17,12 @@ from evaluation.methods.ip_adapter import (
     image_embedding,
     new_adapter,
 )
-from evaluation.methods.pretraining import Pretraining, load_first_drawings, pretrain
-from evaluation.methods.sampling import generate_from_noise
+from evaluation.methods.pretraining import load_first_drawings, pretrain
+from evaluation.methods.sampling import sample
 from evaluation.methods.training import read_tensors
 from evaluation.toy import drawings as nano_drawings
 
 SAMPLING = Sampling(steps=4, guidance=2.0)
-
-
-def quadratic(weights):
-    def loss(generator):
-        return (weights[0] - torch.randn(3, generator=generator) - 2).square().mean()
-
-    return loss
-
-
-def test_teaching_that_was_cut_off_ends_as_one_that_was_not(tmp_path, monkeypatch):
-    monkeypatch.setattr(pretraining, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(pretraining, "WARM_UP", 1)
-    whole = [torch.zeros(3, requires_grad=True)]
-    pretrain(whole, quadratic(whole), Pretraining(20, 0.1), tmp_path / "whole.safetensors")
-    assert (whole[0] > 0.5).all()
-    cut = [torch.zeros(3, requires_grad=True)]
-    calls = []
-
-    def breaks(generator):
-        calls.append(1)
-        if len(calls) == 8:
-            raise KeyboardInterrupt
-        return quadratic(cut)(generator)
-
-    path = tmp_path / "cut.safetensors"
-    with pytest.raises(KeyboardInterrupt):
-        pretrain(cut, breaks, Pretraining(20, 0.1), path)
-    again = [torch.zeros(3, requires_grad=True)]
-    pretrain(again, quadratic(again), Pretraining(20, 0.1), path)
-    assert torch.equal(again[0], whole[0])
-    assert "step 20: mean loss" in path.with_suffix(".log").read_text()
 
 
 def test_first_drawings_are_the_training_sets_and_are_kept(tmp_path, monkeypatch):
@@ -94,40 +62,41 @@ def hanging(backbone, scale, blocks="", of=3):
     return apply_adapter(backbone, adapter, blocks, scale), image_embedding(backbone, picture)
 
 
-def drawn_with(backbone, noise, *rest):
+def drawn_with(task, *rest):
+    backbone = task.backbone
     context = backbone.encode_prompt("a painting", "S*", {})
     block, embedding = hanging(backbone, *rest)
     with block as seen:
         seen[:] = [torch.cat([embedding, torch.zeros_like(embedding)])]
-        return generate_from_noise(backbone, context, noise, SAMPLING)
+        return sample(task, context)
 
 
-def test_adapter_of_no_scale_changes_nothing_and_goes_without_a_trace(backbone, noise, caplog):
+def test_adapter_of_no_scale_changes_nothing_and_goes_without_a_trace(backbone, task, caplog):
     context = backbone.encode_prompt("a painting", "S*", {})
-    plain = generate_from_noise(backbone, context, noise, SAMPLING)
+    plain = sample(task, context)
     before = copy.deepcopy(backbone.unet.state_dict())
-    assert torch.equal(drawn_with(backbone, noise, 0.0), plain)
-    first = drawn_with(backbone, noise, 1.0)
+    assert torch.equal(drawn_with(task, 0.0), plain)
+    first = drawn_with(task, 1.0)
     assert not torch.equal(first, plain)
-    assert not torch.equal(drawn_with(backbone, noise, 1.0, "", 4), first)
-    assert torch.equal(generate_from_noise(backbone, context, noise, SAMPLING), plain)
+    assert not torch.equal(drawn_with(task, 1.0, "", 4), first)
+    assert torch.equal(sample(task, context), plain)
     after = backbone.unet.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(after[name], before[name]) for name in before)
     assert not caplog.records
 
 
-def test_adapter_acts_in_the_named_blocks_alone(backbone, noise):
+def test_adapter_acts_in_the_named_blocks_alone(backbone, task):
     context = backbone.encode_prompt("a painting", "S*", {})
-    plain = generate_from_noise(backbone, context, noise, SAMPLING)
-    assert torch.equal(drawn_with(backbone, noise, 1.0, "no such block"), plain)
+    plain = sample(task, context)
+    assert torch.equal(drawn_with(task, 1.0, "no such block"), plain)
     names = [n for n in backbone.unet.attn_processors if n.endswith("attn2.processor")]
-    one, two = (drawn_with(backbone, noise, 1.0, name) for name in (names[0], names[-1]))
+    one, two = (drawn_with(task, 1.0, name) for name in (names[0], names[-1]))
     assert not torch.equal(one, plain)
     assert not torch.equal(one, two)
 
 
-def test_adapter_sees_the_picture_under_the_prompt_and_nothing_under_the_empty_one(backbone, noise):
+def test_adapter_sees_the_picture_under_the_prompt_and_nothing_under_the_empty_one(backbone, task):
     clip_embedding = []
     block, embedding = hanging(backbone, 1.0)
     with block as seen:
@@ -136,7 +105,7 @@ def test_adapter_sees_the_picture_under_the_prompt_and_nothing_under_the_empty_o
         hook = projection.register_forward_pre_hook(
             lambda m, args: clip_embedding.append(args[0][0])
         )
-        generate_from_noise(backbone, backbone.encode_prompt("x", "S*", {}), noise, SAMPLING)
+        sample(task, backbone.encode_prompt("x", "S*", {}))
         hook.remove()
     assert clip_embedding[0].shape == (4, 1, embedding.shape[-1])
     assert torch.equal(clip_embedding[0][:2, 0], embedding.expand(2, -1))
@@ -175,14 +144,14 @@ def test_adapter_learns_while_the_unet_stays(backbone, pair, tmp_path, few_drawi
 def test_adapters_loss_falls(backbone, pair, tmp_path, few_drawings, monkeypatch):
     losses = []
 
-    def watched(parameters, loss, plan, path):
+    def watched(parameters, loss, *rest):
         def mean():
             with torch.no_grad():
                 draws = (torch.Generator().manual_seed(n) for n in range(6))
                 return sum(float(loss(generator)) for generator in draws)
 
         losses.append(mean())
-        pretrain(parameters, loss, plan, path)
+        pretrain(parameters, loss, *rest)
         losses.append(mean())
 
     monkeypatch.setattr(instantstyle, "pretrain", watched)
@@ -213,7 +182,7 @@ def test_instant_styles_choices_act_at_drawing_and_share_one_teaching(
     def samples(pair_, **changes):
         method = replace(usual, **changes)
         assert method.training_key() == usual.training_key()
-        return method.generate(backbone, pair_, path, noise, SAMPLING)[0]
+        return method.generate(Task(backbone, pair_, path, noise, SAMPLING))[0]
 
     first = samples(said)
     assert torch.equal(samples(replace(said, face=drawn_pair(1).face)), first)

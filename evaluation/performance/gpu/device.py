@@ -44,16 +44,12 @@ class Gpu:
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
 
-    def limit_to(self, size: float) -> None:
-        """Let torch reserve at most so many bytes; beyond that it raises its own out of memory."""
+    def limit_to(self, size: float | None) -> None:
+        """Let torch reserve at most so many bytes, beyond which it raises an error; None is all."""
         if self.is_there:
             torch.cuda.empty_cache()
-            torch.cuda.set_per_process_memory_fraction(min(1.0, size / self.total))
-
-    def remove_limit(self) -> None:
-        """Let torch use the full GPU again."""
-        if self.is_there:
-            torch.cuda.set_per_process_memory_fraction(1.0)
+            share = 1.0 if size is None else min(1.0, size / self.total)
+            torch.cuda.set_per_process_memory_fraction(share)
 
     @contextmanager
     def simulate(self, size: float | None) -> Iterator[None]:
@@ -71,4 +67,4 @@ class Gpu:
             with mock.patch.object(torch.cuda, "mem_get_info", info):
                 yield
         finally:
-            self.remove_limit()
+            self.limit_to(None)

@@ -23,7 +23,7 @@ CANCEL_GOALS = ("cancelled", "kept", "resumed to its end")
 
 
 @row(
-    *("sd1", "out of memory for good", 30, "a real error", "last good style kept"),
+    *("sd1", "out of memory for good", "a real error", "last good style kept"),
     *("in our words", "memory freed", "next one works"),
 )
 def exhaust_memory(models: Models) -> Result:
@@ -39,7 +39,7 @@ def exhaust_memory(models: Models) -> Result:
     del model
     after = _tensor_bytes(models)
     saved, _ = models.nodes.kept_style()
-    models.gpu.remove_limit()
+    models.gpu.limit_to(None)
     style, losses = models.train(alignment=VARIANT, steps=STEPS, seed=51)
     return {
         "a real error": bool(errors),
@@ -54,7 +54,7 @@ def exhaust_memory(models: Models) -> Result:
 
 
 @row(
-    *("sd1", "out of memory without checkpointing", 25),
+    *("sd1", "out of memory without checkpointing"),
     *("a real error", "checkpointing turned on", "finished"),
 )
 def require_checkpointing(models: Models) -> Result:
@@ -62,7 +62,7 @@ def require_checkpointing(models: Models) -> Result:
     model, errors = limit_memory(models, SOME, calls=1)
     style, losses = models.train(model=model, alignment=VARIANT, steps=STEPS, seed=52)
     texts = list(models.nodes.texts)
-    models.gpu.remove_limit()
+    models.gpu.limit_to(None)
     plain, plain_losses = models.train(alignment=VARIANT, steps=STEPS, seed=52)
     return {
         "a real error": bool(errors),
@@ -75,9 +75,9 @@ def require_checkpointing(models: Models) -> Result:
     }
 
 
-@row("sd1", "cancelled, then resumed", 30, *CANCEL_GOALS)
+@row("sd1", "cancelled, then resumed", *CANCEL_GOALS)
 @row(
-    *("deterministic", "--deterministic: cancelled, then resumed", 30),
+    *("deterministic", "--deterministic: cancelled, then resumed"),
     *(*CANCEL_GOALS, "resumed to the same bytes"),
 )
 def cancel_and_resume(models: Models) -> Result:

@@ -44,13 +44,7 @@ class Scale:
 
 
 class Models:
-    """One family's models and the pack's nodes on them.
-
-    Args:
-        scale: size of the models.
-        deterministic: ComfyUI's option of that name.
-        family: "sd1" or "sdxl".
-    """
+    """The models of a family, "sd1" or "sdxl", and the pack's nodes on them."""
 
     def __init__(self, scale: Scale, deterministic: bool = False, family: str = "sd1") -> None:
         self.scale, self.family, self.side = scale, family, scale.side(family)
@@ -82,9 +76,7 @@ class Models:
     def load(self, weights: str = "fp16", device: str | None = None) -> Sockets:
         """Return MODEL, CLIP, VAE and CLIP_VISION as ComfyUI's loaders make them.
 
-        Args:
-            weights: the dtype of the U-Net's weights: fp16, bf16, fp8 or fp32.
-            device: where U-Net and text encoder compute; None is the GPU.
+        weights: the U-Net's, fp16, bf16, fp8 or fp32. device: of U-Net and text encoder.
         """
         options: dict[str, Any] = {}
         encoder: dict[str, Any] = {}
@@ -143,12 +135,7 @@ class Models:
 
     @contextmanager
     def simulate_gpu(self, total: float | None, state: str | None) -> Iterator[None]:
-        """Simulate a smaller GPU, in one of ComfyUI's VRAM states, without any model on it.
-
-        Args:
-            total: bytes free; None is all.
-            state: a name of ComfyUI's VRAMState, None for its own choice.
-        """
+        """Simulate a GPU with ``total`` bytes free, in one of ComfyUI's VRAM states, and empty."""
         mm = load("comfy.model_management")
         with ExitStack() as stack:
             self.unload()

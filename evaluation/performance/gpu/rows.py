@@ -1,20 +1,19 @@
-"""Rows of the table, each with a time limit of its own: one that fails costs no other."""
+"""Rows of the table: one that fails costs no other."""
 
 import gc
 import json
 import logging
-import signal
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ...comfyui_host import load
+from ...sheets import format_markdown
 from .device import Gpu
 
 log = logging.getLogger("benchmark")
@@ -23,28 +22,20 @@ Measure = Callable[[Any], Result]
 ROWS: dict[str, list["Row"]] = defaultdict(list)
 
 
-class OutOfTimeError(BaseException):
-    """A row's time is used up; no ``except Exception`` of what is measured may catch it."""
-
-
 @dataclass(frozen=True)
 class Row:
-    """What is measured on a group's models, and for how long at most.
-
-    goals: entries of the result that must be true.
-    """
+    """What is measured on a group's models. goals: entries of the result that must be true."""
 
     name: str
-    seconds: int
     measure: Measure
     goals: tuple[str, ...] = ()
 
 
-def row(group: str, name: str, seconds: int, *goals: str) -> Callable[[Measure], Measure]:
+def row(group: str, name: str, *goals: str) -> Callable[[Measure], Measure]:
     """Return a decorator that adds a function to a group's rows."""
 
     def add(measure: Measure) -> Measure:
-        ROWS[group].append(Row(name, seconds, measure, goals))
+        ROWS[group].append(Row(name, measure, goals))
         return measure
 
     return add
@@ -53,38 +44,31 @@ def row(group: str, name: str, seconds: int, *goals: str) -> Callable[[Measure],
 def run(group: str, make_models: Callable[[], Any], results: Path, until: float) -> None:
     """Measure a group; append each row's result, or its error, to a file of JSON lines.
 
-    Args:
-        group: its name.
-        make_models: makes what the rows measure; the time of the row "machine".
-        results: the file.
-        until: time, in seconds of ``time.time``, after which no row is begun.
+    make_models: makes what the rows measure. until: after this ``time.time()`` no row is begun.
     """
     gpu, models = Gpu(), cache(make_models)
-    for each in [Row("machine", 120, lambda models: models.machine()), *ROWS[group]]:
-        left = int(until - time.time())
+    for each in [Row("machine", lambda models: models.machine()), *ROWS[group]]:
         entry: Result = {"group": group, "row": each.name}
-        if left < 3:
+        if time.time() > until:
             entry["error"] = "no time was left"
         else:
-            seconds = each.seconds if gpu.is_there else 10 * each.seconds
-            entry |= measure_row(each, models, min(seconds, left))
+            entry |= measure_row(each, models)
         log.info("%s", {name: value for name, value in entry.items() if name != "traceback"})
         with results.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry, default=str) + "\n")
         # The next row finds no limit, no pressed Cancel and no memory of this one.
-        gpu.remove_limit()
+        gpu.limit_to(None)
         load("comfy.model_management").interrupt_current_processing(False)
         gc.collect()
         gpu.clear()
 
 
-def measure_row(row: Row, models: Callable[[], Any], seconds: int) -> Result:
+def measure_row(row: Row, models: Callable[[], Any]) -> Result:
     """Return a row's result or error, and its seconds."""
     began = time.time()
     entry: Result = {}
     try:
-        with _time_limit(seconds):
-            entry["result"] = row.measure(models())
+        entry["result"] = row.measure(models())
         entry["good"] = all(entry["result"].get(goal) is True for goal in row.goals)
     except KeyboardInterrupt:
         raise
@@ -95,20 +79,6 @@ def measure_row(row: Row, models: Callable[[], Any], seconds: int) -> Result:
         entry["traceback"] = "".join(traceback.format_exception(error))[-4000:]
     entry["seconds"] = round(time.time() - began, 1)
     return entry
-
-
-@contextmanager
-def _time_limit(seconds: int) -> Iterator[None]:
-    def stop(number: int, frame: Any) -> None:
-        raise OutOfTimeError(f"it took more than {seconds} s")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def write_table(results: Path, out: Path) -> str:
@@ -128,24 +98,20 @@ def write_table(results: Path, out: Path) -> str:
 
 def format_table(machine: Result, entries: list[Result]) -> str:
     """Return the results as Markdown."""
-    lines = [
-        "# On a GPU",
-        "",
-        "Written by `python -m evaluation.performance.gpu`; see there.",
-        "",
-        ", ".join(f"{name} {value}" for name, value in machine.items()),
-        "",
-        "| what | good | seconds | figures |",
-        "| --- " * 4 + "|",
-    ]
+    rows = []
     for entry in entries:
         good = {True: "yes", False: "**no**", None: "not run"}[entry.get("good")]
         parts = [f"{name}: {_format(value)}" for name, value in entry.get("result", {}).items()]
         parts += [f"**{entry['error']}**"] if "error" in entry else []
         figures = "; ".join(parts).replace("|", "/").replace("\n", " ")
         name = f"{entry['group']}: {entry['row']}"
-        lines.append(f"| {name} | {good} | {entry.get('seconds', '')} | {figures} |")
-    return "\n".join(lines) + "\n"
+        rows.append([name, good, entry.get("seconds", ""), figures])
+    return (
+        "# On a GPU\n\nWritten by `python -m evaluation.performance.gpu`; see there.\n\n"
+        + ", ".join(f"{name} {value}" for name, value in machine.items())
+        + "\n\n"
+        + format_markdown(["what", "good", "seconds", "figures"], rows)
+    )
 
 
 def _format(value: Any) -> str:

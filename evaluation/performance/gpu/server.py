@@ -75,7 +75,7 @@ class Server:
 
 
 @row(
-    *("server", "server: the plain picture stays", 60),
+    *("server", "server: the plain picture stays"),
     *("trained and saved", "after training", "after Apply", CHANGED),
 )
 def compare_plain_images(server: Server) -> Result:
@@ -102,10 +102,7 @@ def compare_plain_images(server: Server) -> Result:
     }
 
 
-@row(
-    *("server", "server: cancelled, then resumed", 40),
-    *("cancelled", "kept", "resumed to its end"),
-)
+@row("server", "server: cancelled, then resumed", "cancelled", "kept", "resumed to its end")
 def cancel_and_resume(server: Server) -> Result:
     """Interrupt a training run as the page does, and resume from what it saved."""
     graph = server.training_graph(steps=MANY_STEPS, seed=20)
@@ -128,7 +125,7 @@ def cancel_and_resume(server: Server) -> Result:
     }
 
 
-@row("server", "server: its log", 25, "no traceback in its log")
+@row("server", "server: its log", "no traceback in its log")
 def stop_server(server: Server) -> Result:
     """Stop the server; return what its log says went wrong."""
     log = server.server.log()

@@ -15,7 +15,7 @@ from .rows import Result, row
 SAMPLING_STEPS = 10
 
 
-@row("speed", "training of 150 steps", 60, "finite")
+@row("speed", "training of 150 steps", "finite")
 def time_default_run(models: Models) -> Result:
     """Train by the node with its defaults; return seconds, and whether all numbers are finite."""
     began = time.time()
@@ -33,13 +33,13 @@ def time_default_run(models: Models) -> Result:
     }
 
 
-@row("speed", "speed of a training step", 45)
+@row("speed", "speed of a training step")
 def time_training(models: Models) -> Result:
     """Return a training step over plain forward passes, and Train LoRA's step over ours."""
     return _round(training_figures(_load(models)))
 
 
-@row("speed", "speed of sampling", 30)
+@row("speed", "speed of sampling")
 def time_sampling(models: Models) -> Result:
     """Return sampling with both Apply nodes over plain sampling, and what applying costs."""
     return _round(sampling_figures(_load(models), Path(models.base.name)))
@@ -48,7 +48,7 @@ def time_sampling(models: Models) -> Result:
 @cache
 def _load(models: Models) -> Loaded:
     steps = 3 if models.scale.is_small else SAMPLING_STEPS
-    return Loaded(*models.sockets, models.side, steps)
+    return Loaded(models.sockets, models.side, steps)
 
 
 def _round(figures: dict[str, float]) -> Result:

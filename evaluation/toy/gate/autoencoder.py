@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
+from acfun_ops.method.alignment_loss import match_statistics
 from evaluation.metrics.image_statistics import texture_distance
 
 from ..drawings import SEED
@@ -40,7 +41,7 @@ def texture_shares(backbone: DiffusersBackbone) -> dict[str, float]:
         _stack(pairs, pick) for pick in (lambda p: p.truth, lambda p: p.face, lambda p: p.style)
     )
     through = backbone.decode_latents(backbone.encode_pictures(truths)).numpy()
-    restyled = with_statistics(backbone.encode_pictures(photos), backbone.encode_pictures(styles))
+    restyled = match_statistics(backbone.encode_pictures(photos), backbone.encode_pictures(styles))
     truth, photo = mean_distance(truths.numpy()), mean_distance(photos.numpy())
     back, adain = mean_distance(through), mean_distance(backbone.decode_latents(restyled).numpy())
     return {
@@ -51,13 +52,6 @@ def texture_shares(backbone: DiffusersBackbone) -> dict[str, float]:
         "given back": (back - truth) / (photo - truth),
         "AdaIN covers": (photo - adain) / (photo - truth),
     }
-
-
-def with_statistics(latents: Tensor, others: Tensor) -> Tensor:
-    """Return latents ``(n, c, h, w)`` with each channel's mean and deviation of the others'."""
-    deviation, mean = torch.std_mean(latents, dim=(2, 3), keepdim=True)
-    new_deviation, new_mean = torch.std_mean(others, dim=(2, 3), keepdim=True)
-    return (latents - mean) / deviation * new_deviation + new_mean
 
 
 def identity_rate(backbone: DiffusersBackbone, reader: Reader) -> float:

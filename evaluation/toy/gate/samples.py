@@ -1,16 +1,14 @@
 """What the gate asks of the prior's samples: words followed, strokes of each family, no copies."""
 
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.sampling.sampler import Guidance, draw_latents, initial_noise, sampling_sigmas
-from evaluation.metrics.image_statistics import texture_distance, texture_features
+from evaluation.metrics.image_statistics import texture_distance
 
 from ..captions import PHOTO, describe
 from ..drawings import SEED, draw_set, training_drawings
@@ -22,28 +20,24 @@ from ..styles import TEXTURES, WORDS, Named, Texture
 
 # A sample this much nearer to a training drawing than any fresh drawing is, is a copy of it.
 COPY = 0.5
+STEPS, GUIDANCE = 25, 2.0
+# Photos that are prompted for, and styles of each family.
+PEOPLE, STYLES = 40, 6
 
 
-def sample(
-    backbone: DiffusersBackbone,
-    prompt: str,
-    count: int,
-    guidance: float,
-    generator: torch.Generator,
-    steps: int = 25,
-) -> Tensor:
-    """Sample ``count`` images of a prompt ``(n, s, s, 3)``."""
-    shape = (count, backbone.unet.config.in_channels, *[backbone.unet.config.sample_size] * 2)
+def sample(backbone: DiffusersBackbone, prompt: str, generator: torch.Generator) -> Tensor:
+    """Sample four images of a prompt ``(4, s, s, 3)``."""
+    shape = (4, backbone.unet.config.in_channels, *[backbone.unet.config.sample_size] * 2)
     noise = torch.randn(shape, generator=generator)
     styled, plain = (backbone.encode_prompt(text, "S*", {}) for text in (prompt, ""))
-    sigmas = sampling_sigmas(backbone.sigmas, steps)
-    prompts = Guidance(styled, plain, guidance)
+    sigmas = sampling_sigmas(backbone.sigmas, STEPS)
+    prompts = Guidance(styled, plain, GUIDANCE)
     latents = draw_latents(backbone, initial_noise(sigmas[0], noise), sigmas, prompts)
     return backbone.decode_latents(latents)
 
 
 def sample_prompts(
-    backbone: DiffusersBackbone, reader: Reader, guidance: float, people: int
+    backbone: DiffusersBackbone, reader: Reader
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Prompt for people in full, as photos and in each kind of painting; read them back.
 
@@ -55,10 +49,10 @@ def sample_prompts(
     samples: dict[str, list[Tensor]] = {}
     right: dict[str, list[float]] = {group: [] for group in GROUPS}
     for texture in (None, *TEXTURES):
-        for _ in range(people if texture is None else people // len(TEXTURES) + 1):
+        for _ in range(PEOPLE if texture is None else PEOPLE // len(TEXTURES) + 1):
             person = draw_person(random)
             named = None if texture is None else draw_style(random, (texture,))
-            pictures = sample(backbone, _prompt(describe(person), named), 4, guidance, generator)
+            pictures = sample(backbone, _prompt(describe(person), named), generator)
             reading = reader.read(pictures)
             asked = attributes_of(person) | {"medium": int(named is not None)}
             for group, value in asked.items():
@@ -68,9 +62,7 @@ def sample_prompts(
     return drawn, {group: float(np.mean(hits)) for group, hits in right.items()}
 
 
-def stroke_ratios(
-    backbone: DiffusersBackbone, guidance: float, styles: int
-) -> dict[str, dict[str, float]]:
+def stroke_ratios(backbone: DiffusersBackbone) -> dict[str, dict[str, float]]:
     """Return by family how far samples are from true paintings, against how far others are.
 
     A style is what a prompt says of it. To paintings in styles of the same words are compared:
@@ -82,11 +74,11 @@ def stroke_ratios(
     for texture in TEXTURES:
         true: list[float] = []
         own: list[float] = []
-        for _ in range(styles):
+        for _ in range(STYLES):
             named = draw_style(random, (texture,))
             targets, others = ([_paint_like(named, random) for _ in range(4)] for _ in range(2))
             words = describe(draw_person(random))
-            pictures = sample(backbone, _prompt(words, named), 4, guidance, generator).numpy()
+            pictures = sample(backbone, _prompt(words, named), generator).numpy()
             true += [texture_distance(a, b) for a in targets for b in others]
             own += [texture_distance(a, b) for a in targets for b in pictures]
         means = float(np.mean(own)), float(np.mean(true))
@@ -98,48 +90,9 @@ def stroke_ratios(
     return found
 
 
-def recognize_strokes(
-    backbone: DiffusersBackbone, samples: Mapping[str, Tensor], paintings: int = 60
-) -> dict[str, dict[str, float]]:
-    """Return by family how often samples, and fresh true paintings, are told by their strokes.
-
-    A picture is taken for the family of the true painting that is nearest in texture, so by chance
-    it is told once in as many times as there are families. True paintings are seen through the
-    autoencoder, as samples are: what it loses is another row's matter. Samples that all look alike,
-    as those of an untaught prior do, are told in one family at most.
-    """
-    random = np.random.default_rng(SEED + 6)
-
-    def strokes_through_vae(texture: Texture) -> np.ndarray:
-        pictures = torch.from_numpy(np.stack(paint_family(texture, paintings, random))).float()
-        return _features(backbone.decode_latents(backbone.encode_pictures(pictures)).numpy())
-
-    pool = np.concatenate([strokes_through_vae(texture) for texture in TEXTURES])
-    shares = {}
-    for number, texture in enumerate(TEXTURES):
-        told, true = (
-            float(np.mean(cdist(rows, pool).argmin(axis=1) // paintings == number))
-            for rows in (_features(samples[WORDS[texture]].numpy()), strokes_through_vae(texture))
-        )
-        shares[WORDS[texture]] = {"samples": told, "true paintings": true}
-    return shares
-
-
-def paint_family(texture: Texture, count: int, random: np.random.Generator) -> list[np.ndarray]:
-    """Return true paintings of one family, each of someone else in another style."""
-    return [
-        paint(draw_person(random), draw_pose(random), draw_style(random, (texture,)).style, n).color
-        for n in range(count)
-    ]
-
-
-def _features(pictures: Iterable[np.ndarray]) -> np.ndarray:
-    return np.stack([texture_features(picture) for picture in pictures])
-
-
 def nearness(samples: Tensor, work: Path) -> dict[str, float]:
     """Return how far samples and fresh drawings are from their nearest training drawing."""
-    small = _small(training_drawings(work)[0].images)
+    small = _small(training_drawings(work).images)
     fresh = _small(draw_set(len(samples), SEED + 3).images)
     ours, theirs = (
         torch.cdist(p, small).amin(dim=1)

@@ -111,37 +111,3 @@ def latents_of(model: AutoencoderTiny, pictures: np.ndarray, raw: bool = False) 
     latents = [model.encode(pixels_of(part).to(device)).latents.cpu() for part in batches]
     scale, shift = model.config.scaling_factor, model.config.shift_factor
     return torch.cat(latents) if raw else (torch.cat(latents) - shift) * scale
-
-
-class Latents:
-    """The latents of pictures, each encoded when it is first asked for.
-
-    Args:
-        model: the autoencoder.
-        pictures: ``(n, s, s, 3)`` in uint8.
-    """
-
-    def __init__(self, model: AutoencoderTiny, pictures: np.ndarray) -> None:
-        self._model, self._pictures = model, pictures
-        side = pictures.shape[1] // PIXELS_PER_LATENT
-        self._values = torch.empty(len(pictures), CHANNELS, side, side, dtype=torch.float16)
-        self._known = torch.zeros(len(pictures), dtype=torch.bool)
-
-    def __len__(self) -> int:
-        return len(self._pictures)
-
-    def __getitem__(self, chosen: Tensor) -> Tensor:
-        """Return the latents of some pictures, by their numbers ``(k,)``: ``(k, c, h, w)``."""
-        new = chosen[~self._known[chosen]].unique()
-        if len(new):
-            self._values[new] = latents_of(self._model, self._pictures[new.numpy()]).half()
-            self._known[new] = True
-        return self._values[chosen].float()
-
-
-@torch.no_grad()
-def pictures_of(model: AutoencoderTiny, latents: Tensor) -> Tensor:
-    """Return latents as the U-Net sees them as pictures ``(n, s, s, 3)`` in [0, 1]."""
-    scale, shift = model.config.scaling_factor, model.config.shift_factor
-    pixels = [model.decode(part / scale + shift).sample for part in latents.split(250)]
-    return (torch.cat(pixels).permute(0, 2, 3, 1) / 2 + 0.5).clamp(0, 1)

@@ -1,10 +1,9 @@
-"""What the U-Net learns from: kept drawings, or drawings made while a GPU learns."""
+"""What the U-Net learns from: drawings that are there, and those made while a GPU learns."""
 
 import multiprocessing
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from typing import Protocol
 
 import torch
 from diffusers import AutoencoderTiny
@@ -14,65 +13,9 @@ from transformers import CLIPTokenizer
 from ..captions import MAX_TOKENS
 from ..drawings import CHUNK, SEED, Drawings, draw_chunk
 from ..styles import TEXTURES
-from .autoencoder import CHANNELS, Latents, latents_of
+from .autoencoder import CHANNELS, latents_of
 
 SIDE = 16
-
-
-class Material(Protocol):
-    """Latents with their captions' ids."""
-
-    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return latents ``(size, c, h, w)`` and ids ``(size, t)``, drawn by the generator."""
-
-
-class KeptMaterial:
-    """A set that is there: latents of its pictures, and of their captions the ids ``(n, t)``."""
-
-    def __init__(self, latents: Latents, ids: Tensor) -> None:
-        self._latents, self._ids = latents, ids
-
-    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return latents and ids on the CPU."""
-        chosen = torch.randint(len(self._latents), (size,), generator=generator)
-        return self._latents[chosen], self._ids[chosen]
-
-
-class GrowingMaterial:
-    """A set that other processes draw meanwhile, on the device of the autoencoder.
-
-    A GPU learns faster than the cores beside it draw, so it sees each drawing several times, the
-    first ones most often. They are those of the kept set and of the same seed, and then more.
-
-    Args:
-        model: the autoencoder.
-        tokenizer: of the captions.
-        chunks: chunks of the set, in its order, as far as they are drawn when asked for.
-        count: of drawings at most.
-    """
-
-    def __init__(
-        self, model: AutoencoderTiny, tokenizer: CLIPTokenizer, chunks: "Chunks", count: int
-    ) -> None:
-        device = next(model.parameters()).device
-        self._model, self._tokenizer, self._chunks = model, tokenizer, chunks
-        self._latents = torch.empty(count, CHANNELS, SIDE, SIDE, dtype=torch.half, device=device)
-        self._ids = torch.empty(count, MAX_TOKENS, dtype=torch.long, device=device)
-        self.known = 0
-
-    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return latents and ids on the device, of what is drawn so far."""
-        for chunk in self._chunks.collect(wait=self.known == 0):
-            self._add(chunk)
-        device = self._ids.device
-        chosen = torch.randint(self.known, (size,), generator=generator, device=device)
-        return self._latents[chosen].float(), self._ids[chosen]
-
-    def _add(self, chunk: Drawings) -> None:
-        end = self.known + len(chunk.captions)
-        self._latents[self.known : end] = latents_of(self._model, chunk.images).half()
-        self._ids[self.known : end] = token_ids(self._tokenizer, chunk.captions)
-        self.known = end
 
 
 class Chunks:
@@ -98,6 +41,51 @@ class Chunks:
     def close(self) -> None:
         """End the processes, each after the chunk that it is at."""
         self._pool.shutdown(cancel_futures=True)
+
+
+class Material:
+    """Latents of drawings and their captions' ids, on the device of the autoencoder.
+
+    A GPU learns faster than the cores beside it draw, so other processes draw meanwhile, and it
+    sees each drawing several times, the first ones most often. They are those of the kept set and
+    of the same seed, and then more.
+
+    Args:
+        model: the autoencoder.
+        tokenizer: of the captions.
+        count: of drawings at most.
+        chunks: of the set, in its order, as far as they are drawn when asked for; None if all are
+            added at once.
+    """
+
+    def __init__(
+        self,
+        model: AutoencoderTiny,
+        tokenizer: CLIPTokenizer,
+        count: int,
+        chunks: Chunks | None = None,
+    ) -> None:
+        device = next(model.parameters()).device
+        self._model, self._tokenizer, self._chunks = model, tokenizer, chunks
+        self._latents = torch.empty(count, CHANNELS, SIDE, SIDE, dtype=torch.half, device=device)
+        self._ids = torch.empty(count, MAX_TOKENS, dtype=torch.long, device=device)
+        self.known = 0
+
+    def batch(self, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return latents ``(size, c, h, w)`` and ids ``(size, t)`` of what is drawn so far."""
+        if self._chunks is not None:
+            for chunk in self._chunks.collect(wait=self.known == 0):
+                self.add(chunk)
+        device = self._ids.device
+        chosen = torch.randint(self.known, (size,), generator=generator, device=device)
+        return self._latents[chosen].float(), self._ids[chosen]
+
+    def add(self, drawn: Drawings) -> None:
+        """Encode drawings and let the next batches see them."""
+        end = self.known + len(drawn.captions)
+        self._latents[self.known : end] = latents_of(self._model, drawn.images).half()
+        self._ids[self.known : end] = token_ids(self._tokenizer, drawn.captions)
+        self.known = end
 
 
 def token_ids(tokenizer: CLIPTokenizer, captions: list[str]) -> Tensor:

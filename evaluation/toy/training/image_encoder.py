@@ -35,15 +35,10 @@ def train_image_encoder(
     steps: int,
     seed: int,
 ) -> float:
-    """Train both towers by CLIP's contrastive loss; return how often a picture finds its caption.
+    """Train both towers by CLIP's contrastive loss; return how often an image finds its caption.
 
-    Args:
-        model: the image encoder.
-        text_encoder: a fresh text encoder; only used here.
-        pictures: ``(n, 64, 64, 3)`` in uint8.
-        ids: the captions ``(n, t)``.
-        steps: optimiser steps.
-        seed: of the batches.
+    text_encoder: a fresh one, only used here. pictures: ``(n, 64, 64, 3)`` in uint8. ids: of the
+    captions ``(n, t)``.
     """
     generator = torch.Generator().manual_seed(seed)
     heads = nn.ModuleList([nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)])

@@ -21,8 +21,8 @@ from transformers import CLIPImageProcessor, CLIPTextModel, CLIPVisionModel
 from .. import PRIOR
 from ..captions import write_tokenizer
 from ..drawings import SEED, training_drawings, untaught_drawings
-from .autoencoder import Latents, new_autoencoder, set_scale, train_autoencoder
-from .dataset import Chunks, GrowingMaterial, KeptMaterial, token_ids
+from .autoencoder import new_autoencoder, set_scale, train_autoencoder
+from .dataset import Chunks, Material, token_ids
 from .denoiser import (
     BATCH,
     new_scheduler,
@@ -41,6 +41,7 @@ STAGES = ("autoencoder", "decoder", "denoiser", "image_encoder", "write")
 FACE, MOUTH = np.s_[5:14, 4:12], np.s_[10:14, 6:10]
 FACE_WEIGHT, MOUTH_WEIGHT = 2.0, 4.0
 IMAGE_ENCODER_STEPS = 600
+LEARNING_RATE = 1e-3
 SCALE_DRAWINGS = 4000
 # Before the names of all weights, as transformers 4 writes them; 5 reads both forms, 4 this alone.
 CLIP_PREFIXES = {"text_encoder": "text_model.", "image_encoder": "vision_model."}
@@ -63,10 +64,8 @@ def main() -> None:
     parser.add_argument("stage", choices=STAGES)
     parser.add_argument("--minutes", type=float, default=100)
     parser.add_argument("--anneal", action="store_true", help="let the learning rate fall")
-    parser.add_argument("--rate", type=float, default=1e-3, help="the learning rate")
     parser.add_argument("--work", type=Path, default=Path("out/nano2"))
     parser.add_argument("--out", type=Path, default=PRIOR)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--batch", type=int, default=BATCH, help="drawings in a step of denoiser")
     parser.add_argument(
         "--drawers",
@@ -75,22 +74,18 @@ def main() -> None:
         help="processes that draw new portraits while denoiser learns on a GPU; 0: the kept set",
     )
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
     making = Making(options.work, options.out)
     if options.stage == "autoencoder" and making.has("unet"):
         parser.error("the U-Net knows this encoder's latents: teach the decoder alone")
-    if options.stage == "write":
-        making.write()
-        return
-    if options.stage == "image_encoder":
-        making.image_encoder()
+    if options.stage in ("write", "image_encoder"):
+        getattr(making, options.stage)()
         return
     log = options.work / "log.txt"
     course = Course(
         name=options.stage,
         minutes=options.minutes,
-        learning_rate=options.rate,
+        learning_rate=LEARNING_RATE,
         anneal=options.anneal,
         # Another seed for each lesson, so that it does not see the last one's noise again.
         seed=SEED + (len(log.read_text(encoding="utf-8")) if log.exists() else 0),
@@ -102,18 +97,14 @@ def main() -> None:
         # Matrix products in TF32, as convolutions are already.
         torch.set_float32_matmul_precision("high")
     with stop_on_signals(course):
-        if options.stage == "denoiser":
-            making.denoiser(course, options.batch, options.drawers)
-        else:
-            getattr(making, options.stage)(course)
+        sizes = (options.batch, options.drawers) if options.stage == "denoiser" else ()
+        getattr(making, options.stage)(course, *sizes)
 
 
 class Making:
     """The prior's parts: as the last lesson left them, or untrained.
 
-    Args:
-        work: the work folder, with drawings, log and whole states.
-        out: the pipeline folder of what was learnt, in half precision.
+    work: the folder with drawings, log and states. out: the pipeline folder, in half precision.
     """
 
     def __init__(self, work: Path, out: Path) -> None:
@@ -124,34 +115,24 @@ class Making:
             log.write_text(earlier.read_text(encoding="utf-8"), encoding="utf-8")
         self.tokenizer = new_tokenizer(work / "tokenizer")
 
-    def autoencoder(self, course: Course) -> None:
-        """Give the autoencoder a lesson."""
-        torch.manual_seed(SEED)
-        model = self._last(AutoencoderTiny, "vae") or new_autoencoder()
-        average, taught = self._train_on_all_drawings(model, course)
-        set_scale(average, taught[:SCALE_DRAWINGS])
-        average.save_pretrained(self.work / "vae")
-
     def decoder(self, course: Course) -> None:
         """Give the decoder alone a lesson: the latents keep their meaning."""
-        model = self._last(AutoencoderTiny, "vae")
-        model.encoder.requires_grad_(False)
-        average, _ = self._train_on_all_drawings(model, course)
-        average.save_pretrained(self.work / "vae")
+        self.autoencoder(course, is_encoder_fixed=True)
 
-    def _train_on_all_drawings(
-        self, model: AutoencoderTiny, course: Course
-    ) -> tuple[AutoencoderTiny, np.ndarray]:
-        """Train on all drawings; return the average, and the drawings that the U-Net sees too."""
+    def autoencoder(self, course: Course, is_encoder_fixed: bool = False) -> None:
+        """Give the autoencoder a lesson on all drawings."""
+        torch.manual_seed(SEED)
+        model = self._last(AutoencoderTiny, "vae") or new_autoencoder()
+        model.encoder.requires_grad_(not is_encoder_fixed)
         self._note_start(course, "vae")
         model.to(course.device, memory_format=torch.channels_last).train()
-        drawn, line = training_drawings(self.work)
+        drawn = training_drawings(self.work)
         # Like Stable Diffusion's, it has seen strokes that the U-Net has not.
-        untaught, other_line = untaught_drawings(self.work)
-        for text in filter(None, (line, other_line)):
-            course.note(text)
-        pictures = np.concatenate([drawn.images, untaught.images])
-        return train_autoencoder(model, pictures, course).average, drawn.images
+        pictures = np.concatenate([drawn.images, untaught_drawings(self.work).images])
+        average = train_autoencoder(model, pictures, course).average
+        if not is_encoder_fixed:
+            set_scale(average, drawn.images[:SCALE_DRAWINGS])
+        average.save_pretrained(self.work / "vae")
 
     def denoiser(self, course: Course, batch: int = BATCH, drawers: int = 0) -> None:
         """Give the U-Net and its text encoder a lesson, on the kept set or on what is drawn."""
@@ -169,14 +150,14 @@ class Making:
         )
         if drawers:
             with closing(Chunks(DRAWN_MEANWHILE, drawers)) as chunks:
-                growing = GrowingMaterial(autoencoder, self.tokenizer, chunks, DRAWN_MEANWHILE)
-                average = learn(material=growing).average
-            course.note(f"{growing.known} drawings in batches of {batch}")
+                material = Material(autoencoder, self.tokenizer, DRAWN_MEANWHILE, chunks)
+                average = learn(material=material).average
+            course.note(f"{material.known} drawings in batches of {batch}")
         else:
-            drawn, _ = training_drawings(self.work)
-            ids = token_ids(self.tokenizer, drawn.captions)
-            kept = KeptMaterial(Latents(autoencoder, drawn.images), ids)
-            average = learn(material=kept).average
+            drawn = training_drawings(self.work)
+            material = Material(autoencoder, self.tokenizer, len(drawn.captions))
+            material.add(drawn)
+            average = learn(material=material).average
         average[0].save_pretrained(self.work / "unet")
         average[1].save_pretrained(self.work / "text_encoder")
 
@@ -184,7 +165,7 @@ class Making:
         """Train the image encoder, all at once."""
         torch.manual_seed(SEED)
         model, text_encoder = new_image_encoder(), new_text_encoder(len(self.tokenizer))
-        drawn, _ = training_drawings(self.work)
+        drawn = training_drawings(self.work)
         ids = token_ids(self.tokenizer, drawn.captions)
         found = train_image_encoder(
             model, text_encoder, drawn.images, ids, IMAGE_ENCODER_STEPS, SEED

@@ -18,11 +18,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("out/nano2"))
     parser.add_argument("--out", type=Path, default=WEIGHTS)
-    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
     options.work.mkdir(parents=True, exist_ok=True)
-    drawn, _ = training_drawings(options.work)
+    drawn = training_drawings(options.work)
     torch.manual_seed(SEED)
     # A lesson like the prior's: the last reader knows faces already.
     reader = load_reader().train()

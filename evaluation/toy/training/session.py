@@ -81,10 +81,7 @@ def machine(device: torch.device) -> str:
 class Learner:
     """A model in training, its moving average, and their state in the lesson's folder.
 
-    Args:
-        model: is trained in place; goes on from the folder's state, if it holds one.
-        course: the lesson.
-        decay: of the moving average.
+    The model is trained in place and goes on from the folder's state. decay: of the average.
     """
 
     def __init__(self, model: nn.Module, course: Course, decay: float) -> None:

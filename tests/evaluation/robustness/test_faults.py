@@ -1,5 +1,6 @@
 """A small seeded slice of the benchmark of faults, and that it can say no."""
 
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -32,7 +33,7 @@ def test_a_reader_that_crashes_is_found(monkeypatch):
 
 @pytest.fixture(scope="module")
 def line():
-    with CommandLineHost() as host:
+    with closing(CommandLineHost()) as host:
         yield host
 
 

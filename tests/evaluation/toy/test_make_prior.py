@@ -15,7 +15,7 @@ from evaluation.toy.training import make_prior
 @pytest.fixture
 def give(tmp_path, monkeypatch):
     """Give a lesson of one step on a few drawings, in a work folder of that name."""
-    drawn = draw_set(30, seed=9, workers=1), "30 drawings"
+    drawn = draw_set(30, seed=9, workers=1)
     for name in ("training_drawings", "untaught_drawings"):
         monkeypatch.setattr(make_prior, name, lambda work: drawn)
     monkeypatch.setattr(make_prior, "BATCH", 4)

@@ -17,20 +17,19 @@ from evaluation.toy.reader import (
 )
 from evaluation.toy.training.autoencoder import (
     CHANNELS,
-    Latents,
     latents_of,
     new_autoencoder,
-    pictures_of,
     pixels_of,
     set_scale,
     stroke_loss,
     train_autoencoder,
     unit_loss,
 )
-from evaluation.toy.training.dataset import KeptMaterial
+from evaluation.toy.training.dataset import Material
 from evaluation.toy.training.denoiser import (
     new_scheduler,
     new_text_encoder,
+    new_tokenizer,
     new_unet,
     train_denoiser,
 )
@@ -68,7 +67,7 @@ def test_parts_fit_into_twelve_megabytes_in_half_precision():
 def test_a_latent_spans_four_pixels_and_eight_channels(drawn):
     model = new_autoencoder()
     assert latents_of(model, drawn.images[:3]).shape == (3, CHANNELS, 16, 16)
-    assert pictures_of(model, torch.zeros(2, CHANNELS, 16, 16)).shape == (2, 64, 64, 3)
+    assert model.decode(torch.zeros(2, CHANNELS, 16, 16)).sample.shape == (2, 3, 64, 64)
 
 
 def test_latents_are_scaled_to_mean_0_and_deviation_1(drawn):
@@ -78,19 +77,6 @@ def test_latents_are_scaled_to_mean_0_and_deviation_1(drawn):
     assert float(latents.mean()) == pytest.approx(0, abs=1e-2)
     assert float(latents.std()) == pytest.approx(1, abs=1e-2)
     assert not torch.allclose(latents, latents_of(model, drawn.images, raw=True))
-
-
-def test_latents_are_encoded_when_asked_for_and_once(drawn):
-    model = new_autoencoder()
-    latents, chosen = Latents(model, drawn.images), torch.tensor([3, 1, 3])
-    first = latents[chosen]
-    expected = latents_of(model, drawn.images[[3, 1, 3]])
-    assert torch.allclose(first, expected, atol=1e-3)
-    for weight in model.parameters():
-        weight.data.zero_()
-    assert torch.equal(latents[chosen], first)
-    assert not latents[torch.tensor([2])].any()
-    assert len(latents) == 60
 
 
 def test_loss_prefers_misplaced_strokes_to_none():
@@ -121,11 +107,13 @@ def test_autoencoder_learns(drawn, course):
     assert (learner.steps, learner.samples) == (12, 96)
 
 
-def test_denoiser_learns_and_returns_an_average(course, drawn):
+def test_denoiser_learns_and_returns_an_average(course, drawn, tmp_path):
     torch.manual_seed(0)
-    unet, text_encoder = new_unet(), new_text_encoder(40)
+    tokenizer = new_tokenizer(tmp_path)
+    unet, text_encoder = new_unet(), new_text_encoder(len(tokenizer))
     before = unet.conv_out.weight.clone(), next(text_encoder.parameters()).clone()
-    material = KeptMaterial(Latents(new_autoencoder(), drawn.images), ids=torch.full((60, 32), 39))
+    material = Material(new_autoencoder(), tokenizer, 60)
+    material.add(drawn)
     course.left = 2
     learner = train_denoiser(unet, text_encoder, material, torch.ones(16, 16), course)
     average = learner.average[0]
