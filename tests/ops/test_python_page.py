@@ -1,6 +1,7 @@
 """docs/python.md: its example run as it stands on a small pipeline, and the images it takes."""
 
 import re
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -28,8 +29,8 @@ def test_the_example_of_the_page_runs(tiny_model, tmp_path, monkeypatch):
     for ours, here in (('"cuda"', '"cpu"'), ("steps=150", "steps=2")):
         assert ours in example
         example = example.replace(ours, here)
-    names = {}
-    exec(compile(example, str(PAGE), "exec"), names)
+    (tmp_path / "example.py").write_text(example, encoding="utf-8")
+    names = runpy.run_path("example.py")
     assert names["result"].outcome == "finished" and names["style"].facts.steps == 2
     assert names["style"].digest == names["result"].style.digest
     assert Image.open("out.png").size == (32, 32)
