@@ -18,7 +18,7 @@ from ..style.style import Style
 from ..style.style_file import load_style
 from ..training.config import TrainConfig
 from ..training.events import TrainPictures
-from .pipeline import to_path
+from .pipeline import add_path
 from .terminal import Progress, say
 from .training_run import check_style_path, train_and_save
 
@@ -55,13 +55,8 @@ TOY = (
 
 def add_options(command: ArgumentParser) -> None:
     """Add the options of ``demo``."""
-    command.add_argument(
-        "--out",
-        type=to_path,
-        default=Path("acfun_demo"),
-        metavar="DIR",
-        help="folder for the style and the contact sheet (default: acfun_demo)",
-    )
+    text = "folder for the style and the contact sheet (default: acfun_demo)"
+    add_path(command, "--out", "DIR", text, default=Path("acfun_demo"))
 
 
 def run(options: Namespace) -> int:

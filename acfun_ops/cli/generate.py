@@ -14,7 +14,7 @@ from ..sampling.generate import Drawing
 from ..sampling.styled_pipeline import sample_image, styled
 from ..style.style_file import load_style
 from ..training.config import PRECISIONS
-from .pipeline import add_pipeline, choose_device, choose_dtype, to_path
+from .pipeline import add_path, add_pipeline, choose_device, choose_dtype
 from .terminal import Progress, note, say
 
 EXAMPLES = """examples:
@@ -28,17 +28,9 @@ Prompts are taken literally: (word:1.2) has no meaning here."""
 def add_options(command: ArgumentParser) -> None:
     """Add the options of ``generate``."""
     add_pipeline(command, has_image_encoder=False)
-    command.add_argument(
-        "--style-file", type=to_path, required=True, metavar="FILE", help="a trained style"
-    )
+    add_path(command, "--style-file", "FILE", "a trained style", required=True)
     command.add_argument("--prompt", required=True, help="any prompt; S* in it names the style")
-    command.add_argument(
-        "--out",
-        type=to_path,
-        required=True,
-        metavar="FILE",
-        help="the picture: .png, .jpg or .webp",
-    )
+    add_path(command, "--out", "FILE", "the picture: .png, .jpg or .webp", required=True)
     command.add_argument("--negative", default="", metavar="PROMPT", help="what to stay away from")
     command.add_argument("--precision", choices=PRECISIONS, default="auto", help="of the model")
     for name, default, text in (

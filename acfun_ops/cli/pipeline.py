@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser, ArgumentTypeError
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,22 +23,18 @@ def to_path(text: str) -> Path:
         raise ArgumentTypeError(f"{text}: {error} Write the folder's whole path.") from error
 
 
+def add_path(command: ArgumentParser, name: str, kind: str, text: str, **options: Any) -> None:
+    """Add an option that takes a path; ``kind`` stands for it in the help."""
+    command.add_argument(name, type=to_path, metavar=kind, help=text, **options)
+
+
 def add_pipeline(command: ArgumentParser, has_image_encoder: bool = True) -> None:
     """Add the options that name a pipeline and a device."""
-    command.add_argument(
-        "--model",
-        type=to_path,
-        required=True,
-        metavar="DIR",
-        help="a local diffusers pipeline of the SD1.x, SD2.x or SDXL family, in safetensors",
-    )
+    text = "a local diffusers pipeline of the SD1.x, SD2.x or SDXL family, in safetensors"
+    add_path(command, "--model", "DIR", text, required=True)
     if has_image_encoder:
-        command.add_argument(
-            "--clip-vision",
-            type=to_path,
-            metavar="DIR",
-            help="a CLIP vision model (ViT-L/14), if the pipeline has none",
-        )
+        text = "a CLIP vision model (ViT-L/14), if the pipeline has none"
+        add_path(command, "--clip-vision", "DIR", text)
     command.add_argument("--device", default="auto", help="auto, cpu, cuda, mps (default: auto)")
 
 

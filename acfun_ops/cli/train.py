@@ -2,6 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -9,7 +10,7 @@ from ..backbones.diffusers_backbone import load_pipeline
 from ..image_files import read_mask, read_picture
 from ..images import check_pictures
 from ..training.events import TrainPictures
-from .pipeline import add_pipeline, choose_device, choose_dtype, to_path
+from .pipeline import add_path, add_pipeline, choose_device, choose_dtype
 from .terminal import say
 from .training_run import (
     add_training,
@@ -35,29 +36,16 @@ of memory (the last good style is saved), 2 a mistake or out of memory before th
 def add_options(command: ArgumentParser) -> None:
     """Add the options of ``train``."""
     add_pipeline(command)
-    for name, text in (
-        ("style-image", "one or more pictures in the style, of which 8 are used"),
-        ("face-image", "one or more photos of one face"),
-        ("face-mask", "white where the face counts; one, or one per photo"),
+    for name, is_required, text in (
+        ("style-image", True, "one or more pictures in the style, of which 8 are used"),
+        ("face-image", True, "one or more photos of one face"),
+        ("face-mask", False, "white where the face counts; one, or one per photo"),
     ):
-        command.add_argument(
-            f"--{name}",
-            type=to_path,
-            nargs="+",
-            action="extend",
-            required=name != "face-mask",
-            metavar="PICTURE",
-            help=text,
-        )
-    command.add_argument(
-        "--out", type=to_path, required=True, metavar="FILE", help="the style's file, .safetensors"
-    )
-    command.add_argument(
-        "--resume-from",
-        type=to_path,
-        metavar="FILE",
-        help="a style to go on from; --steps is the total, those of the same training included",
-    )
+        several: dict[str, Any] = {"nargs": "+", "action": "extend", "required": is_required}
+        add_path(command, f"--{name}", "PICTURE", text, **several)
+    add_path(command, "--out", "FILE", "the style's file, .safetensors", required=True)
+    text = "a style to go on from; --steps is the total, those of the same training included"
+    add_path(command, "--resume-from", "FILE", text)
     add_training(command)
 
 

@@ -13,7 +13,7 @@ from ..errors import ACFunError
 from ..file_io import write_whole
 from .pair_list import Pair, read_pairs
 from .pair_training import Outcome, PairResult, PipelineSource, are_done, train_pair
-from .pipeline import add_pipeline, to_path
+from .pipeline import add_path, add_pipeline, to_path
 from .ray_cluster import Cluster, is_cancelled, reason_of
 from .terminal import Progress, interrupts, note, say
 from .training_run import add_training, check_style_path, training_config
@@ -44,9 +44,7 @@ def add_options(command: ArgumentParser) -> None:
     """Add the options of ``train-many``."""
     command.add_argument("pairs", type=to_path, help="the list of pairs, a CSV file")
     add_pipeline(command)
-    command.add_argument(
-        "--out", type=to_path, required=True, metavar="DIR", help="folder for the styles"
-    )
+    add_path(command, "--out", "DIR", "folder for the styles", required=True)
     command.add_argument(
         "--address", metavar="HOST:PORT", help="a running Ray cluster; without it, this machine"
     )
