@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from comfy.model_management import unload_all_models
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_hypertile import HyperTile
 from comfy_graphs import node
@@ -117,19 +118,28 @@ class Other(nn.Module):
         return x
 
 
-def replace_attention(model, kind):
-    """Return a MODEL with another module as the decoder's last self-attention."""
+@pytest.fixture
+def replace_attention(model):
+    """Return a function that gives a MODEL with another kind of self-attention in its decoder."""
     name = "diffusion_model.output_blocks.2.1.transformer_blocks.0.attn1"
-    changed = model.clone()
-    changed.add_object_patch(name, kind(model.get_model_object(name)))
-    return changed
+    own = model.get_model_object(name)
+
+    def replace(kind):
+        changed = model.clone()
+        changed.add_object_patch(name, kind(own))
+        return changed
+
+    yield replace
+    with torch.inference_mode():
+        unload_all_models()  # Only then does ComfyUI put the module back.
+    assert model.model.get_submodule(name) is own
 
 
 @pytest.mark.parametrize("kind", [Tiled, Uncalled, Other])
 def test_where_it_cannot_be_done_right_the_training_is_staged_and_says_so(
-    acfun, model, restyle, kind
+    acfun, model, restyle, replace_attention, kind
 ):
-    patched = replace_attention(model, kind)
+    patched = replace_attention(kind)
     face, notices = restyle(patched)
     assert face is None
     assert [notice.split(". ")[-1] for notice in notices] == [
