@@ -164,7 +164,9 @@ def test_report_says_what_ran_on_which_machine_and_times_one_of_them(tmp_path):
     parts = sections(tmp_path / "log", 0.2)
     bench = open_tiny_bench(PAIRS)
     results = run_rows(lambda: bench, rows_of(parts), tmp_path / "work")
-    elsewhere = [replace(run, machine="another") if run.pair == 0 else run for run in results]
+    elsewhere = [
+        replace(run, machine="another", seconds=1000.0) if run.pair == 0 else run for run in results
+    ]
     write_report(bench, parts, elsewhere, tmp_path / "report")
     table = (tmp_path / "report" / "table.md").read_text(encoding="utf-8")
     here = results[0].machine
