@@ -45,7 +45,7 @@ from evaluation.toy.people import draw_person, draw_pose  # noqa: E402
 PICTURES_DIR = ROOT / "web" / "pictures"
 EXAMPLES = ROOT / "web" / "examples"
 FIRST_RUN = ROOT / "docs" / "images" / "first-run.jpg"
-FIRST_TEMPLATE, FIRST_VIEWPORT = "1 Train a style and apply it", {"width": 1600, "height": 900}
+FIRST_TEMPLATE = "1 Train a style and apply it"
 CLIENT = "() => window.comfyAPI.api.api.clientId"
 TEXT = "A painting of a woman with long red hair and glasses in S* style"
 OTHER_STYLE = "sunset brush"
@@ -66,6 +66,7 @@ BASE: dict[str, dict[str, Any]] = {
     },
     BLEND: {"mode": "blend"},
 }
+HAS_RESULT = "() => app.graph._nodes.some((n) => n.type === 'SaveImage' && n.imgs?.length)"
 BOX = """() => {
     const [node] = app.graph._nodes, { left, top } = app.canvas.canvas.getBoundingClientRect();
     const [x, y, width, height] = node.boundingRect;
@@ -108,7 +109,7 @@ def main(names: list[str]) -> None:
         link_small_prior(server)
         with server:
             place_pictures(server)
-            server.request("/settings", SETTINGS)
+            server.request("/settings", SETTINGS | {"Comfy.Minimap.Visible": False})
             if names != ["first_run"]:
                 server.run(trainings(), timeout=3600)
             for name in names:
@@ -217,7 +218,7 @@ def picture_of(server: ComfyServer, history: History, name: str) -> Image.Image:
 
 def draw_load(server: ComfyServer) -> None:
     """Save what Load ACFun Style shows of the first style in the page."""
-    with open_page(server, VIEWPORT) as opened:
+    with open_page(server) as opened:
         page = opened.page
         opened.place("ACFunLoadStyle")
         page.evaluate(
@@ -232,25 +233,26 @@ def draw_load(server: ComfyServer) -> None:
 def draw_first_run(server: ComfyServer) -> None:
     """Save the page as it stands after a run of the first template on the toy model."""
     prompt = to_prompt(load_workflow(FIRST_TEMPLATE), server.object_info())
-    with open_page(server, FIRST_VIEWPORT) as opened:
+    with open_page(server) as opened:
         opened.open_template("acfun", FIRST_TEMPLATE)
         client = opened.page.evaluate(CLIENT)
         run_id = server.queue(enlarged(with_small_prior(prompt)), client)
         failure = failure_text(server.wait(run_id, timeout=3600))
         if failure is not None:
             raise RuntimeError(failure)
-        opened.page.wait_for_timeout(8 * SETTLE)
+        opened.page.wait_for_function(HAS_RESULT)
+        opened.page.wait_for_timeout(12 * SETTLE)  # The note on a finished job goes, too.
         shown = opened.page.screenshot()
     save(FIRST_RUN, Image.open(io.BytesIO(shown)))
 
 
 @contextmanager
-def open_page(server: ComfyServer, viewport: dict[str, int]) -> Iterator[ComfyPage]:
+def open_page(server: ComfyServer) -> Iterator[ComfyPage]:
     """Yield ComfyUI's page in a headless Chromium."""
     path = next(path for path in map(shutil.which, BROWSERS) if path)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        page = browser.new_page(viewport=viewport)
+        page = browser.new_page(viewport=VIEWPORT)
         opened = ComfyPage(page, server.address, "ACFunLoadStyle")
         opened.open()
         yield opened
