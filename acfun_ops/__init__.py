@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .style.style_file import load_style as load_style
     from .style.style_file import save_style as save_style
     from .training.config import TrainConfig as TrainConfig
-    from .training.events import TrainPictures as TrainPictures
+    from .training.events import TrainImages as TrainImages
     from .training.events import TrainResult as TrainResult
     from .training.fit import fit as fit
 
@@ -28,7 +28,7 @@ _MODULES = {
     "DiffusersBackbone": "backbones.diffusers_backbone",
     "Style": "style.style",
     "TrainConfig": "training.config",
-    "TrainPictures": "training.events",
+    "TrainImages": "training.events",
     "TrainResult": "training.events",
     "VisionEncoder": "backbones.image_encoder",
     "fit": "training.fit",

@@ -24,7 +24,7 @@ _DIRECT = ("L", "LA", "RGB", "RGBA")
 _BITS, _KIND, _PHOTOMETRIC = 258, 339, 262
 
 
-def read_picture(path: Path) -> Tensor:
+def read_image(path: Path) -> Tensor:
     """Read a picture, turned as its camera says; ``(1, h, w, c)`` in [0, 1], c of 1 to 4.
 
     Raises:
@@ -32,13 +32,13 @@ def read_picture(path: Path) -> Tensor:
             numbers of which nobody can say how bright they are.
     """
     with _explain_errors(str(path)), _open(path) as file:
-        return _to_tensor(file, str(path))
+        return _read_levels(file, str(path))
 
 
-def to_picture(image: object) -> Tensor:
+def to_tensor(image: object) -> Tensor:
     """Return an image of Pillow or numpy as ``(b, h, w, c)`` in [0, 1], b of 1 but for a batch.
 
-    Pillow's is read as :func:`read_picture` reads a file. Of numpy ``(h, w)``, ``(h, w, c)`` and
+    Pillow's is read as :func:`read_image` reads a file. Of numpy ``(h, w)``, ``(h, w, c)`` and
     ``(b, h, w, c)`` are taken: floats in [0, 1], truth values, or unsigned integers up to their
     largest, which is 1.
 
@@ -47,7 +47,7 @@ def to_picture(image: object) -> Tensor:
     """
     if isinstance(image, Image.Image):
         with _explain_errors("The image"):
-            return _to_tensor(image, "The image")
+            return _read_levels(image, "The image")
     if not isinstance(image, np.ndarray) or image.dtype.kind not in "buf":
         raise ACFunError(
             "An image is of type {kind}; expected a tensor, a Pillow image, or a numpy array of "
@@ -61,13 +61,13 @@ def to_picture(image: object) -> Tensor:
 
 
 def to_mask(image: object) -> Tensor:
-    """Return a mask of Pillow or numpy as ``(b, h, w)`` in [0, 1]; see :func:`to_picture`.
+    """Return a mask of Pillow or numpy as ``(b, h, w)`` in [0, 1]; see :func:`to_tensor`.
 
     Of numpy ``(b, h, w)`` is taken, too.
     """
     if isinstance(image, np.ndarray) and image.ndim == 3:
         image = image[..., None]
-    return _mean_colour(to_picture(image))
+    return _mean_colour(to_tensor(image))
 
 
 @contextmanager
@@ -88,7 +88,7 @@ def _explain_errors(name: str) -> Iterator[None]:
         ) from error
 
 
-def _to_tensor(file: Image.Image, name: str) -> Tensor:
+def _read_levels(file: Image.Image, name: str) -> Tensor:
     image = ImageOps.exif_transpose(file)
     if image.mode.startswith(("I", "F")):  # More than 8 bits, which Pillow would clip.
         levels = torch.from_numpy(_deep_levels(file, np.asarray(image, np.float32), name))
@@ -126,9 +126,9 @@ def read_mask(path: Path) -> Tensor:
     """Read a mask, ``(1, h, w)`` in [0, 1]; white counts.
 
     Raises:
-        ACFunError: see :func:`read_picture`.
+        ACFunError: see :func:`read_image`.
     """
-    return _mean_colour(read_picture(path))
+    return _mean_colour(read_image(path))
 
 
 def _mean_colour(picture: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ def _mean_colour(picture: Tensor) -> Tensor:
     return colours.mean(dim=-1)
 
 
-def check_picture_name(path: Path) -> None:
+def check_image_name(path: Path) -> None:
     """Refuse a name that says no kind of picture that can be written.
 
     Raises:
@@ -146,28 +146,24 @@ def check_picture_name(path: Path) -> None:
         raise ACFunError(f"{path} does not end in .png, .jpg or .webp. Choose such a name.")
 
 
-def write_picture(picture: Tensor, path: Path) -> None:
-    """Write a picture ``(1, h, w, 3)`` in [0, 1]; the file is whole or absent.
-
-    Raises:
-        ACFunError: it could not be written, or its name says no kind of picture.
-    """
-    write_image(to_image(picture), path)
-
-
-def to_image(picture: Tensor) -> Image.Image:
-    """Return a picture ``(1, h, w, 3)`` in [0, 1] as a Pillow image."""
-    levels = (rearrange(picture, "1 h w c -> h w c").clamp(0, 1) * 255).round().to(torch.uint8)
+def to_pil(image: Tensor) -> Image.Image:
+    """Return an image ``(1, h, w, 3)`` in [0, 1] as a Pillow image."""
+    levels = (rearrange(image, "1 h w c -> h w c").clamp(0, 1) * 255).round().to(torch.uint8)
     return Image.fromarray(levels.cpu().numpy())
 
 
-def write_image(image: Image.Image, path: Path) -> None:
-    """Write a Pillow image; the file is whole or absent.
+def write_image(image: Tensor | Image.Image, path: Path) -> None:
+    """Write an image; the file is complete or absent.
+
+    Args:
+        image: a Pillow image, or a tensor ``(1, h, w, 3)`` in [0, 1].
+        path: its ending names the format.
 
     Raises:
-        ACFunError: it could not be written, or its name says no kind of picture.
+        ACFunError: it could not be written, or its name ends in no known format.
     """
-    check_picture_name(path)
+    check_image_name(path)
     content = io.BytesIO()
+    image = to_pil(image) if isinstance(image, Tensor) else image
     image.save(content, Image.registered_extensions()[path.suffix.lower()], quality=95)
     write_whole(content.getvalue(), path, "picture")

@@ -1,12 +1,11 @@
-"""Pictures: layout, range, and the square crop that training works on.
+"""Images: layout, range, and the square crop that training works on.
 
-Pictures are ``(b, h, w, c)`` in [0, 1] everywhere outside a backbone.
+Images are ``(b, h, w, c)`` in [0, 1] everywhere outside a backbone.
 """
 
 import hashlib
-import math
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any, TypeVar, cast
 
 import numpy.typing as npt
 import torch
@@ -16,67 +15,64 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .errors import ACFunError
-from .image_files import to_mask, to_picture
 
 T = TypeVar("T")
 
 MIN_SIDE = 64
 MAX_ASPECT = 4.0
 
-AnyPicture = Tensor | Image.Image | npt.NDArray[Any]
-Pictures = AnyPicture | Sequence[AnyPicture]
-"""One batch ``(b, h, w, c)`` or one image, or several of any sizes; see :func:`to_picture`."""
+AnyImage = Tensor | Image.Image | npt.NDArray[Any]
+Images = AnyImage | Sequence[AnyImage]
+"""One batch ``(b, h, w, c)`` or one image, or several of any sizes; see ``to_tensor``."""
 
 
-def single_pictures(pictures: Pictures) -> list[Tensor]:
-    """Return pictures, or masks, one by one in their order, each as a batch of 1."""
-    return [batch[i : i + 1] for batch in _batches(pictures) for i in range(len(batch))]
+def split_images(images: Images) -> list[Tensor]:
+    """Return images, or masks, one by one in their order, each as a batch of 1."""
+    return [batch[i : i + 1] for batch in _batches(images) for i in range(len(batch))]
 
 
-def at_most(pictures: Sequence[T], limit: int) -> list[T]:
-    """Return all pictures, or ``limit`` (2 or more) of them evenly spread from first to last.
-
-    pictures: they, or what belongs to each of them.
-    """
-    last = len(pictures) - 1
+def subsample_evenly(images: Sequence[T], limit: int) -> list[T]:
+    """Return all images, or ``limit`` (2 or more) of them evenly spread from first to last."""
+    last = len(images) - 1
     if last < limit:
-        return list(pictures)
-    return [pictures[round(i * last / (limit - 1))] for i in range(limit)]
+        return list(images)
+    return [images[round(i * last / (limit - 1))] for i in range(limit)]
 
 
-def check_pictures(pictures: Pictures, role: str) -> None:
-    """Refuse pictures that no conversion makes sensible.
+def check_images(images: Images, role: str) -> list[Tensor]:
+    """Validate images and return them one by one, each as a batch of 1.
 
     Args:
-        pictures: c of 1 (grey), 2 (grey and alpha), 3 or 4 (alpha).
+        images: c of 1 (grey), 2 (grey and alpha), 3 or 4 (alpha).
         role: what the user calls them, for the message: "style_image".
 
     Raises:
         ACFunError: wrong layout, empty batch, NaN or infinite values, a side under
             ``MIN_SIDE`` pixels, or one side more than ``MAX_ASPECT`` times the other.
     """
-    batches = _batches(pictures)
+    batches = _batches(images)
     if not batches:
         raise ACFunError(
             "{role} is an empty list: at least one picture is needed. Connect one.", role=role
         )
     for number, batch in enumerate(batches, start=1):
         _check_batch(batch, role if len(batches) == 1 else f"{role} {number} of {len(batches)}")
+    return split_images(batches)
 
 
-def _check_batch(pictures: Tensor, role: str) -> None:
-    if pictures.ndim != 4 or pictures.shape[-1] not in (1, 2, 3, 4):
+def _check_batch(images: Tensor, role: str) -> None:
+    if images.ndim != 4 or images.shape[-1] not in (1, 2, 3, 4):
         raise ACFunError(
             "{role} must be pictures of shape (batch, height, width, channels) with 1 to "
             "4 channels; found {shape}. Connect an IMAGE output.",
             role=role,
-            shape=tuple(pictures.shape),
+            shape=tuple(images.shape),
         )
-    if pictures.shape[0] == 0:
+    if images.shape[0] == 0:
         raise ACFunError(
             "{role} is an empty batch: at least one picture is needed. Connect one.", role=role
         )
-    height, width = pictures.shape[1:3]
+    height, width = images.shape[1:3]
     if min(height, width) < MIN_SIDE:
         raise ACFunError(
             "{role} is {width} x {height} pixels; each side must be {least} or more. Use "
@@ -96,7 +92,7 @@ def _check_batch(pictures: Tensor, role: str) -> None:
             height=height,
             most=MAX_ASPECT,
         )
-    if not torch.isfinite(pictures).all():
+    if not torch.isfinite(images).all():
         raise ACFunError(
             "{role} holds NaN or infinite values; every value must be between 0 and 1. "
             "Check the node that made it.",
@@ -105,7 +101,7 @@ def _check_batch(pictures: Tensor, role: str) -> None:
 
 
 def check_mask(mask: Tensor, role: str) -> Tensor:
-    """Return a mask in one layout, and refuse what no conversion makes sensible.
+    """Validate a mask and return it in one layout.
 
     Args:
         mask: ``(h, w)``, ``(b, h, w)`` or ``(b, 1, h, w)``, any size.
@@ -142,62 +138,62 @@ def check_mask(mask: Tensor, role: str) -> Tensor:
     return mask.reshape(-1, 1, *mask.shape[-2:])
 
 
-def prepare_pictures(pictures: Pictures, side: int, role: str) -> Tensor:
+def to_squares(images: Images, side: int, role: str) -> Tensor:
+    """Validate images and return them as RGB squares, see :func:`crop_images`.
+
+    Raises:
+        ACFunError: see :func:`check_images`.
+    """
+    return crop_images(check_images(images, role), side)
+
+
+def crop_images(images: Sequence[Tensor], side: int) -> Tensor:
     """Return RGB squares ready for training.
 
-    Grey becomes three equal channels, alpha is laid over white, values are clamped to [0, 1], the
-    largest centred square of each picture is cut out and resized (bicubic, antialiased).
+    Grey becomes three equal channels, alpha is composited on white, values are clamped to [0, 1],
+    the largest centred square of each image is cropped and resized (bicubic, antialiased).
 
     Args:
-        pictures: see :func:`check_pictures`; those of a list may differ in size and channels.
+        images: validated; they may differ in size and channels.
         side: side of the result in pixels.
-        role: what the user calls them, for messages.
 
     Returns:
         ``(b, side, side, 3)`` float32 on the CPU, in [0, 1], in the order given.
-
-    Raises:
-        ACFunError: see :func:`check_pictures`.
     """
-    check_pictures(pictures, role)
     squares = []
-    for batch in _batches(pictures):
-        square = rearrange(centre_square(over_white(batch)), "b h w c -> b c h w")
+    for image in images:
+        square = rearrange(center_crop(_composite_on_white(image)), "b h w c -> b c h w")
         if square.shape[-1] != side:
             square = F.interpolate(square, size=(side, side), mode="bicubic", antialias=True)
         squares.append(rearrange(square, "b c h w -> b h w c").clamp(0, 1).contiguous())
     return torch.cat(squares)
 
 
-def over_white(pictures: Tensor) -> Tensor:
-    """Return a batch in RGB, float32 on the CPU, clamped to [0, 1], with alpha laid over white."""
-    pictures = pictures.detach().to("cpu", torch.float32).clamp(0, 1)
-    if pictures.shape[-1] in (2, 4):
-        colour, alpha = pictures[..., :-1], pictures[..., -1:]
-        pictures = colour * alpha + (1 - alpha)
-    if pictures.shape[-1] == 1:
-        pictures = repeat(pictures, "b h w 1 -> b h w c", c=3)
-    return pictures
+def _composite_on_white(image: Tensor) -> Tensor:
+    image = image.detach().to("cpu", torch.float32).clamp(0, 1)
+    if image.shape[-1] in (2, 4):
+        colour, alpha = image[..., :-1], image[..., -1:]
+        image = colour * alpha + (1 - alpha)
+    if image.shape[-1] == 1:
+        image = repeat(image, "b h w 1 -> b h w c", c=3)
+    return image
 
 
-def prepare_mask(mask: Pictures, pictures: Pictures, side: int) -> Tensor:
-    """Return a face mask for each photo, cropped and resized as the photo is, averaging 1.
+def crop_masks(mask: Images, photos: Sequence[Tensor]) -> list[Tensor]:
+    """Validate face masks, and stretch and crop one for each photo as the photo is cropped.
 
     Args:
         mask: see :func:`check_mask`, or several of these; 1 where the face counts. One for all
-            photos or one for each; stretched to its photo's size first.
-        pictures: the face photos as the user gave them.
-        side: side of the result in latent pixels.
+            photos or one for each.
+        photos: the face photos one by one, uncropped.
 
     Returns:
-        ``(b, 1, side, side)`` float32, each mask with mean 1, so that the loss keeps its scale.
+        Masks ``(1, 1, s, s)`` in [0, 1], s the shorter side of the photo.
 
     Raises:
-        ACFunError: see :func:`check_mask`; or another number of masks than of photos, or a mask
-            that is empty inside the crop.
+        ACFunError: see :func:`check_mask`; or another number of masks than of photos.
     """
-    photos = single_pictures(pictures)
-    masks = single_pictures([_checked_mask(batch) for batch in _batches(mask, to_mask)])
+    masks = split_images([_check_face_mask(batch) for batch in _batches(mask, are_masks=True)])
     if len(masks) not in (1, len(photos)):
         raise ACFunError(
             "face_mask must hold one mask or one per face photo ({count}); found "
@@ -206,25 +202,28 @@ def prepare_mask(mask: Pictures, pictures: Pictures, side: int) -> Tensor:
             masks=len(masks),
         )
     masks = masks * len(photos) if len(masks) == 1 else masks
-    pairs = zip(masks, photos, strict=True)
-    return torch.cat([_fitted_mask(one, photo, side) for one, photo in pairs])
+    stretched = (
+        F.interpolate(one, size=photo.shape[1:3], mode="bilinear")
+        for one, photo in zip(masks, photos, strict=True)
+    )
+    return [center_crop(one.movedim(1, -1)).movedim(-1, 1) for one in stretched]
 
 
-def _checked_mask(mask: Tensor) -> Tensor:
-    mask = check_mask(mask, "face_mask")
-    if tuple(mask.shape[2:]) == (64, 64) and not mask.any():
-        raise ACFunError(
-            "face_mask is empty: Load Image gives a black mask of 64 x 64 pixels for a picture "
-            "without transparency. Paint the face in the mask editor or disconnect the mask."
-        )
-    return mask
+def resize_masks(masks: Sequence[Tensor], side: int) -> Tensor:
+    """Return square masks of one size, each with mean 1, so that the loss keeps its scale.
 
+    Args:
+        masks: of :func:`crop_masks`.
+        side: side of the result in pixels or latent pixels.
 
-def _fitted_mask(mask: Tensor, photo: Tensor, side: int) -> Tensor:
-    stretched = F.interpolate(mask, size=photo.shape[1:3], mode="bilinear")
-    square = centre_square(rearrange(stretched, "b 1 h w -> b h w 1"))
-    small = F.interpolate(
-        rearrange(square, "b h w 1 -> b 1 h w"), size=(side, side), mode="bilinear", antialias=True
+    Returns:
+        ``(b, 1, side, side)`` float32.
+
+    Raises:
+        ACFunError: a mask is empty.
+    """
+    small = torch.cat(
+        [F.interpolate(m, size=(side, side), mode="bilinear", antialias=True) for m in masks]
     )
     mean = small.mean(dim=(1, 2, 3), keepdim=True)
     if (mean < 1e-4).any():
@@ -235,24 +234,37 @@ def _fitted_mask(mask: Tensor, photo: Tensor, side: int) -> Tensor:
     return small / mean
 
 
-def picture_hash(pictures: Tensor) -> str:
-    """Return the SHA-256 of pictures ``(b, h, w, c)`` in [0, 1], rounded to 8 bits, in hex."""
-    levels = (pictures.detach().cpu().float() * 255).round().to(torch.uint8).contiguous()
+def _check_face_mask(mask: Tensor) -> Tensor:
+    mask = check_mask(mask, "face_mask")
+    if tuple(mask.shape[2:]) == (64, 64) and not mask.any():
+        raise ACFunError(
+            "face_mask is empty: Load Image gives a black mask of 64 x 64 pixels for a picture "
+            "without transparency. Paint the face in the mask editor or disconnect the mask."
+        )
+    return mask
+
+
+def image_hash(images: Tensor) -> str:
+    """Return the SHA-256 of images ``(b, h, w, c)`` in [0, 1], rounded to 8 bits, in hex."""
+    levels = (images.detach().cpu().float() * 255).round().to(torch.uint8).contiguous()
     digest = hashlib.sha256(str(tuple(levels.shape)).encode())
     digest.update(levels.numpy().tobytes())
     return digest.hexdigest()
 
 
-def centre_square(pictures: Tensor) -> Tensor:
-    """Return the largest centred square of pictures ``(b, h, w, c)``."""
-    height, width = pictures.shape[1:3]
+def center_crop(images: Tensor) -> Tensor:
+    """Return the largest centred square of images ``(b, h, w, c)``."""
+    height, width = images.shape[1:3]
     side = min(height, width)
-    top, left = math.floor((height - side) / 2), math.floor((width - side) / 2)
-    return pictures[:, top : top + side, left : left + side]
+    top, left = (height - side) // 2, (width - side) // 2
+    return images[:, top : top + side, left : left + side]
 
 
-def _batches(
-    pictures: Pictures, convert: Callable[[object], Tensor] = to_picture
-) -> Sequence[Tensor]:
-    several = pictures if isinstance(pictures, Sequence) else [pictures]
+def _batches(images: Images, are_masks: bool = False) -> Sequence[Tensor]:
+    several = images if isinstance(images, Sequence) else [images]
+    if all(isinstance(one, Tensor) for one in several):
+        return cast("Sequence[Tensor]", several)
+    from .image_files import to_mask, to_tensor  # ComfyUI brings tensors and needs no more.
+
+    convert = to_mask if are_masks else to_tensor
     return [one if isinstance(one, Tensor) else convert(one) for one in several]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.errors import ACFunError
-from acfun_ops.images import picture_hash
+from acfun_ops.images import image_hash
 from acfun_ops.pseudo_word import has_pseudo_word
 
 STYLE_WORD = "S*"
@@ -59,7 +59,7 @@ class Pair:
         words = [self.prompt, self.face_words, self.style_words, self.other_prompt]
         words.append(self.style_prompt)
         given = [self.style, self.face, *([] if self.spliced is None else [self.spliced])]
-        images = [picture_hash(image[None]) for image in given]
+        images = [image_hash(image[None]) for image in given]
         return hashlib.sha256("\n".join([*words, *images]).encode()).hexdigest()
 
     def name_style(self, prompt: str) -> str:

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from acfun_ops.contact_sheet import SheetRow, contact_sheet
-from acfun_ops.image_files import to_image
+from acfun_ops.image_files import to_pil
 from evaluation.toy.captions import describe
 from evaluation.toy.evaluation_pairs import make_pair
 from evaluation.toy.people import Person
@@ -126,7 +126,7 @@ def sheet(bench: Bench, results: dict[tuple[str, int], Tensor]) -> Image.Image:
         pair = bench.pairs[index]
         for name in ROWS:
             images: Sequence[Tensor] = [pair.style, pair.face, *results[name, index]]
-            line = SheetRow(f"{name} on {pair.name}", [to_image(image[None]) for image in images])
+            line = SheetRow(f"{name} on {pair.name}", [to_pil(image[None]) for image in images])
             lines.append(line)
     return contact_sheet(["style", "face", *_headers()], lines, SIDE)
 
@@ -144,7 +144,7 @@ def readme_sheet(bench: Bench) -> Image.Image:
             task = Task(bench.backbone, pair, learnt, noise, sampling)
             (result,), _ = method.generate(task)
             images = (pair.style, pair.face, result)
-            rows.append(SheetRow(pair.prompt, [to_image(one[None]) for one in images]))
+            rows.append(SheetRow(pair.prompt, [to_pil(one[None]) for one in images]))
     return contact_sheet(README_COLUMNS, rows, README_SIDE)
 
 

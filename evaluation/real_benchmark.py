@@ -14,10 +14,9 @@ from torch import Tensor
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.backbones.pipeline_files import check_folder, read_json
 from acfun_ops.errors import ACFunError
-from acfun_ops.image_files import read_picture
-from acfun_ops.images import prepare_pictures
-from acfun_ops.training.config import TrainConfig
-from acfun_ops.training.presets import PRESET_WORDS, with_preset
+from acfun_ops.image_files import read_image
+from acfun_ops.images import to_squares
+from acfun_ops.training.config import PRESET_WORDS, TrainConfig, with_preset
 
 from .benchmark import Bench, Figure, Method, MethodResult, Pair, Row, Sampling, Section
 from .methods.acfun import Acfun
@@ -180,7 +179,7 @@ def _images(folder: Path, side: int) -> dict[str, Tensor]:
     files = [path for path in sorted(folder.glob("*")) if path.suffix.lower() in SUFFIXES]
     if not files:
         raise ACFunError(f"{folder} holds no {', '.join(SUFFIXES)} images.")
-    return {path.stem: prepare_pictures(read_picture(path), side, path.name)[0] for path in files}
+    return {path.stem: to_squares(read_image(path), side, path.name)[0] for path in files}
 
 
 def _pair(

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from acfun_ops.file_io import write_whole
-from acfun_ops.image_files import read_picture, write_picture
+from acfun_ops.image_files import read_image, write_image
 
 from .benchmark import Bench, LearnsOnce, MethodResult, Row, Task, description
 from .methods.sampling import encode_square
@@ -57,7 +57,7 @@ def run_one(bench: Bench, row: Row, index: int, work: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
     for name, images in (("sample", samples), ("other", other)):
         for number, image in enumerate(images):
-            write_picture(image[None], path / f"{name}_{number}.png")
+            write_image(image[None], path / f"{name}_{number}.png")
     figures = _measure(bench, index, path)
     machine = machine_of(bench.backbone.device)
     store_run(bench, row, Run(row.name, index, path, figures, seconds, machine))
@@ -145,7 +145,7 @@ def has_images(path: Path) -> bool:
 def read_result(path: Path) -> MethodResult:
     """Return the images of a stored run."""
     samples, other = (
-        torch.cat([read_picture(file) for file in _image_files(path, name)])
+        torch.cat([read_image(file) for file in _image_files(path, name)])
         for name in ("sample", "other")
     )
     return MethodResult(samples=samples, other=other)

@@ -11,15 +11,12 @@ from typing_extensions import override
 from ..acfun_ops.backbones.backbone import DTYPES
 from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.messages import Message, join_messages
-from ..acfun_ops.method.alignment_loss import ALIGNMENTS
 from ..acfun_ops.style.style import Style
-from ..acfun_ops.training.checkpoint import continued
-from ..acfun_ops.training.config import CHECKPOINTINGS, PRECISIONS, TrainConfig, help_of
-from ..acfun_ops.training.events import TrainPictures, TrainResult
+from ..acfun_ops.training.checkpoint import resume_metadata
+from ..acfun_ops.training.config import CHOICES, PRESETS, TrainConfig, help_of
+from ..acfun_ops.training.events import TrainImages, TrainResult
 from ..acfun_ops.training.fit import fit
-from ..acfun_ops.training.image_warnings import picture_notices
-from ..acfun_ops.training.presets import PRESETS
-from ..acfun_ops.training.training_images import prepare_pair
+from ..acfun_ops.training.training_images import prepare_images
 from .comfyui.memory import plan_memory
 from .comfyui.node_status import show_errors_on_node, ui_text
 from .comfyui.progress import TrainingProgress
@@ -52,7 +49,8 @@ _NO_PREVIEWS = "There are no previews, so nodes connected to previews do not run
 
 
 def _option(kind: Any, name: str, **kwargs: Any) -> io.Input:
-    default = TrainConfig.__dataclass_fields__[name].default
+    default = getattr(TrainConfig, name)
+    kwargs |= {"options": list(CHOICES[name])} if name in CHOICES else {}
     return kind.Input(name, default=default, tooltip=help_of(name), **kwargs)
 
 
@@ -114,9 +112,9 @@ class TrainACFunStyle(io.ComfyNode):
                 _advanced(io.Int, "resolution", min=0, max=2048, step=64),
                 _advanced(io.Int, "preview_every", min=0, max=1_000_000),
                 _advanced(io.Int, "rank", min=1, max=512),
-                _advanced(io.Combo, "alignment", options=list(ALIGNMENTS)),
-                _advanced(io.Combo, "precision", options=list(PRECISIONS)),
-                _advanced(io.Combo, "gradient_checkpointing", options=list(CHECKPOINTINGS)),
+                _advanced(io.Combo, "alignment"),
+                _advanced(io.Combo, "precision"),
+                _advanced(io.Combo, "gradient_checkpointing"),
                 io.Mask.Input(
                     "face_mask",
                     optional=True,
@@ -173,7 +171,7 @@ class TrainACFunStyle(io.ComfyNode):
         **lists: list[Any],
     ) -> io.NodeOutput:
         """Make one style of all that the sockets bring; a list is one batch."""
-        pictures = TrainPictures(
+        pictures = TrainImages(
             style=check_images("style_image", style_image),
             face=check_images("face_image", face_image),
             face_mask=[mask for mask in face_mask or [] if mask is not None] or None,
@@ -194,7 +192,7 @@ class TrainACFunStyle(io.ComfyNode):
 
 def _train(
     models: dict[str, Any],
-    pictures: TrainPictures,
+    pictures: TrainImages,
     config: TrainConfig,
     notices: list[str],
     report: TrainingProgress,
@@ -203,33 +201,33 @@ def _train(
     retrain: bool,
 ) -> io.NodeOutput:
     """Train unless it was done before, and keep the result on disk however the run ends."""
-    dtype = DTYPES.get(config.precision)
-    with training_backbone(**models, dtype=dtype, prompt=config.prompt, say=report.say) as backbone:
+    dtype, warn = DTYPES.get(config.precision), report.add_warning
+    with training_backbone(**models, dtype=dtype, prompt=config.prompt, say=warn) as backbone:
         # Which patches they are is in no name of a run.
         saver.is_run_name_shared = backbone.is_patched
         saver.goes_on = not retrain and not backbone.is_patched
         config, plan = plan_memory(backbone, config)
-        pair = prepare_pair(backbone, pictures, config, dtype or backbone.compute_dtype)
+        pair = prepare_images(backbone, pictures, config)
         pair = note_clip_layer(pair, models["clip"])
         report.show_pair(pair)
         facts, is_same_run = pair.facts, False
         if resume is not None:
-            facts, is_same_run = continued(pair.facts, resume)
+            facts, is_same_run = resume_metadata(pair.facts, resume)
         found = find_finished(facts, config.steps) if saver.goes_on else None
         if found is not None:
-            report.say(found.message)  # The good news first.
-        for text in [*notices, *picture_notices(pictures)]:
-            report.say(text)
+            warn(found.message)  # The good news first.
+        for text in [*notices, *pair.warnings]:
+            warn(text)
         if found is not None:
             return _output_finished(found, report)
         if is_same_run and backbone.is_patched:
-            report.say(_PATCHES_NOT_COMPARED)
+            warn(_PATCHES_NOT_COMPARED)
         going_on = None if resume is None else (resume, find_state(resume))
         learnt = resume.facts.steps if resume is not None and is_same_run else 0
         part = find_partial(facts, config.steps) if saver.goes_on else None
         if part and part[0].facts.steps > learnt:
             going_on = part
-            report.say(
+            warn(
                 Message(
                     "Goes on after step {step}, where this training was stopped. Turn on retrain "
                     "to start anew.",
@@ -237,12 +235,12 @@ def _train(
                 )
             )
         if plan:
-            report.say(plan)
+            warn(plan)
         report.status.show("Encoding the pictures and the prompt.")
         try:
             result = fit(backbone, pair, config, report, going_on)
         except BaseException:
-            report.keep_last()
+            report.save_last()
             raise
     if result.outcome == "finished":
         _warn_no_previews(report)
@@ -266,7 +264,7 @@ def _save(result: TrainResult, report: TrainingProgress) -> None:
         report.end("Stopped before the first step; nothing was learnt.")
         raise report.interrupt
     try:
-        message = report.keep(result)
+        message = report.save_result(result)
     except ACFunError as error:  # A full disk must not cost a style that is still in the graph.
         message = join_messages(" ", [result.message, error.message])
     report.end(message)
@@ -287,7 +285,7 @@ def _output(
 
 def _warn_no_previews(report: TrainingProgress) -> None:
     if report.has_use_for_previews and not report.previews:
-        report.say(_NO_PREVIEWS)
+        report.add_warning(_NO_PREVIEWS)
 
 
 def _passes_previews(hidden: Any) -> bool:

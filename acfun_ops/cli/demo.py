@@ -10,14 +10,14 @@ from ..backbones.backbone import Backbone
 from ..backbones.diffusers_backbone import load_pipeline
 from ..contact_sheet import SheetRow, contact_sheet
 from ..errors import ACFunError
-from ..image_files import read_picture, to_image, write_image
-from ..images import prepare_pictures
+from ..image_files import read_image, to_pil, write_image
+from ..images import to_squares
 from ..method.injection import PartStrengths
 from ..sampling.generate import Drawing, draw_picture
 from ..style.style import Style
 from ..style.style_file import load_style
 from ..training.config import TrainConfig
-from ..training.events import TrainPictures
+from ..training.events import TrainImages
 from .pipeline import add_path
 from .terminal import Progress, say
 from .training_run import check_style_path, train_and_save
@@ -96,15 +96,15 @@ def make_demo(nano: Path, out: Path) -> int:
     say(TOY)
     path = out / "style.safetensors"
     check_style_path(path)
-    style_picture, face_picture, truth = map(read_picture, demo)
+    style_picture, face_picture, truth = map(read_image, demo)
     backbone = load_pipeline(files[0])
-    pictures = TrainPictures(style=style_picture, face=face_picture)
+    pictures = TrainImages(style=style_picture, face=face_picture)
     code = train_and_save(backbone, pictures, TRAINING, path)
     if code != 0:
         return code
     side = backbone.native_side
     given = [
-        to_image(prepare_pictures(picture, side, path.name))
+        to_pil(to_squares(picture, side, path.name))
         for picture, path in zip((style_picture, face_picture, truth), demo, strict=True)
     ]
     rows = _rows(backbone, load_style(path), given)
@@ -125,6 +125,6 @@ def _rows(backbone: Backbone, style: Style, given: list[Image.Image]) -> list[Sh
             pictures = [style_picture, face, truth if base.prompt == PROMPT else None]
             for strength, strengths in COLUMNS.values():
                 drawing = replace(base, strength=strength, strengths=strengths)
-                pictures.append(to_image(draw_picture(backbone, drawing, style, progress.step)))
+                pictures.append(to_pil(draw_picture(backbone, drawing, style, progress.step)))
             rows.append(SheetRow(label, pictures))
     return rows

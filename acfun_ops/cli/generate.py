@@ -7,13 +7,13 @@ from pathlib import Path
 from ..backbones.pipeline_parts import load_text_to_image
 from ..errors import ACFunError
 from ..file_io import check_place
-from ..image_files import check_picture_name, write_picture
+from ..image_files import check_image_name, write_image
 from ..method.injection import PartStrengths
 from ..pseudo_word import has_pseudo_word
 from ..sampling.generate import Drawing
 from ..sampling.styled_pipeline import sample_image, styled
 from ..style.style_file import load_style
-from ..training.config import PRECISIONS
+from ..training.config import CHOICES
 from .pipeline import add_path, add_pipeline, choose_device, choose_dtype
 from .terminal import Progress, note, say
 
@@ -32,7 +32,9 @@ def add_options(command: ArgumentParser) -> None:
     command.add_argument("--prompt", required=True, help="any prompt; S* in it names the style")
     add_path(command, "--out", "FILE", "the picture: .png, .jpg or .webp", required=True)
     command.add_argument("--negative", default="", metavar="PROMPT", help="what to stay away from")
-    command.add_argument("--precision", choices=PRECISIONS, default="auto", help="of the model")
+    command.add_argument(
+        "--precision", choices=CHOICES["precision"], default="auto", help="of the model"
+    )
     for name, default, text in (
         ("seed", 0, "seed of the first picture"),
         ("count", 1, "pictures, each with the next seed, which then stands in its name"),
@@ -56,7 +58,7 @@ def run(options: Namespace) -> int:
     Raises:
         ACFunError: a mistake in the options, style or pipeline.
     """
-    check_picture_name(options.out)
+    check_image_name(options.out)
     if options.count < 1:
         raise ACFunError(f"count is {options.count}; expected 1 or more.")
     check_place(_path(options.out, options.seed, options.count), "picture")
@@ -88,7 +90,7 @@ def run(options: Namespace) -> int:
             with Progress(f"seed {seed}", drawing.steps) as progress:
                 picture = sample_image(pipeline, embeddings, drawing, progress.step)
             path = _path(options.out, seed, options.count)
-            write_picture(picture, path)
+            write_image(picture, path)
             say(f"Saved {path}")
     return 0
 

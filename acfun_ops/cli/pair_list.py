@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ACFunError
-from ..image_files import read_mask, read_picture
-from ..images import check_pictures, prepare_mask
+from ..image_files import read_image, read_mask
+from ..images import check_images, crop_masks, resize_masks
 from ..training.config import TrainConfig
-from ..training.events import TrainPictures
+from ..training.events import TrainImages
 
 _DEFAULTS = {field.name: field.default for field in fields(TrainConfig)}
 COLUMNS = ("style", "face", "name", "mask", *_DEFAULTS)
@@ -37,14 +37,14 @@ class Pair:
     out: Path
     """The style's file."""
 
-    def pictures(self) -> TrainPictures:
+    def pictures(self) -> TrainImages:
         """Read the pictures.
 
         Raises:
             ACFunError: one is missing, damaged or too small.
         """
-        style, face = read_picture(self.style), read_picture(self.face)
-        return TrainPictures(
+        style, face = read_image(self.style), read_image(self.face)
+        return TrainImages(
             style=style, face=face, face_mask=None if self.mask is None else read_mask(self.mask)
         )
 
@@ -176,12 +176,12 @@ def _config(cells: Mapping[str, str], defaults: Mapping[str, Any]) -> TrainConfi
 def _check_pictures(pair: Pair) -> None:
     column, path = "style", pair.style
     try:
-        check_pictures(read_picture(path), path.name)
+        check_images(read_image(path), path.name)
         column, path = "face", pair.face
-        face = read_picture(path)
-        check_pictures(face, path.name)
+        face = read_image(path)
+        check_images(face, path.name)
         column = "mask"
         if pair.mask is not None:
-            prepare_mask(read_mask(pair.mask), face, _MASK_SIDE)
+            resize_masks(crop_masks(read_mask(pair.mask), [face]), _MASK_SIDE)
     except ACFunError as error:
         raise _CellError(column, str(error)) from error

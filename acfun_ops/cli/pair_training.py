@@ -13,7 +13,7 @@ from ..errors import ACFunError, is_out_of_memory
 from ..style.style_file import load_style
 from ..training.config import Precision
 from ..training.run_files import part_at
-from ..training.training_images import PreparedPair, prepare_pair
+from ..training.training_images import prepare_images
 from .pair_list import Pair
 from .pipeline import choose_device, choose_dtype
 from .training_run import load_resumed, train_to_file
@@ -60,7 +60,7 @@ def train_pair(source: PipelineSource, pair: Pair) -> PairResult:
     started = time.monotonic()
     try:
         backbone = _load_backbone(source, pair.config.precision)
-        prepared = _prepare(backbone, source, pair)
+        prepared = prepare_images(backbone, pair.pictures(), pair.config)
         part = part_at(pair.out, prepared.facts.run)
         resume = None if part is None else load_resumed(part)
         if resume is None and pair.out.exists():
@@ -97,15 +97,10 @@ def _is_done(source: PipelineSource, pair: Pair) -> bool:
     try:
         backbone = _load_backbone(source, pair.config.precision)
         found = load_style(pair.out).facts
-        is_same = found.run == _prepare(backbone, source, pair).facts.run
+        prepared = prepare_images(backbone, pair.pictures(), pair.config)
     except ACFunError:
         return False  # The training itself will say what is wrong.
-    return is_same and found.steps >= pair.config.steps
-
-
-def _prepare(backbone: Backbone, source: PipelineSource, pair: Pair) -> PreparedPair:
-    dtype = choose_dtype(pair.config.precision, choose_device(source.device))
-    return prepare_pair(backbone, pair.pictures(), pair.config, dtype)
+    return found.run == prepared.facts.run and found.steps >= pair.config.steps
 
 
 @lru_cache(maxsize=1)

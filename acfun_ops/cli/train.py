@@ -7,9 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from ..backbones.diffusers_backbone import load_pipeline
-from ..image_files import read_mask, read_picture
-from ..images import check_pictures
-from ..training.events import TrainPictures
+from ..image_files import read_image, read_mask
+from ..images import check_images
+from ..training.events import TrainImages
 from .pipeline import add_path, add_pipeline, choose_device, choose_dtype
 from .terminal import say
 from .training_run import (
@@ -58,7 +58,7 @@ def run(options: Namespace) -> int:
     config = training_config(options)
     check_style_path(options.out)
     masks = None if options.face_mask is None else [read_mask(path) for path in options.face_mask]
-    pictures = TrainPictures(
+    pictures = TrainImages(
         style=_read_checked(options.style_image),
         face=_read_checked(options.face_image),
         face_mask=masks,
@@ -72,7 +72,7 @@ def run(options: Namespace) -> int:
 
 
 def _read_checked(paths: list[Path]) -> list[Tensor]:
-    pictures = [read_picture(path) for path in paths]
+    pictures = [read_image(path) for path in paths]
     for path, picture in zip(paths, pictures, strict=True):
-        check_pictures(picture, str(path))
+        check_images(picture, str(path))
     return pictures

@@ -9,24 +9,29 @@ from typing import Any, get_args, get_type_hints
 from ..backbones.backbone import Backbone
 from ..errors import ACFunError
 from ..file_io import check_place
-from ..image_files import write_picture
+from ..image_files import write_image
 from ..style.style import Style
 from ..style.style_file import load_style
 from ..training.checkpoint import TrainState, load_state
-from ..training.config import TrainConfig, help_of, is_research
+from ..training.config import (
+    PRESET_WORDS,
+    PRESETS,
+    TrainConfig,
+    describe_preset,
+    help_of,
+    is_research,
+)
 from ..training.events import (
     PreviewEvent,
-    RedrawingEvent,
+    Reporter,
+    RestylingEvent,
     StepEvent,
-    TrainPictures,
+    TrainImages,
     TrainResult,
 )
 from ..training.fit import fit
-from ..training.image_warnings import picture_notices
-from ..training.presets import PRESET_WORDS, PRESETS, told_preset
-from ..training.reporting import Reporter
 from ..training.run_files import keep_run, place_for, resume_file
-from ..training.training_images import PreparedPair
+from ..training.training_images import PreparedImages, prepare_images
 from .terminal import Progress, interrupts, note, say
 
 EXIT_CODES = {"finished": 0, "cancelled": 130, "diverged": 1, "out of memory": 1}
@@ -86,7 +91,7 @@ def training_config(options: Namespace) -> TrainConfig:
     every = {option.name: getattr(options, option.name) for option in fields(TrainConfig)}
     config = TrainConfig(**numbers | {n: value for n, value in every.items() if value is not None})
     if preset is not None:
-        note(f"note: {told_preset(preset, config)}")
+        note(f"note: {describe_preset(preset, config)}")
     return config
 
 
@@ -120,7 +125,7 @@ def load_resumed(path: Path) -> tuple[Style, TrainState | None]:
 
 def train_and_save(
     backbone: Backbone,
-    pictures: TrainPictures,
+    pictures: TrainImages,
     config: TrainConfig,
     out: Path,
     resume: tuple[Style, TrainState | None] | None = None,
@@ -149,7 +154,7 @@ def train_and_save(
 
 def train_to_file(
     backbone: Backbone,
-    pictures: TrainPictures | PreparedPair,
+    pictures: TrainImages | PreparedImages,
     config: TrainConfig,
     out: Path,
     resume: tuple[Style, TrainState | None] | None = None,
@@ -169,19 +174,20 @@ def train_to_file(
     with interrupts() as wants_stop:
         reporter = _Reporter(out, config, wants_stop, before)
         reporter.save_every = save_every or reporter.save_every
-        given = pictures.given if isinstance(pictures, PreparedPair) else pictures
-        for text in picture_notices(given):
+        if isinstance(pictures, TrainImages):
+            pictures = prepare_images(backbone, pictures, config)
+        for text in pictures.warnings:
             note(f"note: {text}")
         try:
             with reporter.progress:
                 result = fit(backbone, pictures, config, reporter, resume)
         except BaseException:
-            reporter.keep_last()
+            reporter.save_last()
             raise
         try:
             return result, reporter.save(result)
         except KeyboardInterrupt:
-            reporter.say(reporter.keep(result))
+            reporter.add_warning(reporter.save_result(result))
             raise
 
 
@@ -207,7 +213,7 @@ class _Reporter(Reporter):
         """Move the progress bar."""
         self.progress.reach(event.step, loss=f"{event.loss:.4f}")
 
-    def show_redrawing(self, event: RedrawingEvent) -> None:
+    def show_restyling(self, event: RestylingEvent) -> None:
         """Show beside the bar how far it is."""
         self.progress.reach(0, redrawing=f"{event.step}/{event.total}")
 
@@ -215,15 +221,15 @@ class _Reporter(Reporter):
         """Write the preview into a folder beside the style."""
         folder = self.out.with_name(f"{self.out.stem}_previews")
         try:
-            write_picture(event.picture, folder / f"step_{event.step:06}.png")
+            write_image(event.picture, folder / f"step_{event.step:06}.png")
         except ACFunError as error:
-            self.say(str(error))
+            self.add_warning(str(error))
 
-    def say(self, text: str) -> None:
+    def add_warning(self, text: str) -> None:
         """Write a note above the progress bar."""
         note(f"note: {text}")
 
-    def keep(self, result: TrainResult) -> str:
+    def save_result(self, result: TrainResult) -> str:
         """Write the style, and its training state beside it."""
         return f"The style of step {result.style.facts.steps} is saved at {self.save(result)}."
 
@@ -233,7 +239,7 @@ class _Reporter(Reporter):
         error = keep_run(result, path, self.saved)
         self.saved = path
         if error is not None:
-            self.say(f"The style is saved, but not what it needs to go on exactly. {error}")
+            self.add_warning(f"The style is saved, but not what it needs to go on exactly. {error}")
         return path
 
 

@@ -1,4 +1,4 @@
-"""The full state of a training run, in a file of its own beside the style.
+"""The full state of a training run, in a file of its own next to the style.
 
 A style holds half-precision weights and no optimiser; with this file a run goes on as if it had
 never stopped, to the same bytes. It is safetensors like the style and is only ever our own.
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..file_io import FileKind, read_safetensors, write_whole
 from ..style.style import Style, StyleFacts
-from .trainable_style import half
+from .trainable_style import to_half
 
 STATE_FILE = FileKind(
     name="ACFun training state",
@@ -23,6 +23,8 @@ STATE_FILE = FileKind(
     max_bytes=4096 * 2**20,
     remedy="Delete it; training then goes on from the style's weights alone.",
 )
+
+_GROUPS = ("weights", "moments", "kept")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,7 @@ class TrainState:
     step: int
     """Optimiser steps done."""
     weights: dict[str, Tensor]
-    """Float32 trainables by name."""
+    """Of the trainable style, float32, by name."""
     moments: dict[str, Tensor]
     """AdamW's state: ``<parameter>.exp_avg``, ``.exp_avg_sq`` and ``.step``."""
     generator: Tensor
@@ -56,7 +58,7 @@ class TrainState:
         written = {f"abstract.{name}": tensor for name, tensor in style.abstract.items()}
         written |= {f"vectors.{name}": tensor for name, tensor in style.vectors.items()}
         return all(
-            torch.equal(half(self.weights[name]), tensor)
+            torch.equal(to_half(self.weights[name]), tensor)
             for name, tensor in written.items()
             if name in self.weights  # What else is missing is told by who takes the state.
         )
@@ -67,8 +69,8 @@ def run_of(*parts: str) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def continued(new: StyleFacts, style: Style) -> tuple[StyleFacts, bool]:
-    """Return the facts of a run that goes on from a style, and whether it is the style's own run.
+def resume_metadata(new: StyleFacts, style: Style) -> tuple[StyleFacts, bool]:
+    """Return the metadata of a run that goes on from a style, and whether it is the same run.
 
     Args:
         new: the facts of the run as if it started afresh.
@@ -86,10 +88,9 @@ def save_state(state: TrainState, path: Path) -> None:
     Raises:
         ACFunError: the folder cannot be written or the disk is full.
     """
-    tensors = {f"weights.{name}": tensor for name, tensor in state.weights.items()}
-    tensors |= {f"moments.{name}": tensor for name, tensor in state.moments.items()}
-    tensors |= {"generator": state.generator, "losses": state.losses}
-    tensors |= {f"kept.{name}": tensor for name, tensor in state.kept.items()}
+    tensors = {"generator": state.generator, "losses": state.losses}
+    for group in _GROUPS:
+        tensors |= {f"{group}.{name}": t for name, t in getattr(state, group).items()}
     facts = {"run": state.run, "step": state.step, "scaler": state.scaler}
     metadata = {STATE_FILE.key: json.dumps(facts, sort_keys=True)}
     whole = save({name: t.cpu().contiguous() for name, t in tensors.items()}, metadata)
@@ -107,17 +108,15 @@ def load_state(path: Path) -> TrainState:
     good = isinstance(run, str) and isinstance(step, int) and isinstance(scaler, dict)
     if not good or not {"generator", "losses"} <= tensors.keys():
         raise STATE_FILE.damage(path, "parts are missing")
-
-    def under(prefix: str) -> dict[str, Tensor]:
-        return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-
+    groups: dict[str, dict[str, Tensor]] = {
+        group: {n[len(group) + 1 :]: t for n, t in tensors.items() if n.startswith(f"{group}.")}
+        for group in _GROUPS
+    }
     return TrainState(
         run=str(run),
         step=int(step or 0),
-        weights=under("weights."),
-        moments=under("moments."),
         generator=tensors["generator"],
         losses=tensors["losses"],
         scaler=dict(scaler or {}),
-        kept=under("kept."),
+        **groups,
     )

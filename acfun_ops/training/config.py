@@ -1,31 +1,49 @@
-"""The options of a training run, checked once."""
+"""The options of a training run, checked once, and their presets."""
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, get_args
 
 from ..errors import ACFunError
+from ..messages import Message
 from ..method.alignment_loss import ALIGNMENTS, Alignment
 from ..method.concrete_fusion import InsertAt, Statistics
 from ..pseudo_word import has_pseudo_word
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Checkpointing = Literal["auto", "on", "off"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-CHECKPOINTINGS: tuple[Checkpointing, ...] = get_args(Checkpointing)
+CHOICES: dict[str, tuple[str, ...]] = {
+    "alignment": ALIGNMENTS,
+    "precision": get_args(Precision),
+    "gradient_checkpointing": get_args(Checkpointing),
+    "insert_at": get_args(InsertAt),
+    "statistics": get_args(Statistics),
+}
+"""The values of each option that takes one of a few."""
 
+PRESETS: dict[str, dict[str, Any]] = {
+    "quick look": {"steps": 80, "learning_rate": 1e-3},
+    "balanced": {"steps": 150, "learning_rate": 5e-4},
+    # ACFun's supplied setting: 5 epochs, about 500 steps.
+    "the paper's settings": {"steps": 500, "learning_rate": 1e-4},
+}
+
+# What the command line calls them.
+PRESET_WORDS = {"quick": "quick look", "balanced": "balanced", "paper": "the paper's settings"}
 
 _KINDS = {int: "a whole number", float: "a number", str: "a text"}
 
 
-def _option(default: Any, help: str, low: float = -math.inf, high: float = math.inf) -> Any:
-    return field(default=default, metadata={"help": help, "low": low, "high": high})
+def _option(
+    default: Any, help: str, low: float = -math.inf, high: float = math.inf, **more: bool
+) -> Any:
+    return field(default=default, metadata={"help": help, "low": low, "high": high, **more})
 
 
-def _research(default: Any, help: str, low: float = -math.inf, high: float = math.inf) -> Any:
-    """Return a field that the node has no input for and ``--help`` does not show."""
-    metadata = {"help": help, "low": low, "high": high, "research": True}
-    return field(default=default, metadata=metadata)
+# Options that the node has no input for and ``--help`` does not show.
+_research = partial(_option, research=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,44 +132,28 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for option, spec in self.__dataclass_fields__.items():
             value, low, high = getattr(self, option), spec.metadata["low"], spec.metadata["high"]
-            kind = type(spec.default)
-            is_whole_float = kind is float and type(value) is int
-            if type(value) is not kind and not is_whole_float:
+            kind, values = type(spec.default), CHOICES.get(option)
+            facts = {"option": option, "value": value, "low": low, "high": high}
+            if type(value) is not kind and (kind, type(value)) != (float, int):
                 raise ACFunError(
                     "{option} is {value!r}; expected {kinds}, as {default!r}.",
-                    option=option,
-                    value=value,
                     kinds=_KINDS[kind],
                     default=spec.default,
+                    **facts,
                 )
             if isinstance(value, int | float) and not low <= value <= high:
-                if high == math.inf:
-                    raise ACFunError(
-                        "{option} is {value}; expected {low:,} or more. Raise it.",
-                        option=option,
-                        value=value,
-                        low=low,
-                    )
                 raise ACFunError(
-                    "{option} is {value}; expected {low:,} to {high:,}. Set it within that range.",
-                    option=option,
-                    value=value,
-                    low=low,
-                    high=high,
+                    "{option} is {value}; expected {low:,} or more. Raise it."
+                    if high == math.inf
+                    else "{option} is {value}; expected {low:,} to {high:,}. Set it within that "
+                    "range.",
+                    **facts,
                 )
-        for option, values in {
-            "alignment": ALIGNMENTS,
-            "precision": PRECISIONS,
-            "gradient_checkpointing": CHECKPOINTINGS,
-            "insert_at": get_args(InsertAt),
-            "statistics": get_args(Statistics),
-        }.items():
-            if getattr(self, option) not in values:
+            if values is not None and value not in values:
                 raise ACFunError(
                     "{option} is '{value}'; expected one of {values}.",
-                    option=option,
-                    value=getattr(self, option),
                     values=", ".join(values),
+                    **facts,
                 )
         if self.learning_rate == 0 or self.style_weight + self.face_weight == 0:
             raise ACFunError(
@@ -188,3 +190,24 @@ def help_of(option: str) -> str:
     """Return an option's help text."""
     text: str = TrainConfig.__dataclass_fields__[option].metadata["help"]
     return text
+
+
+def with_preset(config: TrainConfig, preset: str, fixed: Collection[str] = ()) -> TrainConfig:
+    """Return a configuration with a preset's numbers in place of its own, but for the fixed ones.
+
+    Raises:
+        ACFunError: there is no such preset.
+    """
+    if preset not in PRESETS:
+        raise ACFunError(
+            "preset is '{preset}'; expected one of {presets}.",
+            preset=preset,
+            presets=", ".join(PRESETS),
+        )
+    return replace(config, **{n: v for n, v in PRESETS[preset].items() if n not in fixed})
+
+
+def describe_preset(preset: str, config: TrainConfig) -> str:
+    """Return the sentence that says which numbers a training with a preset uses."""
+    numbers = ", ".join(f"{name} {getattr(config, name):g}" for name in PRESETS[preset])
+    return Message("Preset {preset}: {numbers}.", preset=preset, numbers=numbers)

@@ -1,12 +1,15 @@
-"""What goes into a training run, what it tells on the way, and what it leaves."""
+"""Inputs, events and result of a training run, and the listener that saves it on the way."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
 
-from ..images import Pictures
+from ..errors import ACFunError, first_line
+from ..images import Images
+from ..messages import Message
 from ..style.style import Style
 from .checkpoint import TrainState
 
@@ -27,17 +30,17 @@ OVERFLOWED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainPictures:
+class TrainImages:
     """What is trained on: pictures ``(b, h, w, c)`` in [0, 1] of any size, see ``images``.
 
     Each may also be a sequence of such batches.
     """
 
-    style: Pictures
+    style: Images
     """One or more style pictures."""
-    face: Pictures
+    face: Images
     """One or more photos of one face."""
-    face_mask: Pictures | None = None
+    face_mask: Images | None = None
     """``(h, w)`` or ``(b, h, w)`` in [0, 1], white where the face counts."""
 
 
@@ -73,7 +76,7 @@ class StepEvent:
 
 @dataclass(frozen=True)
 class PreviewEvent:
-    """A picture was drawn with the style as it is."""
+    """A preview was generated with the style as it is."""
 
     step: int
     """Optimiser steps done."""
@@ -87,7 +90,7 @@ class SamplingEvent:
 
 
 @dataclass(frozen=True)
-class RedrawingEvent(SamplingEvent):
+class RestylingEvent(SamplingEvent):
     """One sampling step of the faces of ``drawn`` is done, before the first step of training."""
 
     step: int
@@ -97,13 +100,87 @@ class RedrawingEvent(SamplingEvent):
 
 
 @dataclass(frozen=True)
-class NoticeEvent:
+class WarningEvent:
     """There is something that the user should know."""
 
     text: str
     """A sentence or two."""
 
 
-Event = StepEvent | PreviewEvent | SamplingEvent | NoticeEvent
+Event = StepEvent | PreviewEvent | SamplingEvent | WarningEvent
 OnEvent = Callable[[Event], bool]
-"""Is told of every event; True, but after a notice, stops training and keeps what there is."""
+"""Called with every event; True, but after a warning, stops training and saves what there is."""
+
+
+class Reporter(ABC):
+    """Shows the events of a training run, and saves its style every ``save_every`` steps."""
+
+    save_every = 100
+
+    def __init__(self) -> None:
+        self.last: StepEvent | None = None
+
+    def __call__(self, event: Event) -> bool:
+        """Handle an event; return whether training shall stop."""
+        if isinstance(event, StepEvent):
+            self.last = event
+            self.show_step(event)
+            if event.step % self.save_every == 0 and event.step < event.total:
+                self._try_to_save(event.snapshot(), aloud=False)
+        elif isinstance(event, RestylingEvent):
+            self.show_restyling(event)
+        elif isinstance(event, PreviewEvent):
+            self.show_preview(event)
+        elif isinstance(event, WarningEvent):
+            self.add_warning(event.text)
+        return self.wants_stop()
+
+    def save_last(self) -> None:
+        """Save what was learnt before a run failed or was interrupted within a step.
+
+        An error here becomes a warning, so that it does not hide the failure itself.
+        """
+        if self.last is None:
+            return
+        try:
+            self._try_to_save(self.last.snapshot(), aloud=True)
+        except (RuntimeError, MemoryError, OSError) as error:
+            text = "The style of step {step} could not be kept: {reason}."
+            self.add_warning(Message(text, step=self.last.step, reason=first_line(error)))
+
+    def _try_to_save(self, result: TrainResult, aloud: bool) -> None:
+        # A full disk must not cost a training that goes on.
+        try:
+            text = self.save_result(result)
+        except ACFunError as error:
+            text, aloud = str(error), True
+        if aloud:
+            self.add_warning(text)
+
+    @abstractmethod
+    def wants_stop(self) -> bool:
+        """Tell whether the user wants to stop."""
+
+    @abstractmethod
+    def show_step(self, event: StepEvent) -> None:
+        """Show progress."""
+
+    @abstractmethod
+    def show_restyling(self, event: RestylingEvent) -> None:
+        """Show the progress of restyling the faces."""
+
+    @abstractmethod
+    def show_preview(self, event: PreviewEvent) -> None:
+        """Show a preview."""
+
+    @abstractmethod
+    def add_warning(self, text: str) -> None:
+        """Show a sentence to the user."""
+
+    @abstractmethod
+    def save_result(self, result: TrainResult) -> str:
+        """Write a result to disk and return a sentence that says where it is.
+
+        Raises:
+            ACFunError: it could not be written.
+        """

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ..backbones.backbone import DTYPES, Backbone
+from ..backbones.backbone import Backbone
 from ..errors import ACFunError
 from ..messages import Message
 from ..method.alignment_loss import AlignmentBatch, alignment_batch, alignment_loss
@@ -15,30 +15,28 @@ from ..method.diffusion import add_noise, sample_noise, sample_sigma
 from ..sampling.sampler import StoppedError
 from ..sampling.style_injection import InjectionError
 from ..style.style import Style
-from .checkpoint import TrainState, continued
+from .checkpoint import TrainState, resume_metadata
 from .config import TrainConfig
 from .events import (
     MESSAGES,
     OVERFLOWED,
-    NoticeEvent,
     OnEvent,
     Outcome,
-    RedrawingEvent,
+    RestylingEvent,
     SamplingEvent,
     StepEvent,
-    TrainPictures,
+    TrainImages,
     TrainResult,
+    WarningEvent,
 )
-from .optimizer import DivergedError, Optimization, OverflowedError
+from .optimizer import DivergedError, Optimizer, OverflowedError
 from .previews import Previews
-from .progress import Progress
 from .styled_model import StyledModel
 from .training_images import (
-    RESTYLING_OVERFLOWS,
-    PreparedPair,
-    check_finite,
-    encode_pair,
-    prepare_pair,
+    PreparedImages,
+    compute_dtype,
+    encode_images,
+    prepare_images,
 )
 
 USUAL_BYTES = {"sd1": 8e6, "sdxl": 20e6}
@@ -60,7 +58,7 @@ STAGED_INSTEAD = "{reason} This training takes staged for alignment instead."
 
 def fit(
     backbone: Backbone,
-    pictures: TrainPictures | PreparedPair,
+    images: TrainImages | PreparedImages,
     config: TrainConfig,
     on_event: OnEvent = lambda event: False,
     resume: tuple[Style, TrainState | None] | None = None,
@@ -74,7 +72,7 @@ def fit(
 
     Args:
         backbone: the frozen model.
-        pictures: the pair to learn; prepared before if its run had to be named or is to have
+        images: the pair to learn; prepared before if its run had to be named or is to have
             other settings of the method than :data:`SETTINGS`.
         config: how.
         on_event: is told of progress and may stop the run.
@@ -87,16 +85,16 @@ def fit(
         ACFunError: the inputs are unusable, or memory runs out before the first step; nothing has
             been trained then.
     """
-    with _before_first_step(backbone, OUT_OF_MEMORY_ENCODING):
-        run = _Run(backbone, pictures, config, on_event)
+    with _explain_full_memory(backbone, OUT_OF_MEMORY_ENCODING):
+        run = _Run(backbone, images, config, on_event)
     if resume is not None:
         run.resume(*resume)
     return run.train()
 
 
 @contextmanager
-def _before_first_step(backbone: Backbone, out_of_memory: str) -> Iterator[None]:
-    """Tell the user of memory that runs out before anything is learnt."""
+def _explain_full_memory(backbone: Backbone, out_of_memory: str) -> Iterator[None]:
+    """Raise what the user can do about memory that runs out before the first step."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -115,122 +113,102 @@ class _Run:
     def __init__(
         self,
         backbone: Backbone,
-        pictures: TrainPictures | PreparedPair,
+        images: TrainImages | PreparedImages,
         config: TrainConfig,
         on_event: OnEvent,
     ) -> None:
         self.backbone, self.config, self.on_event = backbone, config, on_event
-        dtype = DTYPES.get(config.precision, backbone.compute_dtype)
-        if isinstance(pictures, TrainPictures):
-            pictures = prepare_pair(backbone, pictures, config, dtype)
-        self.pair = encode_pair(backbone, pictures)
-        self.facts = self.pair.facts
-        self.generator = torch.Generator().manual_seed(config.seed)
-        self.model = StyledModel(backbone, self.pair, config, dtype, self.generator)
-        self.optimization = Optimization(
-            self.model.trainables, config.learning_rate, backbone.device, dtype == torch.float16
-        )
-        self.progress = Progress(self.optimization, self.generator)
+        dtype = compute_dtype(backbone, config)
+        if isinstance(images, TrainImages):
+            images = prepare_images(backbone, images, config)
+        self.pair = encode_images(backbone, images)
+        self.facts, is_fp16 = self.pair.facts, dtype == torch.float16
+        self.generator = generator = torch.Generator().manual_seed(config.seed)
+        self.model = model = StyledModel(backbone, self.pair, config, dtype, generator)
+        rate = config.learning_rate
+        self.optimizer = Optimizer(model.style, rate, is_fp16, generator, model.cache)
         # On the CPU, where looking up a step's noise level waits for nothing.
         self.sigmas = backbone.sigmas.cpu()
 
     def train(self) -> TrainResult:
-        """Run the loop with the inserts on the model, and off again however it ends."""
-        first, steps = self.progress.step, self.config.steps
+        """Run the loop with the adapters on the model, and off again however it ends."""
+        first, steps = self.optimizer.done, self.config.steps
         if first >= steps:
             text = "resume_from already has {first} steps: raise steps above that to go on."
-            self.on_event(NoticeEvent(Message(text, first=first)))
-        size = self.model.trainables.style_size(self.pair.style_tokens)
+            self.on_event(WarningEvent(Message(text, first=first)))
+        size = self.model.style.style_size(self.pair.style_tokens)
         if size > USUAL_BYTES.get(self.facts.family, size):
-            self.on_event(NoticeEvent(Message(LARGE_STYLE, size=size / 1e6)))
-        self.optimization.keep()
+            self.on_event(WarningEvent(Message(LARGE_STYLE, size=size / 1e6)))
         try:
-            self._draw_between()
+            if first < steps:
+                self._restyle_faces()
         except StoppedError:
             return self._result("cancelled")
         except InjectionError as error:
-            self.on_event(NoticeEvent(Message(STAGED_INSTEAD, reason=error.message)))
+            self.on_event(WarningEvent(Message(STAGED_INSTEAD, reason=error.message)))
+        self.optimizer.begin()
         self.previews = Previews(self.model, self.on_event, first)
         with ExitStack() as on_model:
             on_model.enter_context(self.model.attach_adapters())
             if self.config.gradient_checkpointing == "on":
                 on_model.enter_context(self.backbone.gradient_checkpointing())
             may_checkpoint = self.config.gradient_checkpointing == "auto"
-            while self.progress.step < steps:
+            while self.optimizer.done < steps:
                 try:
                     loss = self._step()
                 except StoppedError:
                     return self._result("cancelled")
                 except DivergedError as error:
-                    return self._diverged(first, error)
+                    return self._end_diverged(error)
                 except _FullError:
-                    if not may_checkpoint or not self.optimization.is_whole:
+                    if not may_checkpoint or not self.optimizer.is_whole:
                         return self._result("out of memory")
                     may_checkpoint = False
                     on_model.enter_context(self.backbone.gradient_checkpointing())
-                    self.on_event(NoticeEvent("Out of memory: gradient checkpointing is now on."))
+                    self.on_event(WarningEvent("Out of memory: gradient checkpointing is now on."))
                     continue
                 if loss is not None and self._report(loss):
                     return self._result("cancelled")
         return self._result("finished")
 
-    def _draw_between(self) -> None:
-        """Draw I_i of the reading ``drawn``, unless the run that goes on has it already."""
-        kept, is_over = self.progress.kept, self.progress.step >= self.config.steps
-        if self.config.alignment != "drawn" or "redrawn" in kept or is_over:
+    def _restyle_faces(self) -> None:
+        """Restyle the faces once (variant ``drawn``), unless the resumed state has them."""
+        if self.config.alignment != "drawn" or "redrawn" in self.model.cache:
             return
-        with _before_first_step(self.backbone, OUT_OF_MEMORY_REDRAWING):
-            kept["redrawn"] = self.model.restyle_faces(
-                lambda step, total: self.on_event(RedrawingEvent(step, total))
-            )
-            check_finite((kept["redrawn"],), RESTYLING_OVERFLOWS)
-        self.progress.mark()
+        with _explain_full_memory(self.backbone, OUT_OF_MEMORY_REDRAWING):
+            self.model.restyle_faces(lambda *done: self.on_event(RestylingEvent(*done)))
 
     def _step(self) -> float | None:
         """Do one step and return its loss, or None if it was skipped and is to be done anew."""
         try:
-            loss = self.optimization.backward(self._loss())
-            if loss is not None:
-                self.optimization.step()
-                self.progress.finish_step(loss)
-            else:
-                self.progress.mark()
-            return loss
+            return self.optimizer.step(self._loss())
         except StoppedError:
-            self.progress.go_back()
+            self.optimizer.restore(self.optimizer.current)
             raise
         except (RuntimeError, MemoryError) as error:
             if not self.backbone.is_out_of_memory(error):
                 raise
         # Out here nothing holds on to what the failed step had computed.
-        self.progress.go_back()
+        self.optimizer.restore(self.optimizer.current)
         raise _FullError
 
     def _loss(self) -> Tensor:
-        generator = self.generator
-        is_even, step = self.pair.settings.even_levels, self.progress.step
-        sigma = sample_sigma(self.sigmas, step, generator, is_even)
+        generator, step = self.generator, self.optimizer.done
+        sigma = sample_sigma(self.sigmas, step, generator, self.pair.settings.even_levels)
         batch, mask = self._batch(sigma)
         noise = sample_noise(batch.latents.shape, batch.noise_offset, generator)
         noise = noise.to(self.backbone.device, non_blocking=True)
-        prompt = self.model.prompt_at(step, self.progress.kept)
-        context = self.model.fused(prompt, dropout=generator)
+        context = self.model.context(step)
         denoised = self.model.denoise(add_noise(batch.latents, noise, sigma), sigma, context)
         return alignment_loss(denoised, batch, sigma, self.backbone.prediction, mask)
 
     def _batch(self, sigma: float) -> tuple[AlignmentBatch, Tensor | None]:
-        pair, config, kept = self.pair, self.config, self.progress.kept
-        settings, generator = pair.settings, self.generator
+        pair, config = self.pair, self.config
         style = self._sample_index(len(pair.style))
         face = self._sample_index(len(pair.face))
-        due = "imagery" not in kept or self.progress.step % settings.imagery_every == 0
-        if config.alignment == "imagery" and due:
-            kept["imagery"] = self.model.draw(
-                generator, settings.imagery_steps, on_step=lambda: self.on_event(SamplingEvent())
-            )
-        between = kept.get("imagery")
-        if "redrawn" in kept:
-            between = kept["redrawn"][pair.combination(style, face), None]
+        between = self.model.intermediate(
+            self.optimizer.done, style, face, lambda: self.on_event(SamplingEvent())
+        )
         is_staged = config.alignment == "drawn" and between is None
         batch = alignment_batch(
             "staged" if is_staged else config.alignment,
@@ -240,7 +218,7 @@ class _Run:
             config.style_weight,
             config.face_weight,
             between,
-            settings,
+            pair.settings,
         )
         return batch, None if pair.face_mask is None else pair.face_mask[face : face + 1]
 
@@ -248,53 +226,49 @@ class _Run:
         return int(torch.randint(count, (1,), generator=self.generator))
 
     def _report(self, loss: float) -> bool:
-        """Tell of a step and perhaps draw a preview; return whether to stop before the end."""
-        step, total = self.progress.step, self.config.steps
+        """Report a step and perhaps show a preview; return whether to stop before the end."""
+        step, total = self.optimizer.done, self.config.steps
         stop = self.on_event(StepEvent(step, total, loss, lambda: self._result("cancelled")))
         return (stop or self.previews.show(step)) and step < total
 
     def resume(self, style: Style, state: TrainState | None) -> None:
-        """Go on from a style: exactly with its state, else from its weights, saying so."""
-        old = style.facts
-        self.facts, same_run = continued(self.pair.facts, style)
+        """Go on from a style: exactly with its state, else from its weights, with a warning."""
+        self.facts, same_run = resume_metadata(self.pair.facts, style)
         if state is not None and same_run and state.belongs_to(style):
             try:
-                self.progress.restore(state, self.backbone.device)
+                self.optimizer.load_state(state)
                 return
             except ACFunError as error:  # One of another version, say.
-                self.on_event(NoticeEvent(error.message))
-        self.model.trainables.load_style(style, self.backbone.family)
+                self.on_event(WarningEvent(error.message))
+        self.model.style.load_style(style, self.backbone.family)
         text = "pictures, settings or checkpoint differ from its training, so"
         if same_run:
             text = "its training state is missing, so the optimiser starts anew and"
-            self.progress.count_on(old.steps, self.config.seed)
-        text = Message("{text} steps count from {step}.", text=text, step=self.progress.step)
+            self.optimizer.resume_at(style.facts.steps, self.config.seed)
+        text = Message("{text} steps count from {step}.", text=text, step=self.optimizer.done)
         text = Message("Resuming from the style's weights alone: {text}", text=text)
-        self.on_event(NoticeEvent(text))
+        self.on_event(WarningEvent(text))
 
     def _result(self, outcome: Outcome, template: str = "", bad: int = 0) -> TrainResult:
-        progress = self.progress
-        if self.optimization.is_moving:  # An interrupt within the step left half of it.
-            self.optimization.undo()
-        facts = replace(self.facts, steps=progress.step)
-        is_whole = outcome != "diverged" and self.optimization.is_whole
-        step, total = progress.step, self.config.steps
+        optimizer = self.optimizer
+        facts = replace(self.facts, steps=optimizer.done)
+        is_whole = outcome != "diverged" and optimizer.is_whole
+        step, total = optimizer.done, self.config.steps
         message = Message(template or MESSAGES[outcome], step=step, total=total)
         if bad:
             message = Message("At step {bad}: {what}", bad=bad, what=message)
         return TrainResult(
-            style=self.model.trainables.to_style(facts, self.pair.style_tokens),
-            state=progress.state(facts.run) if is_whole else None,
-            losses=list(progress.losses),
+            style=self.model.style.to_style(facts, self.pair.style_tokens),
+            state=optimizer.state(facts.run) if is_whole else None,
+            losses=list(optimizer.losses),
             outcome=outcome,
             message=message,
         )
 
-    def _diverged(self, first: int, error: DivergedError) -> TrainResult:
-        bad = self.progress.step + 1
+    def _end_diverged(self, error: DivergedError) -> TrainResult:
+        bad = self.optimizer.done + 1
         if isinstance(error, OverflowedError):
             # What overflowed were the gradients; the weights gave a finite loss.
             return self._result("diverged", OVERFLOWED, bad)
-        if self.progress.step > first:
-            self.progress.unlearn_step()
+        self.optimizer.restore(self.optimizer.previous)
         return self._result("diverged", bad=bad)

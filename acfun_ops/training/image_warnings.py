@@ -1,137 +1,102 @@
-"""What the user should know of the pictures before a training starts: no errors, but no secrets."""
+"""Warnings about usable but suspicious training images."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ..images import (
-    at_most,
-    centre_square,
-    over_white,
-    prepare_mask,
-    single_pictures,
-)
 from ..messages import Message
-from .events import TrainPictures
-from .training_images import MAX_STYLE_PICTURES
 
 _LEVEL = 1 / 255
-_SIDE = 32  # Of the small masks that the border and the middle are compared on.
 _NAMED_SIZES = 3
 
 
-def picture_notices(pictures: TrainPictures) -> list[str]:
-    """Return a sentence for each thing about usable pictures that a user may not have meant.
+def image_warnings(role: str, images: Sequence[Tensor], squares: Tensor) -> list[str]:
+    """Return a sentence for each thing about images that the user may not have meant.
 
-    How many are used and how they are cut; values outside [0, 1], transparency, one plain colour,
-    the same picture as style and face, and a mask that is white around the face instead of on it.
+    A crop, values outside [0, 1], transparency, one plain colour.
 
     Args:
-        pictures: that :func:`prepare_pair` takes.
+        role: what the user calls them: "style_image".
+        images: one by one, as given.
+        squares: what is trained on, ``(b, s, s, 3)``.
     """
-    styles, faces = single_pictures(pictures.style), single_pictures(pictures.face)
-    used = at_most(styles, MAX_STYLE_PICTURES)
-    return [
-        *_counts(len(used), len(styles), len(faces)),
-        *_oddities("style_image", used),
-        *_oddities("face_image", faces),
-        *_same_pictures(used, faces),
-        *_outer_mask(pictures),
+    high, low = squares.amax(dim=(1, 2)), squares.amin(dim=(1, 2))
+    black = (high < _LEVEL).all(dim=1)
+    plain = (high - low < _LEVEL).all(dim=1) & ~black
+    outside = [i.min() < -_LEVEL / 2 or i.max() > 1 + _LEVEL / 2 for i in images]
+    clear = [i.shape[-1] in (2, 4) and bool(i[..., -1].min() < 1) for i in images]
+    found = {
+        "values outside 0 to 1, which are clamped; check the node that made it": sum(outside),
+        "transparent parts, which become white": sum(clear),
+        "nothing but black, so there is nothing to learn": black.sum(),
+        "nothing but one plain colour, so there is nothing to learn": plain.sum(),
+    }
+    return _crop_warnings(role, images) + [
+        Message("{some} has {text}.", some=_name_some(role, int(count), len(images)), text=text)
+        for text, count in found.items()
+        if count
     ]
 
 
-def _counts(used: int, styles: int, faces: int) -> list[str]:
-    if styles == faces == 1:
-        return []
-    count = (
-        Message("{used} of {styles}, evenly spread,", used=used, styles=styles)
-        if used < styles
-        else used
-    )
-    return [
-        Message(
-            "One style is trained on style pictures: {count} and face photos: {faces}.",
-            count=count,
-            faces=faces,
+def pair_warnings(style: Tensor, face: Tensor, mask: Tensor | None, given: int) -> list[str]:
+    """Return what the user may not have meant of style pictures and face photos together.
+
+    Their number, the same image as style and face, and a mask that is white around the face.
+
+    Args:
+        style: the squares of the style pictures that are used, ``(b, s, s, 3)``.
+        face: the squares of the photos, ``(b, s, s, 3)``.
+        mask: ``(b, 1, s, s)``, None if there is none.
+        given: how many style pictures there are.
+    """
+    warnings: list[str] = []
+    if max(given, len(face)) > 1:
+        used: object = len(style)
+        if len(style) < given:
+            used = Message("{used} of {styles}, evenly spread,", used=used, styles=given)
+        text = "One style is trained on style pictures: {count} and face photos: {faces}."
+        warnings.append(Message(text, count=used, faces=len(face)))
+    if any(torch.equal(one, other) for one in style for other in face):
+        warnings.append(
+            "style_image and face_image are the same picture, so the style learns nothing of its "
+            "own. Connect a picture in the style to style_image and a photo to face_image."
         )
-    ]
+    if mask is not None and _is_white_outside(mask):
+        warnings.append(
+            "face_mask is white at the border and dark in the middle. Load Image's MASK is white "
+            "where the picture is transparent: if that is around the face, put InvertMask in "
+            "between."
+        )
+    return warnings
 
 
-def _oddities(role: str, pictures: list[Tensor]) -> list[str]:
-    notices = _cuts(role, pictures)
-    outside = [p for p in pictures if p.min() < -_LEVEL / 2 or p.max() > 1 + _LEVEL / 2]
-    clear = [p for p in pictures if p.shape[-1] in (2, 4) and p[..., -1].min() < 1]
-    squares = [centre_square(over_white(p)) for p in pictures]
-    black = [s for s in squares if s.max() < _LEVEL]
-    plain = [s for s in squares if _is_plain(s) and s.max() >= _LEVEL]
-    for found, text in (
-        (outside, "values outside 0 to 1, which are clamped; check the node that made it"),
-        (clear, "transparent parts, which become white"),
-        (black, "nothing but black, so there is nothing to learn"),
-        (plain, "nothing but one plain colour, so there is nothing to learn"),
-    ):
-        if found:
-            notices.append(
-                Message(
-                    "{some} has {text}.", some=_some(role, len(found), len(pictures)), text=text
-                )
-            )
-    return notices
+def _name_some(role: str, count: int, total: int) -> str:
+    text = "{role} ({count} of {total})"
+    return role if total == 1 else Message(text, role=role, count=count, total=total)
 
 
-def _some(role: str, count: int, total: int) -> str:
-    return (
-        role
-        if total == 1
-        else Message("{role} ({count} of {total})", role=role, count=count, total=total)
-    )
-
-
-def _cuts(role: str, pictures: list[Tensor]) -> list[str]:
-    sizes = Counter((p.shape[2], p.shape[1]) for p in pictures if p.shape[1] != p.shape[2])
+def _crop_warnings(role: str, images: Sequence[Tensor]) -> list[str]:
+    sizes = Counter((i.shape[2], i.shape[1]) for i in images if i.shape[1] != i.shape[2])
     if not sizes:
         return []
     named = [f"{w} x {h} -> {min(w, h)} x {min(w, h)}" for w, h in list(sizes)[:_NAMED_SIZES]]
-    more = ", ..." if len(sizes) > _NAMED_SIZES else ""
-    some = _some(role, sizes.total(), len(pictures))
     return [
         Message(
             "{some} is cut to the centred square ({named}{more}).",
-            some=some,
+            some=_name_some(role, sizes.total(), len(images)),
             named=", ".join(named),
-            more=more,
+            more=", ..." if len(sizes) > _NAMED_SIZES else "",
         )
     ]
 
 
-def _is_plain(square: Tensor) -> bool:
-    spread = square.amax(dim=(0, 1, 2)) - square.amin(dim=(0, 1, 2))
-    return bool((spread < _LEVEL).all())
-
-
-def _same_pictures(styles: list[Tensor], faces: list[Tensor]) -> list[str]:
-    if any(
-        style.shape == face.shape and torch.equal(style, face) for style in styles for face in faces
-    ):
-        return [
-            "style_image and face_image are the same picture, so the style learns nothing of its "
-            "own. Connect a picture in the style to style_image and a photo to face_image."
-        ]
-    return []
-
-
-def _outer_mask(pictures: TrainPictures) -> list[str]:
-    if pictures.face_mask is None:
-        return []
-    masks = prepare_mask(pictures.face_mask, pictures.face, _SIDE)
-    middle = masks[:, :, _SIDE // 4 : -_SIDE // 4, _SIDE // 4 : -_SIDE // 4].mean(dim=(1, 2, 3))
+def _is_white_outside(masks: Tensor) -> bool:
+    """Tell whether the border of a mask is more than twice as white as its middle."""
+    side = masks.shape[-1]
+    inner, edge = slice(side // 4, -side // 4), side // 16
     ring = masks.clone()
-    ring[:, :, 2:-2, 2:-2] = 0
-    border = ring.sum(dim=(1, 2, 3)) / (_SIDE**2 - (_SIDE - 4) ** 2)
-    if not (border > 2 * middle).any():
-        return []
-    return [
-        "face_mask is white at the border and dark in the middle. Load Image's MASK is white where "
-        "the picture is transparent: if that is around the face, put InvertMask in between."
-    ]
+    ring[:, :, edge:-edge, edge:-edge] = 0
+    border = ring.sum(dim=(1, 2, 3)) / (side**2 - (side - 2 * edge) ** 2)
+    return bool((border > 2 * masks[:, :, inner, inner].mean(dim=(1, 2, 3))).any())

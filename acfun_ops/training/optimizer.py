@@ -1,6 +1,7 @@
-"""One optimiser step on the trainables, with the way back to the last good weights."""
+"""The optimiser of a training run, and the way back to a step that went well."""
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,12 +9,14 @@ from torch import Tensor
 
 from ..errors import ACFunError
 from ..messages import Message
-from .trainable_style import Trainables
+from .checkpoint import TrainState
+from .trainable_style import TrainableStyle
 
 MAX_GRAD_NORM = 1.0
 VECTORS_EVERY = 4
 # Steps that overflow are done anew; at torch's own 65536 the first ones of every training would.
 FIRST_LOSS_SCALE = 1024.0
+GROWTH_INTERVAL = 2000
 MAX_SKIPPED = 8
 
 STATE_MISFIT = (
@@ -32,41 +35,109 @@ class OverflowedError(DivergedError):
     """The gradient overflowed fp16 in so many steps in a row that no scale will help."""
 
 
-class Optimization:
-    """AdamW with gradient clipping and, for fp16, a loss scaler.
+@dataclass(frozen=True)
+class Snapshot:
+    """A run between two steps."""
+
+    step: int
+    """Steps done."""
+    losses: int
+    """How many losses are known."""
+    weights: list[Tensor]
+    """In the order of the optimiser's parameters."""
+    random_state: Tensor
+    """Of the run's generator."""
+    cache: dict[str, Tensor]
+    """What lasts longer than a step, see :class:`StyledModel`."""
+
+
+class Optimizer:
+    """AdamW with gradient clipping and, for fp16, a loss scale; it counts the steps of a run.
 
     AFun, CFun and the pseudo-word's vectors are three groups: the gradient of each is clipped by
     its own norm. The vectors do not decay towards zero, where no word is.
 
     Args:
-        trainables: what is trained, float32.
+        style: what is trained, float32.
         learning_rate: of AFun and CFun. The pseudo-word's vectors, which move in one step out of
             ``VECTORS_EVERY``, move that many times as far.
-        device: of the trainables.
-        scaled: whether to scale the loss, which fp16 needs.
+        is_scaled: whether to scale the loss, which fp16 needs.
+        generator: samples everything random in the run, on the CPU.
+        cache: what the run keeps over several steps, by name; changed in place.
     """
 
     def __init__(
-        self, trainables: Trainables, learning_rate: float, device: torch.device, scaled: bool
+        self,
+        style: TrainableStyle,
+        learning_rate: float,
+        is_scaled: bool,
+        generator: torch.Generator,
+        cache: dict[str, Tensor],
     ) -> None:
-        self.trainables = trainables
-        parts = {
+        self.style, self.generator, self.cache = style, generator, cache
+        groups: dict[str, dict[str, Any]] = {
             "abstract": {"lr": learning_rate},
             "concrete": {"lr": learning_rate},
             "vectors": {"lr": learning_rate * VECTORS_EVERY, "weight_decay": 0.0},
         }
-        named = list(trainables.named_parameters())
-        groups = {part: [n for n, _ in named if n.startswith(f"{part}.")] for part in parts}
-        self.names = [name for names in groups.values() for name in names]
-        self.parameters: list[Tensor] = [dict(named)[name] for name in self.names]
-        self.good = [parameter.detach().clone() for parameter in self.parameters]
-        self.adamw = torch.optim.AdamW(
-            [{"params": [dict(named)[n] for n in groups[p]], **parts[p]} for p in parts]
-        )
-        self.device, self.scaled = device, scaled
-        self.scaler = self._new_scaler()
-        self.skipped = 0
-        self.is_whole, self.is_first, self.is_moving = True, True, False
+        named = dict(style.named_parameters())
+        self.names = [n for group in groups for n in named if n.startswith(f"{group}.")]
+        self.parameters: list[Tensor] = [named[name] for name in self.names]
+        for group, options in groups.items():
+            options["params"] = [named[n] for n in self.names if n.startswith(f"{group}.")]
+        self.adamw = torch.optim.AdamW(list(groups.values()))
+        # Not torch.GradScaler: that of torch 2.4 needs float64, which MPS has not.
+        self.is_scaled, self.scale, self.growth = is_scaled, FIRST_LOSS_SCALE, 0
+        self.done, self.skipped, self.losses = 0, 0, list[float]()
+        self.is_whole = True  # Whether AdamW's moments are those of the weights.
+        self.begin()
+
+    def begin(self) -> None:
+        """Take what is now as the point that a failed step goes back to."""
+        self.current = self.previous = self.snapshot()
+
+    def snapshot(self) -> Snapshot:
+        """Return a copy of the run as it is, without AdamW's moments."""
+        weights = [torch.empty_like(parameter) for parameter in self.parameters]
+        torch._foreach_copy_(weights, [p.detach() for p in self.parameters])
+        random_state = self.generator.get_state()
+        return Snapshot(self.done, len(self.losses), weights, random_state, dict(self.cache))
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a snapshot; AdamW's moments stay."""
+        self.adamw.zero_grad()
+        torch._foreach_copy_([p.detach() for p in self.parameters], snapshot.weights)
+        self.generator.set_state(snapshot.random_state)
+        self.cache.clear()
+        self.cache.update(snapshot.cache)
+        self.done, self.current = snapshot.step, snapshot
+        del self.losses[snapshot.losses :]
+
+    def step(self, loss: Tensor) -> float | None:
+        """Move the weights and count the step.
+
+        Returns and raises as :meth:`backward` does.
+        """
+        value = self.backward(loss)
+        if value is None:
+            self.current = self.snapshot()
+            return None
+        before, is_first = self.current, not self.adamw.state
+        try:
+            self.adamw.step()
+            self.adamw.zero_grad()
+            self.growth += 1
+            if self.growth == GROWTH_INTERVAL:
+                self.scale, self.growth = self.scale * 2, 0
+            self.done += 1
+            self.losses.append(value)
+            self.current, self.previous = self.snapshot(), before
+        finally:
+            if self.current is before:  # It failed half-way, and what AdamW knows is lost.
+                self.restore(before)
+                self.adamw.state.clear()
+                self.is_whole &= is_first
+        return value
 
     def backward(self, loss: Tensor) -> float | None:
         """Compute and clip the gradients; the one place where a step waits for the device.
@@ -78,97 +149,75 @@ class Optimization:
             DivergedError: the loss or, unscaled, its gradient is not finite.
             OverflowedError: that was the last of ``MAX_SKIPPED`` overflows in a row.
         """
-        torch.autograd.backward(self.scaler.scale(loss))
-        self.scaler.unscale_(self.adamw)
-        norms = [
-            torch.nn.utils.clip_grad_norm_(group["params"], MAX_GRAD_NORM)
-            for group in self.adamw.param_groups
-            if any(parameter.grad is not None for parameter in group["params"])
-        ]
+        torch.autograd.backward(loss * self.scale if self.is_scaled else loss)
+        groups = [[p for p in g["params"] if p.grad is not None] for g in self.adamw.param_groups]
+        if self.is_scaled:
+            torch._foreach_mul_([p.grad for group in groups for p in group], 1 / self.scale)
+        norms = [torch.nn.utils.clip_grad_norm_(group, MAX_GRAD_NORM) for group in groups if group]
         value, *sizes = torch.stack([loss.detach(), *norms]).cpu().tolist()
         if all(math.isfinite(size) for size in (value, *sizes)):
             self.skipped = 0
             return float(value)
         self.adamw.zero_grad()
-        if not math.isfinite(value) or not self.scaler.is_enabled():
+        if not math.isfinite(value) or not self.is_scaled:
             raise DivergedError
-        self.scaler.update()
+        self.scale, self.growth = self.scale / 2, 0
         self.skipped += 1
         if self.skipped == MAX_SKIPPED:
             raise OverflowedError
         return None
 
-    def step(self) -> None:
-        """Move the weights, and keep those that the loss was finite with."""
-        self.keep()
-        self.is_first, self.is_moving = not self.adamw.state, True
-        # Not through the scaler: it would wait for the device to hear again what is known.
-        self.adamw.step()
-        self.scaler.update()
-        self.adamw.zero_grad()
-        self.is_moving = False
+    def resume_at(self, step: int, seed: int) -> None:
+        """Go on from a step of which only the weights are known."""
+        self.done = step
+        self.generator.manual_seed((seed + step) % 2**64)
 
-    def undo(self) -> None:
-        """Return to the weights before a step that failed, wherever it did.
+    def state(self, run: str) -> TrainState:
+        """Return copies of all of it, on the CPU, for the run of this name."""
+        # As torch.GradScaler had it, whose files go on.
+        scaler = {"scale": self.scale, "_growth_tracker": self.growth}
+        scaler |= {"growth_factor": 2.0, "backoff_factor": 0.5, "growth_interval": GROWTH_INTERVAL}
+        moments: dict[int, dict[str, Any]] = self.adamw.state_dict()["state"]
+        return TrainState(
+            run=run,
+            step=self.current.step,
+            weights={n: t.cpu().clone() for n, t in self.style.state_dict().items()},
+            moments={
+                f"{self.names[index]}.{key}": entry[key].cpu().clone()
+                for index, entry in moments.items()
+                for key in _MOMENTS
+            },
+            generator=self.current.random_state,
+            losses=torch.tensor(self.losses[: self.current.losses], dtype=torch.float64),
+            scaler=scaler if self.is_scaled else {},
+            kept={name: tensor.cpu() for name, tensor in self.current.cache.items()},
+        )
 
-        AdamW's moments are then as before it, too, or else ``is_whole`` is False.
-        """
-        self.adamw.zero_grad()
-        # A scaler that has unscaled refuses to do so again before an update.
-        stale, self.scaler = self.scaler, self._new_scaler()
-        self.scaler.load_state_dict(stale.state_dict())
-        if self.is_moving:
-            self.roll_back()
-            self.adamw.state.clear()
-            self.is_whole, self.is_moving = self.is_first, False
-
-    def _new_scaler(self) -> torch.GradScaler:
-        return torch.GradScaler(self.device.type, FIRST_LOSS_SCALE, enabled=self.scaled)
-
-    def keep(self) -> None:
-        """Take the present weights for the last good ones."""
-        torch._foreach_copy_(self.good, [p.detach() for p in self.parameters])
-
-    def roll_back(self) -> None:
-        """Return to the last weights that the loss was finite with."""
-        torch._foreach_copy_([p.detach() for p in self.parameters], self.good)
-
-    def weights(self) -> dict[str, Tensor]:
-        """Return copies of the weights by name, on the CPU."""
-        state = self.trainables.state_dict()
-        return {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
-
-    def moments(self) -> dict[str, Tensor]:
-        """Return copies of AdamW's state, ``<parameter>.exp_avg`` and so on, on the CPU."""
-        state: dict[int, dict[str, Any]] = self.adamw.state_dict()["state"]
-        return {
-            f"{self.names[index]}.{key}": entry[key].detach().cpu().clone()
-            for index, entry in state.items()
-            for key in _MOMENTS
-        }
-
-    def restore(
-        self, weights: dict[str, Tensor], moments: dict[str, Tensor], scaler: dict[str, float]
-    ) -> None:
-        """Put a saved state back.
+    def load_state(self, state: TrainState) -> None:
+        """Go on from a saved state.
 
         Raises:
-            ACFunError: it is another model's.
+            ACFunError: it is another run's.
         """
         saved = self.adamw.state_dict()
         try:
-            self.trainables.load_state_dict(weights)
+            self.generator.set_state(state.generator)
+            self.style.load_state_dict(state.weights)
             saved["state"] = {
-                index: {key: moments[f"{name}.{key}"].clone() for key in _MOMENTS}
+                index: {key: state.moments[f"{name}.{key}"].clone() for key in _MOMENTS}
                 for index, name in enumerate(self.names)
-                if f"{name}.step" in moments
+                if f"{name}.step" in state.moments
             }
             for name, parameter in zip(self.names, self.parameters, strict=True):
-                moment = moments.get(f"{name}.exp_avg", parameter)
+                moment = state.moments.get(f"{name}.exp_avg", parameter)
                 if moment.shape != parameter.shape:
                     raise ValueError(Message("{name} has another shape", name=name))
             self.adamw.load_state_dict(saved)
-            if scaler:
-                self.scaler.load_state_dict(dict(scaler))
-        except (RuntimeError, KeyError, ValueError) as error:
+            if state.scaler:
+                scale, growth = state.scaler["scale"], state.scaler["_growth_tracker"]
+                self.scale, self.growth = float(scale), int(growth)
+        except (RuntimeError, KeyError, ValueError, TypeError) as error:
             raise ACFunError(STATE_MISFIT) from error
+        self.done, self.losses = state.step, state.losses.tolist()
+        device = self.parameters[0].device
+        self.cache.update({name: tensor.to(device) for name, tensor in state.kept.items()})

@@ -1,11 +1,11 @@
-"""Previews of a training: when they are due, and what they show."""
+"""Previews of a training run: when they are due, and what they show."""
 
 import math
 
 import torch
 
 from ..sampling.sampler import StoppedError
-from .events import NoticeEvent, OnEvent, PreviewEvent, SamplingEvent
+from .events import OnEvent, PreviewEvent, SamplingEvent, WarningEvent
 from .styled_model import StyledModel
 
 # A preview of so few steps costs about as much as three steps of training.
@@ -14,11 +14,11 @@ PREVIEW_GUIDANCE = 5.0
 
 
 def due_steps(every: int, total: int, first: int = 0) -> set[int]:
-    """Return the steps after which a preview is drawn.
+    """Return the steps after which a preview is generated.
 
     Args:
         every: so many steps, and after the last; 0 turns previews off.
-        total: steps of the training.
+        total: steps of the run in all.
         first: steps done before this run, whose first preview comes within its first tenth.
     """
     if every == 0:
@@ -28,11 +28,11 @@ def due_steps(every: int, total: int, first: int = 0) -> set[int]:
 
 
 class Previews:
-    """Draws the training prompt with the style as it is, always from the same noise.
+    """Generates the training prompt with the style as it is, always from the same noise.
 
     Args:
-        model: what draws.
-        on_event: is told of each sampling step, which it may stop at, and of the picture.
+        model: what generates.
+        on_event: is told of each sampling step, which it may stop at, and of the image.
         first: steps done before this run.
     """
 
@@ -41,22 +41,21 @@ class Previews:
         self.due = due_steps(model.config.preview_every, model.config.steps, first)
 
     def show(self, step: int) -> bool:
-        """Draw a preview if one is due; return whether to stop training."""
+        """Generate a preview if one is due; return whether to stop training."""
         if step not in self.due:
             return False
         same_noise = torch.Generator().manual_seed(self.model.config.seed)
         backbone = self.model.backbone
         try:
-            latents = self.model.draw(same_noise, PREVIEW_STEPS, PREVIEW_GUIDANCE, self._told)
-            picture = backbone.preview(latents)
+            latents = self.model.sample(
+                same_noise, PREVIEW_STEPS, PREVIEW_GUIDANCE, lambda: self.on_event(SamplingEvent())
+            )
+            image = backbone.preview(latents)
         except StoppedError:
             return True
         except (RuntimeError, MemoryError) as error:
             if not backbone.is_out_of_memory(error):
                 raise
             self.due = set()
-            return self.on_event(NoticeEvent("Out of memory in a preview: previews are now off."))
-        return self.on_event(PreviewEvent(step, picture))
-
-    def _told(self) -> bool:
-        return self.on_event(SamplingEvent())
+            return self.on_event(WarningEvent("Out of memory in a preview: previews are now off."))
+        return self.on_event(PreviewEvent(step, image))

@@ -1,4 +1,4 @@
-"""The frozen model with the style that is trained on it: the prompt fused, the inserts on."""
+"""The frozen model with the style that is trained on it, and what lasts longer than a step."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -13,8 +13,13 @@ from ..sampling.sampler import Guidance, draw_latents, initial_noise, sampling_s
 from ..sampling.style_injection import Restyler
 from .config import TrainConfig
 from .optimizer import VECTORS_EVERY
-from .trainable_style import Trainables
-from .training_images import TEXT_ENCODER_OVERFLOWS, EncodedPair, check_finite
+from .trainable_style import TrainableStyle
+from .training_images import (
+    RESTYLING_OVERFLOWS,
+    TEXT_ENCODER_OVERFLOWS,
+    EncodedImages,
+    check_finite,
+)
 
 
 class StyledModel:
@@ -22,63 +27,68 @@ class StyledModel:
 
     Args:
         backbone: the frozen model.
-        pair: the pictures, encoded, with the settings of the method.
-        config: of the training.
+        pair: the images, encoded, with the settings of the method.
+        config: of the run.
         dtype: what the U-Net computes in.
-        generator: samples the initial weights.
+        generator: samples everything random in the run.
+
+    Attributes:
+        style: what is trained.
+        cache: the encoded prompt (``prompt``, ``pooled``) and I_i of the loss variants ``imagery``
+            and ``drawn`` (``redrawn``).
     """
 
     def __init__(
         self,
         backbone: Backbone,
-        pair: EncodedPair,
+        pair: EncodedImages,
         config: TrainConfig,
         dtype: torch.dtype,
         generator: torch.Generator,
     ) -> None:
         self.backbone, self.pair, self.config, self.dtype = backbone, pair, config, dtype
+        self.generator = generator
         self.points = backbone.insert_points(config.insert_at)
         vectors = backbone.word_vectors(config.initial_word)
         with torch.no_grad():
             self.start = backbone.encode_prompt(config.prompt, config.pseudo_word, vectors)
         encoded = (*vectors.values(), self.start.tokens, self.start.pooled)
         check_finite(encoded, TEXT_ENCODER_OVERFLOWS)
-        self.trainables = Trainables(
+        self.style = TrainableStyle(
+            config,
             text_dim=self.start.tokens.shape[-1],
             image_dim=pair.style_tokens.shape[-1],
             widths={block: point.channels for block, point in self.points.items()},
             vectors={name: vector.cpu() for name, vector in vectors.items()},
-            layers=config.layers,
-            heads=config.heads,
-            dropout=config.dropout,
-            rank=config.rank,
-            statistics=config.statistics,
             generator=generator,
         ).to(backbone.device)
+        self.cache: dict[str, Tensor] = {}
 
     def attach_adapters(self) -> AbstractContextManager[object]:
-        """Hook the inserts onto the U-Net for the length of a ``with`` block."""
+        """Hook the adapters onto the U-Net for the length of a ``with`` block."""
         modules = {block: point.module for block, point in self.points.items()}
-        return attach_adapters(self.trainables.inserts(), modules)
+        return attach_adapters(self.style.inserts(), modules)
 
-    def prompt(self) -> Context:
+    def encode_prompt(self) -> Context:
         """Return the training prompt, differentiable in the pseudo-word's vectors."""
-        vectors = dict(self.trainables.vectors.items())
+        vectors = dict(self.style.vectors.items())
         return self.backbone.encode_prompt(self.config.prompt, self.config.pseudo_word, vectors)
 
-    def prompt_at(self, step: int, kept: dict[str, Tensor]) -> Context:
-        """Return the training prompt of a step: encoded anew in every fourth, else as kept."""
-        if "prompt" in kept and step % VECTORS_EVERY != 0:
-            return Context(kept["prompt"], kept.get("pooled"))
-        prompt = self.prompt()
-        kept["prompt"] = prompt.tokens.detach()
-        if prompt.pooled is not None:
-            kept["pooled"] = prompt.pooled.detach()
-        return prompt
+    def context(self, step: int) -> Context:
+        """Return the fused prompt of a step: encoded anew in every fourth, else as cached."""
+        cache = self.cache
+        if "prompt" in cache and step % VECTORS_EVERY != 0:
+            prompt = Context(cache["prompt"], cache.get("pooled"))
+        else:
+            prompt = self.encode_prompt()
+            cache["prompt"] = prompt.tokens.detach()
+            if prompt.pooled is not None:
+                cache["pooled"] = prompt.pooled.detach()
+        return self.fuse_style(prompt, self.generator)
 
-    def fused(self, prompt: Context, dropout: torch.Generator | None = None) -> Context:
-        """Return a prompt with the style's abstract part fused into it."""
-        fusion, style_tokens = self.trainables.abstract, self.pair.style_tokens
+    def fuse_style(self, prompt: Context, dropout: torch.Generator | None = None) -> Context:
+        """Return a prompt with AFun applied to it."""
+        fusion, style_tokens = self.style.abstract, self.pair.style_tokens
         return Context(fusion(prompt.tokens, style_tokens, generator=dropout), prompt.pooled)
 
     def denoise(self, noisy: Tensor, sigma: float, context: Context) -> Tensor:
@@ -86,11 +96,11 @@ class StyledModel:
         with self.backbone.autocast(self.dtype):
             return self.backbone.denoise(noisy, sigma, context).float()
 
-    def restyle_faces(self, on_step: Callable[[int, int], bool | None]) -> Tensor:
-        """Return what the frozen model samples between face and style, ``(n, c, h, w)``.
+    def restyle_faces(self, on_step: Callable[[int, int], bool | None]) -> None:
+        """Cache I_i of ``drawn``: each of the pair's ``combinations`` by the frozen model.
 
-        There is one for each of the pair's ``combinations``, sampled under the training prompt with
-        the pseudo-word where it starts. Nothing may be attached.
+        Restyled under the training prompt with the pseudo-word where it starts. No adapter may be
+        attached.
 
         Args:
             on_step: is told after each forward how many are done, and of how many; True stops.
@@ -98,6 +108,7 @@ class StyledModel:
         Raises:
             StoppedError: ``on_step`` asked for it.
             InjectionError: the model is patched so that it cannot be done.
+            ACFunError: the model gives values that are not finite.
         """
         pair, how, done = self.pair, self.pair.settings.redrawing, count(1)
         total = (how.steps + 1) * len(pair.style) + (2 * how.steps + 1) * len(pair.combinations)
@@ -112,17 +123,44 @@ class StyledModel:
                 for face in (face for other, face in pair.combinations if other == number):
                     inverted = restyler.invert(pair.face[face : face + 1])
                     restyled[number, face] = restyler.restyle(style, inverted)
-        return torch.cat([restyled[both] for both in pair.combinations])
+        faces = torch.cat([restyled[both] for both in pair.combinations])
+        check_finite((faces,), RESTYLING_OVERFLOWS)
+        self.cache["redrawn"] = faces
+
+    def intermediate(
+        self, step: int, style: int, face: int, on_step: Callable[[], bool | None]
+    ) -> Tensor | None:
+        """Return I_i of a step, ``(1, c, h, w)``; None in a loss variant without one.
+
+        Args:
+            step: steps done. Every ``imagery_every`` of them, that of ``imagery`` is sampled anew.
+            style: index of the style picture.
+            face: index of the face photo.
+            on_step: see :func:`draw_latents`.
+
+        Raises:
+            StoppedError: ``on_step`` asked for it.
+        """
+        settings = self.pair.settings
+        if "redrawn" in self.cache:
+            return self.cache["redrawn"][self.pair.nearest_combination(style, face), None]
+        if self.config.alignment == "imagery" and (
+            "imagery" not in self.cache or step % settings.imagery_every == 0
+        ):
+            self.cache["imagery"] = self.sample(
+                self.generator, settings.imagery_steps, on_step=on_step
+            )
+        return self.cache.get("imagery")
 
     @torch.no_grad()
-    def draw(
+    def sample(
         self,
         generator: torch.Generator,
         steps: int,
         scale: float = 1.0,
         on_step: Callable[[], bool | None] = lambda: None,
     ) -> Tensor:
-        """Return a clean latent ``(1, c, h, w)`` of the training prompt, drawn from noise.
+        """Return a clean latent ``(1, c, h, w)`` of the training prompt, sampled from noise.
 
         Args:
             generator: samples the noise.
@@ -138,6 +176,6 @@ class StyledModel:
             plain = self.backbone.encode_prompt("", self.config.pseudo_word, {})
         sigmas = sampling_sigmas(self.backbone.sigmas, steps)
         noise = torch.randn(self.pair.style[:1].shape, generator=generator)
-        guidance = Guidance(self.fused(self.prompt()), plain, scale)
+        guidance = Guidance(self.fuse_style(self.encode_prompt()), plain, scale)
         start = initial_noise(sigmas[0], noise)
         return draw_latents(self.backbone, start, sigmas, guidance, self.dtype, on_step)

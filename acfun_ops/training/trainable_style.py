@@ -1,4 +1,4 @@
-"""All that training may change: AFun, the inserts of CFun and the pseudo-word's vectors."""
+"""All that training may change: AFun, the adapters of CFun and the pseudo-word's vectors."""
 
 from collections.abc import Mapping
 
@@ -8,73 +8,68 @@ from torch import Tensor, nn
 from ..errors import ACFunError
 from ..messages import Message
 from ..method.abstract_fusion import AbstractFusion
-from ..method.concrete_fusion import ConcreteFusion, Statistics
+from ..method.concrete_fusion import ConcreteFusion
 from ..model_families import name_by_encoders
 from ..style.compatibility import ModelShape, misfit
 from ..style.style import Style, StyleFacts
+from .config import TrainConfig
 
 
-class Trainables(nn.Module):
-    """The trainable parts of a style, float32 whatever the U-Net computes in.
+class TrainableStyle(nn.Module):
+    """The trainable members of a style, float32 whatever the U-Net computes in.
 
     Args:
+        config: of the run: layers, heads and dropout of AFun, rank and statistics of CFun.
         text_dim: width of the prompt embedding.
         image_dim: width of the style picture's CLIP tokens.
-        widths: channels of each block that gets an insert, by canonical name.
+        widths: channels of each block that gets an adapter, by canonical name.
         vectors: the pseudo-word's initial vector ``(d,)`` by text encoder.
-        layers, heads, dropout: of AFun.
-        rank, statistics: of CFun.
         generator: samples the initial weights.
     """
 
     def __init__(
         self,
+        config: TrainConfig,
         *,
         text_dim: int,
         image_dim: int,
         widths: Mapping[str, int],
         vectors: Mapping[str, Tensor],
-        layers: int,
-        heads: int,
-        dropout: float,
-        rank: int,
-        statistics: Statistics,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.heads = heads
-        self.blocks = tuple(widths)
-        with torch.random.fork_rng(
-            devices=[]
-        ):  # torch's own layers sample from its global generator
-            self.abstract = AbstractFusion(text_dim, image_dim, layers, heads, dropout)
-            inserts = [ConcreteFusion(c, rank, statistics) for c in widths.values()]
-        self.concrete = nn.ModuleList(inserts)
+        self.heads, self.blocks = config.heads, tuple(widths)
+        with torch.random.fork_rng(devices=[]):  # torch's layers sample from the global generator.
+            self.abstract = AbstractFusion(
+                text_dim, image_dim, config.layers, config.heads, config.dropout
+            )
+            adapters = [ConcreteFusion(c, config.rank, config.statistics) for c in widths.values()]
+        self.concrete = nn.ModuleList(adapters)
         self.abstract.reset_parameters(generator)
-        for insert in self.inserts().values():
-            insert.reset_parameters(generator)
+        for adapter in adapters:
+            adapter.reset_parameters(generator)
         self.vectors = nn.ParameterDict(
             {name: nn.Parameter(vector.clone().float()) for name, vector in vectors.items()}
         )
 
     def inserts(self) -> dict[str, ConcreteFusion]:
-        """Return CFun's inserts by canonical block name."""
+        """Return CFun's adapters by canonical block name."""
         return dict(zip(self.blocks, self.concrete, strict=True))  # type: ignore[arg-type]
 
     def to_style(self, facts: StyleFacts, style_tokens: Tensor) -> Style:
         """Return the present weights as a style; ``style_tokens`` is ``(n, image_dim)``."""
         return Style(
             facts=facts,
-            abstract=_halved(self.abstract.state_dict()),
-            vectors=_halved(dict(self.vectors.items())),
-            style_tokens=half(style_tokens),
+            abstract=_to_half(self.abstract.state_dict()),
+            vectors=_to_half(dict(self.vectors.items())),
+            style_tokens=to_half(style_tokens),
             concrete={
-                block: _halved(insert.state_dict()) for block, insert in self.inserts().items()
+                block: _to_half(insert.state_dict()) for block, insert in self.inserts().items()
             },
         )
 
     def style_size(self, style_tokens: Tensor) -> int:
-        """Return about how many bytes a style of these trainables has in its file."""
+        """Return about how many bytes this style has in its file."""
         numbers = sum(p.numel() for p in self.parameters()) + style_tokens.numel()
         return torch.float16.itemsize * numbers
 
@@ -82,7 +77,7 @@ class Trainables(nn.Module):
         """Take over a style's weights; ``family`` is that of the model to train.
 
         Raises:
-            ACFunError: the style has other widths, rank or layers than these trainables, or is a
+            ACFunError: the style has other widths, rank or layers than this one, or is a
                 blend of several.
         """
         if style.others:
@@ -131,11 +126,11 @@ class Trainables(nn.Module):
                 vector.copy_(style.vectors[name])
 
 
-def half(tensor: Tensor) -> Tensor:
+def to_half(tensor: Tensor) -> Tensor:
     """Return a tensor as a style holds it: float16, finite, on the CPU."""
     limit = torch.finfo(torch.float16).max
     return tensor.detach().clamp(-limit, limit).to("cpu", torch.float16).clone()
 
 
-def _halved(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: half(tensor) for name, tensor in state.items()}
+def _to_half(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: to_half(tensor) for name, tensor in state.items()}

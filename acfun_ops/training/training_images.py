@@ -1,4 +1,4 @@
-"""The pictures of a training run, each encoded once, and the facts that name the run."""
+"""The images of a run, each prepared and encoded once, and the metadata that name the run."""
 
 import json
 import math
@@ -11,21 +11,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .. import __version__
-from ..backbones.backbone import Backbone
+from ..backbones.backbone import DTYPES, Backbone
 from ..errors import ACFunError
 from ..images import (
-    at_most,
-    check_pictures,
-    picture_hash,
-    prepare_mask,
-    prepare_pictures,
-    single_pictures,
+    check_images,
+    crop_images,
+    crop_masks,
+    image_hash,
+    resize_masks,
+    subsample_evenly,
 )
 from ..method.alignment_loss import SETTINGS, AlignmentSettings
 from ..style.style import FORMAT, StyleFacts
 from .checkpoint import run_of
 from .config import TrainConfig
-from .events import TrainPictures
+from .events import TrainImages
+from .image_warnings import image_warnings, pair_warnings
 
 VAE_OVERFLOWS = (
     "The VAE gives values that are not finite for these pictures, as SDXL's does in half "
@@ -53,15 +54,17 @@ _NOT_IN_RUN = ("steps", "preview_every", "gradient_checkpointing")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreparedPair:
+class PreparedImages:
     """The squares that a run is trained on."""
 
     style: Tensor
     """``(b, s, s, 3)`` in [0, 1] on the CPU."""
     face: Tensor
     """``(b, s, s, 3)`` in [0, 1] on the CPU."""
-    given: TrainPictures
-    """As the user gave them."""
+    face_masks: list[Tensor]
+    """One per face photo, see :func:`crop_masks`; empty without a mask."""
+    warnings: list[str]
+    """Sentences about what the user may not have meant."""
     settings: AlignmentSettings
     """Of the method."""
     facts: StyleFacts
@@ -69,7 +72,7 @@ class PreparedPair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodedPair:
+class EncodedImages:
     """Latents and tokens on the backbone's device."""
 
     style: Tensor
@@ -91,7 +94,7 @@ class EncodedPair:
         styles, faces = len(self.style), len(self.face)
         return [(k % styles, k % faces) for k in range(max(styles, faces))]
 
-    def combination(self, style: int, face: int) -> int:
+    def nearest_combination(self, style: int, face: int) -> int:
         """Return which of the ``combinations`` is nearest to a style picture with a face photo."""
         both = self.combinations
         # Those that are left out would each cost as much as many steps; the face matters most.
@@ -99,76 +102,98 @@ class EncodedPair:
         return both.index(found)
 
 
-def prepare_pair(
+def compute_dtype(backbone: Backbone, config: TrainConfig) -> torch.dtype:
+    """Return what the U-Net computes in during a run."""
+    return DTYPES.get(config.precision, backbone.compute_dtype)
+
+
+def prepare_images(
     backbone: Backbone,
-    pictures: TrainPictures,
+    images: TrainImages,
     config: TrainConfig,
-    dtype: torch.dtype,
-    method: AlignmentSettings = SETTINGS,
-) -> PreparedPair:
-    """Check and crop the pictures of a run, and name it; nothing is encoded.
+    settings: AlignmentSettings = SETTINGS,
+) -> PreparedImages:
+    """Validate and crop the images of a run, and name it; nothing is encoded.
 
     Of more than ``MAX_STYLE_PICTURES`` style pictures that many are used, evenly spread; of the
     face photos all.
 
     Args:
         backbone: what is trained on; its fingerprint names the run.
-        pictures: as the user gave them.
+        images: as the user gave them.
         config: of the run.
-        dtype: what the U-Net will compute in; it names the run.
-        method: settings of the method; those that differ from release 0.2.0's name the run.
+        settings: of the method; those that differ from release 0.2.0's name the run.
 
     Raises:
-        ACFunError: the pictures are unusable.
+        ACFunError: the images are unusable.
     """
     side = config.resolution or backbone.native_side
-    check_pictures(pictures.style, "style_image")
-    styles = single_pictures(pictures.style)
-    style = prepare_pictures(at_most(styles, MAX_STYLE_PICTURES), side, "style_image")
-    face = prepare_pictures(pictures.face, side, "face_image")
-    hashes = [picture_hash(style), picture_hash(face), ""]
-    if pictures.face_mask is not None:
-        mask = prepare_mask(pictures.face_mask, pictures.face, side)
-        hashes[2] = picture_hash(mask / mask.amax())
-    settings = {k: v for k, v in asdict(config).items() if k not in _NOT_IN_RUN}
-    settings |= {"resolution": side, "precision": str(dtype).removeprefix("torch.")}
-    settings |= method.changes()
-    return PreparedPair(
+    styles = check_images(images.style, "style_image")
+    faces = check_images(images.face, "face_image")
+    used = subsample_evenly(styles, MAX_STYLE_PICTURES)
+    style, face = crop_images(used, side), crop_images(faces, side)
+    masks = [] if images.face_mask is None else crop_masks(images.face_mask, faces)
+    mask = resize_masks(masks, side) if masks else None
+    hashes = [image_hash(style), image_hash(face)]
+    hashes.append("" if mask is None else image_hash(mask / mask.amax()))
+    settings_used = {k: v for k, v in asdict(config).items() if k not in _NOT_IN_RUN}
+    dtype = str(compute_dtype(backbone, config)).removeprefix("torch.")
+    settings_used |= {"resolution": side, "precision": dtype} | settings.changes()
+    named = json.dumps([settings_used, hashes, backbone.fingerprint], sort_keys=True)
+    return PreparedImages(
         style=style,
         face=face,
-        given=pictures,
-        settings=method,
-        facts=_facts(backbone, config, settings, hashes),
+        face_masks=masks,
+        warnings=[
+            *pair_warnings(style, face, mask, len(styles)),
+            *image_warnings("style_image", used, style),
+            *image_warnings("face_image", faces, face),
+        ],
+        settings=settings,
+        facts=StyleFacts(
+            format=FORMAT,
+            family=backbone.family,
+            prompt=config.prompt,
+            pseudo_word=config.pseudo_word,
+            heads=config.heads,
+            insert_at=config.insert_at,
+            statistics=config.statistics,
+            steps=0,
+            seed=config.seed,
+            settings={k: v for k, v in settings_used.items() if k not in ("prompt", "seed")},
+            style_hash=hashes[0],
+            checkpoint=backbone.fingerprint,
+            run=run_of(named),
+            parent="",
+            version=__version__,
+        ),
     )
 
 
-def encode_pair(backbone: Backbone, pair: PreparedPair) -> EncodedPair:
-    """Encode the pictures of a run, each of them once.
+def encode_images(backbone: Backbone, images: PreparedImages) -> EncodedImages:
+    """Encode the images of a run, each of them once.
 
     Args:
-        backbone: that the pair was prepared for.
-        pair: of :func:`prepare_pair`.
+        backbone: that the images were prepared for.
+        images: of :func:`prepare_images`.
 
     Raises:
         ACFunError: the mask is empty in the square that is trained on, or a model gives values
             that are not finite.
     """
-    style_latents = backbone.encode_pictures(pair.style).to(backbone.device)
-    face_latents = backbone.encode_pictures(pair.face).to(backbone.device)
-    check_finite((style_latents, face_latents), VAE_OVERFLOWS)
-    mask = None
-    if pair.given.face_mask is not None:
-        mask = prepare_mask(pair.given.face_mask, pair.given.face, face_latents.shape[-1])
-        mask = mask.to(backbone.device)
-    tokens = fewer_tokens(backbone.style_tokens(pair.style).float())
+    style = backbone.encode_pictures(images.style).to(backbone.device)
+    face = backbone.encode_pictures(images.face).to(backbone.device)
+    check_finite((style, face), VAE_OVERFLOWS)
+    masks = images.face_masks
+    tokens = fewer_tokens(backbone.style_tokens(images.style).float())
     check_finite((tokens,), IMAGE_ENCODER_OVERFLOWS)
-    return EncodedPair(
-        style=style_latents,
-        face=face_latents,
-        face_mask=mask,
+    return EncodedImages(
+        style=style,
+        face=face,
+        face_mask=resize_masks(masks, face.shape[-1]).to(backbone.device) if masks else None,
         style_tokens=tokens.to(backbone.device),
-        settings=pair.settings,
-        facts=pair.facts,
+        settings=images.settings,
+        facts=images.facts,
     )
 
 
@@ -199,39 +224,13 @@ def fewer_tokens(tokens: Tensor) -> Tensor:
     grid = math.isqrt(tokens.shape[1])
     first = tokens.shape[1] - grid**2  # 1 with a class token, 0 without; else no grid of patches.
     while tokens.numel() > MAX_STYLE_NUMBERS and first <= 1 and grid > 1:
-        tokens, grid = _pooled(tokens, first, grid // 2), grid // 2
+        tokens, grid = _pool_patches(tokens, first, grid // 2), grid // 2
     return tokens.flatten(0, 1)
 
 
-def _pooled(tokens: Tensor, first: int, side: int) -> Tensor:
+def _pool_patches(tokens: Tensor, first: int, side: int) -> Tensor:
     """Return tokens ``(b, n, di)`` with their patches averaged to ``side`` x ``side``."""
     grid = math.isqrt(tokens.shape[1] - first)
     patches = rearrange(tokens[:, first:], "b (h w) d -> b d h w", h=grid)
     patches = rearrange(F.adaptive_avg_pool2d(patches, side), "b d h w -> b (h w) d")
     return torch.cat([tokens[:, :first], patches], dim=1)
-
-
-def _facts(
-    backbone: Backbone,
-    config: TrainConfig,
-    settings: dict[str, float | int | str],
-    hashes: list[str],
-) -> StyleFacts:
-    named = json.dumps([settings, hashes, backbone.fingerprint], sort_keys=True)
-    return StyleFacts(
-        format=FORMAT,
-        family=backbone.family,
-        prompt=config.prompt,
-        pseudo_word=config.pseudo_word,
-        heads=config.heads,
-        insert_at=config.insert_at,
-        statistics=config.statistics,
-        steps=0,
-        seed=config.seed,
-        settings={k: v for k, v in settings.items() if k not in ("prompt", "seed")},
-        style_hash=hashes[0],
-        checkpoint=backbone.fingerprint,
-        run=run_of(named),
-        parent="",
-        version=__version__,
-    )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from acfun_ops.backbones.backbone import DTYPES, Context, InsertPoint
+from acfun_ops.backbones.backbone import Context, InsertPoint
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.method.alignment_loss import SETTINGS, AlignmentSettings
 from acfun_ops.method.concrete_fusion import InsertAt
@@ -17,9 +17,9 @@ from acfun_ops.method.injection import FULL_STRENGTH, PartStrengths, attach_adap
 from acfun_ops.pseudo_word import has_pseudo_word
 from acfun_ops.style.style_file import load_style, save_style
 from acfun_ops.training.config import TrainConfig
-from acfun_ops.training.events import TrainPictures
+from acfun_ops.training.events import TrainImages
 from acfun_ops.training.fit import fit
-from acfun_ops.training.training_images import prepare_pair
+from acfun_ops.training.training_images import prepare_images
 
 from ..benchmark import STYLE_WORD, Images, Method, Pair, Task
 from .sampling import sample
@@ -79,10 +79,9 @@ class Acfun(Method):
             preview_every=0,
         )
         face = pair.spliced if self.spliced and pair.spliced is not None else pair.face
-        images = TrainPictures(style=pair.style[None], face=face[None])
+        images = TrainImages(style=pair.style[None], face=face[None])
         partial = PartialBackbone(backbone, self.parts, self.variant)
-        dtype = DTYPES.get(config.precision, backbone.compute_dtype)
-        prepared = prepare_pair(partial, images, config, dtype, settings_of(self.variant))
+        prepared = prepare_images(partial, images, config, settings_of(self.variant))
         result = fit(partial, prepared, config)
         if result.outcome != "finished":
             log.warning("%s, %s: %s", pair.name, self, result.message)

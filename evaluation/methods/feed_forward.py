@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
-from acfun_ops.images import prepare_pictures
+from acfun_ops.images import to_squares
 from evaluation.toy.reader import GROUPS
 
 from ..benchmark import Images, LearnsOnce, Pair, Task
@@ -234,6 +234,4 @@ def _sample_batch(numbers: np.ndarray, generator: torch.Generator) -> np.ndarray
 
 
 def _squares(backbone: DiffusersBackbone, pictures: np.ndarray) -> Tensor:
-    return prepare_pictures(
-        torch.from_numpy(pictures).float() / 255, backbone.native_side, "drawings"
-    )
+    return to_squares(torch.from_numpy(pictures).float() / 255, backbone.native_side, "drawings")

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from acfun_ops.backbones.backbone import Context
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
-from acfun_ops.images import prepare_pictures
+from acfun_ops.images import to_squares
 
 from ..benchmark import PAINTING, STYLE_WORD, Images, LearnsOnce, Method, Pair, Task
 from .ip_adapter import (
@@ -138,7 +138,7 @@ class InstantStyle(AdapterGeneration, LearnsOnce):
         """See Method."""
         backbone, pair = task.backbone, task.pair
         groups = read_tensors(task.learnt, backbone.device)
-        square = prepare_pictures(pair.style[None], backbone.native_side, "style")
+        square = to_squares(pair.style[None], backbone.native_side, "style")
         content = text_features(backbone, [content_words(pair.remove_style(pair.style_prompt))])
         deviation = content @ groups["content"]["predicted"] - groups["content"]["mean"]
         embedding = image_embedding(backbone, square) - self.subtracted * deviation
@@ -180,7 +180,7 @@ class _Paintings:
     def trial(self) -> Trial:
         """Return paintings that are not taught, and the prompts of others."""
         styles = torch.from_numpy(self.left_out).float() / 255
-        squares = prepare_pictures(styles, self.backbone.native_side, "drawings")
+        squares = to_squares(styles, self.backbone.native_side, "drawings")
         return Trial(squares, torch.stack(self.tokens[: len(squares)]), self.empty)
 
     def prediction_matrix(self) -> Tensor:
@@ -213,9 +213,7 @@ def _encode(backbone: DiffusersBackbone, pictures: np.ndarray) -> tuple[Tensor, 
     """Return the embeddings ``(n, d)`` and the latents ``(n, c, h, w)`` of uint8 pictures."""
     embeddings, latents = [], []
     for part in np.array_split(pictures, max(1, len(pictures) // BATCH_READ)):
-        squares = prepare_pictures(
-            torch.from_numpy(part).float() / 255, backbone.native_side, "drawings"
-        )
+        squares = to_squares(torch.from_numpy(part).float() / 255, backbone.native_side, "drawings")
         embeddings.append(image_embedding(backbone, squares).cpu())
         latents.append(backbone.encode_pictures(squares).cpu())
     return torch.cat(embeddings), torch.cat(latents)

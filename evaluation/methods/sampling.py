@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from acfun_ops.backbones.backbone import Backbone, Context
-from acfun_ops.images import prepare_pictures
+from acfun_ops.images import to_squares
 from acfun_ops.method.diffusion import add_noise
 from acfun_ops.sampling.sampler import Guidance, draw_latents, initial_noise, sampling_sigmas
 
@@ -18,7 +18,7 @@ Start = tuple[Tensor, list[float]]
 
 def encode_square(backbone: Backbone, image: Tensor) -> Tensor:
     """Return the latent ``(1, c, h, w)`` of an image ``(s, s, 3)`` in [0, 1], on the device."""
-    square = prepare_pictures(image[None], backbone.native_side, "picture")
+    square = to_squares(image[None], backbone.native_side, "picture")
     return backbone.encode_pictures(square).to(backbone.device)
 
 

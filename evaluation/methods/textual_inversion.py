@@ -8,7 +8,7 @@ from torch import Tensor
 
 from acfun_ops.backbones.backbone import Context
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
-from acfun_ops.images import prepare_pictures
+from acfun_ops.images import to_squares
 from acfun_ops.method.abstract_fusion import AbstractFusion
 from acfun_ops.method.diffusion import add_noise
 
@@ -140,5 +140,5 @@ def replace_noise(
 
 
 def _style_tokens(backbone: DiffusersBackbone, pair: Pair) -> Tensor:
-    square = prepare_pictures(pair.style[None], backbone.native_side, "style")
+    square = to_squares(pair.style[None], backbone.native_side, "style")
     return backbone.style_tokens(square)[0].float().to(backbone.device)

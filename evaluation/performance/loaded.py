@@ -34,7 +34,7 @@ class Loaded:
         self.nodes = load("pack_nodes").PackNodes(import_pack(), None)
         generator = torch.Generator().manual_seed(0)
         pair = [torch.rand(1, side, side, 3, generator=generator) for _ in range(2)]
-        self.images = self.events.TrainPictures(style=pair[0], face=pair[1])
+        self.images = self.events.TrainImages(style=pair[0], face=pair[1])
         small = side // 8
         self.latent = {"samples": torch.randn(1, 4, small, small, generator=generator)}
         self.plain, self.negative = self.embed_plain(), self.embed_plain("")

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from acfun_ops.contact_sheet import SheetRow, contact_sheet
-from acfun_ops.image_files import to_image
+from acfun_ops.image_files import to_pil
 
 from ..benchmark import Bench, Expectation, Row, Section, description, rows_of
 from ..runs import Run, has_images, read_result
@@ -94,7 +94,7 @@ def sheet(section: Section, results: Results) -> Image.Image:
         if bench.truths is not None:
             pictures.append(bench.truths[run.pair])
         samples = read_result(run.folder).samples[:count]
-        images = [to_image(picture[None]) for picture in [*pictures, *samples]]
+        images = [to_pil(picture[None]) for picture in [*pictures, *samples]]
         lines.append(SheetRow(f"{run.row} on {pair.name}", images))
     return contact_sheet([*given, *(f"{i + 1}" for i in range(count))], lines, SHEET_SIDE)
 

@@ -18,9 +18,9 @@ import torch
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.cli.training_run import train_and_save
 from acfun_ops.errors import ACFunError
-from acfun_ops.image_files import read_picture
+from acfun_ops.image_files import read_image
 from acfun_ops.training.config import TrainConfig
-from acfun_ops.training.events import TrainPictures
+from acfun_ops.training.events import TrainImages
 
 from ..comfyui_host import ROOT, load
 from .host import STEPS, Host
@@ -85,9 +85,9 @@ class CommandLineHost(Host):
 
 def train(backbone: Any, config: TrainConfig, folder: Path) -> int:
     """Train on a folder's images and save the style in its folder ``out`` after each step."""
-    images = {name: read_picture(folder / f"{name}.png") for name in ("style", "face")}
+    images = {name: read_image(folder / f"{name}.png") for name in ("style", "face")}
     out = folder / "out" / "my.safetensors"
-    return train_and_save(backbone, TrainPictures(**images), config, out, None, 1)
+    return train_and_save(backbone, TrainImages(**images), config, out, None, 1)
 
 
 def _inject(backbone: Any, effect: str, calls: tuple[int, ...], in_previews: bool) -> None:

@@ -12,9 +12,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ...acfun_ops.messages import Message, join_messages
-from ...acfun_ops.training.events import Event, PreviewEvent, RedrawingEvent, StepEvent, TrainResult
-from ...acfun_ops.training.reporting import Reporter
-from ...acfun_ops.training.training_images import PreparedPair
+from ...acfun_ops.training.events import (
+    Event,
+    PreviewEvent,
+    Reporter,
+    RestylingEvent,
+    StepEvent,
+    TrainResult,
+)
+from ...acfun_ops.training.training_images import PreparedImages
 from .node_status import NodeStatus, log
 
 STRIP_SIDE = 384
@@ -74,7 +80,7 @@ class TrainingProgress(Reporter):
         comfy.model_management.throw_exception_if_processing_interrupted()
         return self.interrupt is not None  # ComfyUI tells once, perhaps at a warning.
 
-    def keep(self, result: TrainResult) -> str:
+    def save_result(self, result: TrainResult) -> str:
         """Write the style to disk and return what happened and where it is.
 
         Raises:
@@ -82,7 +88,7 @@ class TrainingProgress(Reporter):
         """
         return join_messages(" ", [result.message, self._save(result)])
 
-    def say(self, text: str) -> None:
+    def add_warning(self, text: str) -> None:
         """Log a sentence and show it on the node for the rest of the run."""
         self.status.add_warning(text)
 
@@ -91,7 +97,7 @@ class TrainingProgress(Reporter):
         log.info(text)
         self.status.show(text)
 
-    def show_pair(self, pair: PreparedPair) -> None:
+    def show_pair(self, pair: PreparedImages) -> None:
         """Put the first style picture and the first face photo in front of the previews."""
         self.pair = [pair.style[:1], pair.face[:1]]
 
@@ -107,7 +113,7 @@ class TrainingProgress(Reporter):
         self.console.set_postfix({"loss": f"{self.pace.loss:.4f}"}, refresh=False)
         self.console.update(event.step - self.console.n)
 
-    def show_redrawing(self, event: RedrawingEvent) -> None:
+    def show_restyling(self, event: RestylingEvent) -> None:
         """Show on the node how far it is."""
         self.status.show(
             Message(

@@ -14,7 +14,7 @@ from ...acfun_ops.messages import Message, join_messages
 from ...acfun_ops.model_families import name_by_encoders
 from ...acfun_ops.pseudo_word import has_pseudo_word, pseudo_word_pattern
 from ...acfun_ops.style.style import Style
-from ...acfun_ops.training.training_images import PreparedPair
+from ...acfun_ops.training.training_images import PreparedImages
 
 # Rare words that are one token each in CLIP's vocabulary, and letters, which are so in any; one
 # absent from the prompt stands in.
@@ -104,7 +104,7 @@ def prompt_warnings(clip: Any, text: str, style: Style) -> str:
     )
 
 
-def note_clip_layer(pair: PreparedPair, clip: Any) -> PreparedPair:
+def note_clip_layer(pair: PreparedImages, clip: Any) -> PreparedImages:
     """Put what CLIP Set Last Layer has set into the style's settings, if it changes anything."""
     if _layer(clip) == _own_layer(clip):
         return pair

@@ -8,8 +8,7 @@ from typing_extensions import override
 
 from ...acfun_ops.errors import ACFunError
 from ...acfun_ops.messages import Message
-from ...acfun_ops.training.config import TrainConfig
-from ...acfun_ops.training.presets import PRESETS, told_preset, with_preset
+from ...acfun_ops.training.config import PRESETS, TrainConfig, describe_preset, with_preset
 from .node_status import check_connected
 
 CUSTOM = "custom: the numbers on this node"
@@ -43,7 +42,7 @@ def choose_config(inputs: dict[str, Any], hidden: Any) -> tuple[TrainConfig, lis
         name for name in PRESETS.get(preset, ()) if isinstance(node["inputs"].get(name), list)
     ]
     config = with_preset(given, preset, linked)
-    notices = [] if config == given else [told_preset(preset, config)]
+    notices = [] if config == given else [describe_preset(preset, config)]
     if linked:
         names = ", ".join(linked)
         notices.append(

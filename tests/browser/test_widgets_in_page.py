@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from acfun_ops.training.presets import PRESETS
+from acfun_ops.training.config import PRESETS
 
 MODES = {"classic": False, "nodes 2.0": True}
 SHOWN = {

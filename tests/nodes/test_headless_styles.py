@@ -17,7 +17,7 @@ from acfun_ops.sampling.generate import Drawing, draw_picture
 from acfun_ops.sampling.style_injection import Restyler
 from acfun_ops.style.style_file import load_style, save_style
 from acfun_ops.training.config import TrainConfig
-from acfun_ops.training.events import TrainPictures
+from acfun_ops.training.events import TrainImages
 from acfun_ops.training.fit import fit
 
 PROMPT = "A painting of a woman in S* style, by the sea"
@@ -48,7 +48,7 @@ def loaded(folder, comfy):
 @pytest.fixture(scope="module")
 def headless_style(backbone):
     """A style of the diffusers backbone, trained hard."""
-    pictures = TrainPictures(style=picture(1), face=picture(2))
+    pictures = TrainImages(style=picture(1), face=picture(2))
     options = {"steps": 6, "learning_rate": 0.05, "resolution": 64, "rank": 8, "preview_every": 0}
     return fit(backbone, pictures, TrainConfig(**options)).style
 
@@ -209,7 +209,7 @@ def test_a_comfyui_style_applies_headless(acfun, backbone, loaded, comfy_style, 
 
 def test_headless_training_goes_on_from_a_comfyui_style(acfun, backbone, comfy_style, tmp_path):
     ours = carried(comfy_style, acfun, tmp_path, to_comfy=False)
-    pictures = TrainPictures(style=picture(1), face=picture(2))
+    pictures = TrainImages(style=picture(1), face=picture(2))
     options = {"steps": 1, "resolution": 64, "rank": 8, "preview_every": 0}
     resumed = fit(backbone, pictures, TrainConfig(**options), resume=(ours, None)).style
     block = "input_blocks.1.0"

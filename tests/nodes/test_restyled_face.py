@@ -56,19 +56,19 @@ def patched_otherwise(model):
 def restyle(acfun, comfy):
     """Return a function that trains a step; it gives the face, if it is restyled, and notices."""
     from acfun_pack.acfun_ops.training.config import TrainConfig
-    from acfun_pack.acfun_ops.training.events import NoticeEvent, TrainPictures
+    from acfun_pack.acfun_ops.training.events import TrainImages, WarningEvent
     from acfun_pack.acfun_ops.training.fit import fit
     from acfun_pack.nodes.comfyui.training_models import training_backbone
 
     _, clip, vae = comfy.checkpoint("sd1")
     config = TrainConfig(steps=1, resolution=64, preview_every=0, alignment="drawn")
-    pictures = TrainPictures(style=picture(1), face=picture(2))
+    pictures = TrainImages(style=picture(1), face=picture(2))
 
     def restyle(model):
         events = []
         with training_backbone(model, clip, vae, comfy.clip_vision(), None) as backbone:
             result = fit(backbone, pictures, config, lambda event: events.append(event) or False)
-        notices = [str(event.text) for event in events if isinstance(event, NoticeEvent)]
+        notices = [str(event.text) for event in events if isinstance(event, WarningEvent)]
         return result.state.kept.get("redrawn"), notices
 
     return restyle

@@ -219,8 +219,7 @@ def test_only_save_and_sheet_are_output_nodes(described):
 
 
 def test_the_training_options_default_to_what_the_method_defaults_to(acfun):
-    from acfun_pack.acfun_ops.training.config import TrainConfig
-    from acfun_pack.acfun_ops.training.presets import PRESETS
+    from acfun_pack.acfun_ops.training.config import PRESETS, TrainConfig
 
     _, required, optional, _ = NODES["ACFunTrainStyle"]
     options = (required | optional).keys() & TrainConfig.__dataclass_fields__.keys()

@@ -207,7 +207,7 @@ def test_every_picture_is_prepared_and_encoded_once(acfun, models, monkeypatch):
 
     count(vae, "encode", encoded["vae"])
     count(vision, "encode_image", encoded["clip_vision"])
-    count(encoded_pair, "prepare_pictures", prepared)
+    count(encoded_pair, "crop_images", prepared)
     styles = torch.cat([picture(1), picture(3)])
     style, _, _ = acfun.train(style_image=styles, steps=5, preview_every=2)
     assert encoded == {"vae": [2, 1], "clip_vision": [2]}

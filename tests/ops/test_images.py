@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acfun_ops.errors import ACFunError
-from acfun_ops.images import picture_hash, prepare_mask, prepare_pictures
+from acfun_ops.images import check_images, crop_masks, image_hash, resize_masks, to_squares
 
 
 def prepared(pictures, side=64):
-    return prepare_pictures(pictures, side, "style_image")
+    return to_squares(pictures, side, "style_image")
 
 
 def test_grey_becomes_three_equal_channels(generator):
@@ -108,10 +108,14 @@ def bad(value):
 )
 def test_unusable_pictures_are_refused_by_name(pictures, message):
     with pytest.raises(ACFunError, match=f"^face_image .*{message}"):
-        prepare_pictures(pictures, 64, "face_image")
+        to_squares(pictures, 64, "face_image")
 
 
 PHOTO = torch.zeros(2, 96, 64, 3)
+
+
+def prepare_mask(mask, photos, side):
+    return resize_masks(crop_masks(mask, check_images(photos, "face_image")), side)
 
 
 @pytest.mark.parametrize(
@@ -166,12 +170,12 @@ def test_unusable_masks_are_refused(mask, message):
 def test_picture_hash_is_that_of_its_bytes():
     pictures = torch.tensor([0.0, 1.0, 0.5, 0.2]).view(1, 2, 2, 1)
     expected = hashlib.sha256(b"(1, 2, 2, 1)" + bytes([0, 255, 128, 51])).hexdigest()
-    assert picture_hash(pictures) == expected
-    assert picture_hash(pictures + 1e-4) == expected
+    assert image_hash(pictures) == expected
+    assert image_hash(pictures + 1e-4) == expected
 
 
 def test_picture_hash_tells_pictures_and_shapes_apart(generator):
     pictures = torch.rand(2, 3, 4, 3, generator=generator)
     others = [pictures.flip(0), pictures.view(2, 4, 3, 3), pictures[:1], 1 - pictures]
-    hashes = {picture_hash(p) for p in (pictures, *others)}
+    hashes = {image_hash(p) for p in (pictures, *others)}
     assert len(hashes) == 5

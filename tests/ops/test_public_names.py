@@ -17,7 +17,7 @@ PUBLIC = [
     "DiffusersBackbone",
     "Style",
     "TrainConfig",
-    "TrainPictures",
+    "TrainImages",
     "TrainResult",
     "VisionEncoder",
     "fit",

@@ -13,7 +13,7 @@ from PIL import Image
 import acfun_ops
 from acfun_ops.backbones.pipeline_parts import load_text_to_image
 from acfun_ops.errors import ACFunError
-from acfun_ops.images import prepare_mask, prepare_pictures
+from acfun_ops.images import crop_masks, to_squares
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "python.md"
 
@@ -48,24 +48,24 @@ def test_the_page_names_what_is_public():
 @pytest.mark.parametrize("numbers", [np.uint8, np.uint16, np.float64])
 def test_numpy_is_taken_as_pillow_and_tensors_are(numbers):
     levels = np.random.default_rng(0).integers(0, 256, (70, 80, 3), dtype=np.uint8)
-    expected = prepare_pictures(torch.from_numpy(levels)[None] / 255, 64, "style_image")
+    expected = to_squares(torch.from_numpy(levels)[None] / 255, 64, "style_image")
     whole = np.iinfo(numbers).max if numbers != np.float64 else 1
     same = (levels * (whole / 255)).astype(numbers)
     for image in (same, [same[None]], Image.fromarray(levels)):
-        assert torch.allclose(prepare_pictures(image, 64, "style_image"), expected, atol=1e-6)
-    grey = prepare_pictures(levels[..., 0], 64, "style_image")
+        assert torch.allclose(to_squares(image, 64, "style_image"), expected, atol=1e-6)
+    grey = to_squares(levels[..., 0], 64, "style_image")
     assert torch.equal(grey[..., 0], grey[..., 2]) and grey.shape == (1, 64, 64, 3)
 
 
 def test_masks_of_pillow_and_numpy_are_those_of_tensors():
     photo, mask = torch.rand(1, 64, 64, 3), np.zeros((64, 64), np.uint8)
     mask[16:40, 20:50] = 255
-    expected = prepare_mask(torch.from_numpy(mask / 255), photo, 8)
+    [expected] = crop_masks(torch.from_numpy(mask / 255), [photo])
     for given in (mask, mask[None], mask > 0, Image.fromarray(mask), [Image.fromarray(mask)]):
-        assert torch.allclose(prepare_mask(given, photo, 8), expected, atol=1e-6)
+        assert torch.allclose(crop_masks(given, [photo])[0], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("image", ["painting.jpg", np.zeros((64, 64), np.int64), None, [1]])
 def test_what_is_no_image_is_refused_by_its_type(image):
     with pytest.raises(ACFunError, match=r"An image is of type \w+; expected a tensor"):
-        prepare_pictures(image, 64, "style_image")
+        to_squares(image, 64, "style_image")

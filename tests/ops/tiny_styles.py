@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from acfun_ops.style.style import METADATA_KEY, Style, StyleFacts, style_bytes
-from acfun_ops.training.trainable_style import Trainables
+from acfun_ops.training.config import TrainConfig
+from acfun_ops.training.trainable_style import TrainableStyle
 
 # Nothing here is a default of TrainConfig, so that a fact which is lost and filled in shows.
 FACTS = StyleFacts(
@@ -38,21 +39,25 @@ WIDTHS = {"output_blocks.2.0": 6, "input_blocks.1.0": 4, "middle_block.0": 4}
 TEXT_WIDTH, IMAGE_WIDTH, RANK, LAYERS = 16, 8, 3, 2
 
 
-def new_trainables(seed: int = 0, **changes: Any) -> Trainables:
+def new_trainables(seed: int = 0, **changes: Any) -> TrainableStyle:
     """Return untrained trainables."""
-    options: dict[str, Any] = {
+    shape: dict[str, Any] = {
         "text_dim": TEXT_WIDTH,
         "image_dim": IMAGE_WIDTH,
         "widths": WIDTHS,
         "vectors": {"l": torch.ones(TEXT_WIDTH), "g": torch.zeros(5)},
+    }
+    config: dict[str, Any] = {
         "layers": LAYERS,
         "heads": FACTS.heads,
         "dropout": 0.0,
         "rank": RANK,
         "statistics": FACTS.statistics,
-        "generator": torch.Generator().manual_seed(seed),
     }
-    return Trainables(**(options | changes))
+    for name, value in changes.items():
+        (shape if name in shape else config)[name] = value
+    generator = torch.Generator().manual_seed(seed)
+    return TrainableStyle(TrainConfig(**config), **shape, generator=generator)
 
 
 def randomized(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:

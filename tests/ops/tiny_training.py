@@ -11,7 +11,7 @@ from torch import Tensor
 from acfun_ops.style.style import Style, style_bytes
 from acfun_ops.training.checkpoint import TrainState
 from acfun_ops.training.config import TrainConfig
-from acfun_ops.training.events import Event, SamplingEvent, StepEvent, TrainPictures, TrainResult
+from acfun_ops.training.events import Event, SamplingEvent, StepEvent, TrainImages, TrainResult
 from acfun_ops.training.fit import fit
 
 # `staged` draws nothing before the first step, which would take longer than all six of them.
@@ -53,7 +53,7 @@ def small_config(**changes: Any) -> TrainConfig:
 
 def tiny_pictures(
     seed: int = 1, styles: int = 1, faces: int = 1, masked: bool = False
-) -> TrainPictures:
+) -> TrainImages:
     """Return random pictures, smooth enough to differ in colour; faces are not square."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -63,13 +63,13 @@ def tiny_pictures(
         return fine.movedim(1, -1).contiguous()
 
     mask = torch.rand(faces, 80, 64, generator=generator) if masked else None
-    return TrainPictures(style=draw(styles, 64, 64), face=draw(faces, 80, 64), face_mask=mask)
+    return TrainImages(style=draw(styles, 64, 64), face=draw(faces, 80, 64), face_mask=mask)
 
 
 def run(
     config: TrainConfig,
     backbone: TinyBackbone | None = None,
-    pictures: TrainPictures | None = None,
+    pictures: TrainImages | None = None,
     on_event: Callable[[Event], bool] = lambda event: False,
     resume: tuple[Style, TrainState | None] | None = None,
 ) -> TrainResult:

@@ -73,7 +73,7 @@ def _train(models: Models, sockets: Any, checkpointing: str, before: int) -> Res
         backbone.load()
         weights = gpu.count("memory_allocated") - before
         gpu.reset_peak()
-        images = events.TrainPictures(style=style, face=face)
+        images = events.TrainImages(style=style, face=face)
         fit = load("acfun_pack.acfun_ops.training.fit").fit
         result = fit(backbone, images, config, on_event)
         dtype = str(backbone.compute_dtype)

@@ -119,7 +119,7 @@ def train(settings: Settings, card: SimulatedCard, sockets: dict[str, Any]) -> F
     """Train and count."""
     import acfun_pack.acfun_ops.training.training_images as encoded_pair
     from acfun_pack.acfun_ops.training.config import TrainConfig
-    from acfun_pack.acfun_ops.training.events import SamplingEvent, StepEvent, TrainPictures
+    from acfun_pack.acfun_ops.training.events import SamplingEvent, StepEvent, TrainImages
     from acfun_pack.acfun_ops.training.fit import fit
     from acfun_pack.nodes.comfyui.backbone import ComfyBackbone
     from acfun_pack.nodes.comfyui.memory import plan_memory
@@ -150,11 +150,11 @@ def train(settings: Settings, card: SimulatedCard, sockets: dict[str, Any]) -> F
         gradient_checkpointing=settings.checkpointing,
         alignment=settings.alignment,
     )
-    pictures = TrainPictures(style=torch.rand(1, side, side, 3), face=torch.rand(1, side, side, 3))
+    pictures = TrainImages(style=torch.rand(1, side, side, 3), face=torch.rand(1, side, side, 3))
     dtype = FLOATS.get(settings.precision)
     with (
         torch.inference_mode(),
-        patch.object(encoded_pair, "picture_hash", lambda picture: "0" * 64),
+        patch.object(encoded_pair, "image_hash", lambda picture: "0" * 64),
         patch.object(ComfyBackbone, "fingerprint", "0" * 64),
         training_backbone(**sockets, dtype=dtype) as backbone,
     ):

@@ -15,8 +15,7 @@ from acfun_ops.cli.pair_list import read_pairs
 from acfun_ops.cli.parser import new_parser, parse_arguments
 from acfun_ops.cli.training_run import training_config
 from acfun_ops.errors import ACFunError
-from acfun_ops.training.config import TrainConfig, is_research
-from acfun_ops.training.presets import PRESET_WORDS, PRESETS
+from acfun_ops.training.config import PRESET_WORDS, PRESETS, TrainConfig, is_research
 
 FILES = ["--model", "m", "--style-image", "a", "b", "--face-image", "c", "--out", "d"]
 RESEARCH = {option.name for option in fields(TrainConfig) if is_research(option.name)}

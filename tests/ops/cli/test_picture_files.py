@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from acfun_ops.errors import ACFunError
-from acfun_ops.image_files import read_mask, read_picture, write_picture
-from acfun_ops.images import prepare_pictures
+from acfun_ops.image_files import read_image, read_mask, write_image
+from acfun_ops.images import to_squares
 
 COLOURS = np.zeros((4, 6, 3), np.uint8)
 COLOURS[:, :3] = (255, 128, 0)
@@ -24,7 +24,7 @@ def saved(folder, image, name="a.png", **options):
 
 def as_colours(picture):
     """Return a picture as training sees it, without the crop."""
-    whole = prepare_pictures(picture.repeat_interleave(16, 1).repeat_interleave(16, 2), 64, "it")
+    whole = to_squares(picture.repeat_interleave(16, 1).repeat_interleave(16, 2), 64, "it")
     return whole[0, ::16, ::16]
 
 
@@ -36,7 +36,7 @@ def test_every_mode_is_read_as_its_colours(tmp_path, mode):
         path = saved(tmp_path, image, name)
     except OSError:
         pytest.skip(f"Pillow writes no {name} of mode {mode}.")
-    picture = read_picture(path)
+    picture = read_image(path)
     assert picture.shape[:3] == (1, 4, 6) and picture.dtype == torch.float32
     assert picture.min() >= 0 and picture.max() <= 1
     expected = torch.from_numpy(np.array(image.convert("RGB"))).float() / 255
@@ -45,7 +45,7 @@ def test_every_mode_is_read_as_its_colours(tmp_path, mode):
 
 def test_a_picture_of_16_bits_is_not_clipped(tmp_path):
     levels = np.linspace(0, 65535, 24).astype(np.uint16).reshape(4, 6)
-    picture = read_picture(saved(tmp_path, Image.fromarray(levels)))
+    picture = read_image(saved(tmp_path, Image.fromarray(levels)))
     assert torch.allclose(picture[0, ..., 0], torch.from_numpy(levels.astype(np.float32)) / 65535)
 
 
@@ -79,7 +79,7 @@ def test_deep_tiffs_are_read_right(tmp_path):
         "12 bits": (packed_12_bits((RAMP * 4095).round()), 12),
     }
     for name, arguments in files.items():
-        picture = read_picture(tiff(tmp_path, *arguments))
+        picture = read_image(tiff(tmp_path, *arguments))
         assert np.allclose(picture[0, ..., 0], RAMP, atol=1 / 4000), name
 
 
@@ -96,7 +96,7 @@ def test_deep_tiffs_are_read_right(tmp_path):
 )
 def test_deep_tiffs_without_a_white_are_refused(tmp_path, values, bits, kind):
     with pytest.raises(ACFunError, match=rf"numbers of {bits} bits .* Save it as a picture of 8"):
-        read_picture(tiff(tmp_path, values, bits, kind))
+        read_image(tiff(tmp_path, values, bits, kind))
 
 
 def test_a_picture_that_is_too_large_is_to_be_made_smaller(tmp_path, monkeypatch):
@@ -104,27 +104,27 @@ def test_a_picture_that_is_too_large_is_to_be_made_smaller(tmp_path, monkeypatch
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 23)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        read_picture(path)
+        read_image(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 11)
     with pytest.raises(ACFunError, match=r"more than 22 pixels\. Make it smaller"):
-        read_picture(path)
+        read_image(path)
 
 
 def test_alpha_comes_along(tmp_path):
     image = Image.fromarray(COLOURS).convert("RGBA")
     image.putalpha(51)
-    picture = read_picture(saved(tmp_path, image))
+    picture = read_image(saved(tmp_path, image))
     assert picture.shape[-1] == 4 and torch.allclose(picture[..., 3], torch.tensor(0.2))
     palette = Image.fromarray(COLOURS).convert("P", palette=Image.Palette.ADAPTIVE)
     path = saved(tmp_path, palette, transparency=palette.getpixel((0, 0)))
-    assert read_picture(path)[0, 0, :, 3].tolist() == [0, 0, 0, 1, 1, 1]
+    assert read_image(path)[0, 0, :, 3].tolist() == [0, 0, 0, 1, 1, 1]
 
 
 def test_a_photo_is_turned_as_its_camera_says(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # Turned by a quarter.
     path = saved(tmp_path, Image.fromarray(COLOURS), exif=exif)
-    picture = read_picture(path)
+    picture = read_image(path)
     assert picture.shape == (1, 6, 4, 3)
     assert picture[0, 0, 0].tolist() == pytest.approx([1, 128 / 255, 0], abs=1e-6)
 
@@ -153,21 +153,21 @@ def test_what_is_no_picture_is_refused_in_a_sentence(tmp_path, content, message)
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ACFunError, match=message) as caught:
-        read_picture(path)
+        read_image(path)
     assert "\n" not in str(caught.value)
     with pytest.raises(ACFunError, match="could not be read"):
-        read_picture(tmp_path)
+        read_image(tmp_path)
 
 
 def test_a_written_picture_reads_as_itself(tmp_path):
     picture = torch.from_numpy(COLOURS).float()[None] / 255
-    write_picture(picture, tmp_path / "deep" / "a.png")
-    assert torch.equal(read_picture(tmp_path / "deep" / "a.png"), picture)
+    write_image(picture, tmp_path / "deep" / "a.png")
+    assert torch.equal(read_image(tmp_path / "deep" / "a.png"), picture)
     for name in ("a.jpg", "a.webp"):
-        write_picture(picture, tmp_path / name)
-        assert read_picture(tmp_path / name).shape == picture.shape
+        write_image(picture, tmp_path / name)
+        assert read_image(tmp_path / name).shape == picture.shape
 
 
 def test_a_name_that_says_no_kind_of_picture_is_refused(tmp_path):
     with pytest.raises(ACFunError, match=r"does not end in \.png"):
-        write_picture(torch.zeros(1, 4, 4, 3), tmp_path / "a.bmp")
+        write_image(torch.zeros(1, 4, 4, 3), tmp_path / "a.bmp")

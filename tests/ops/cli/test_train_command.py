@@ -14,7 +14,7 @@ from acfun_ops.cli import training_run as saved_training
 from acfun_ops.cli.parser import parse_arguments
 from acfun_ops.cli.training_run import training_config
 from acfun_ops.style.style_file import load_style, save_style
-from acfun_ops.training import reporting
+from acfun_ops.training import events
 from acfun_ops.training import run_files as kept_run
 from acfun_ops.training.checkpoint import load_state
 from acfun_ops.training.config import TrainConfig
@@ -232,7 +232,7 @@ def test_an_early_end_leaves_a_longer_part_of_the_same_run_alone(line, monkeypat
 
 def test_training_over_a_finished_style_leaves_no_shorter_one_beside_it(line, monkeypatch):
     assert line.train()[0] == 0
-    monkeypatch.setattr(reporting.Reporter, "save_every", 1)
+    monkeypatch.setattr(events.Reporter, "save_every", 1)
     assert line.train()[0] == 0
     assert [path.name for path in line.folder.glob("my*") if path.is_file()] == ["my.safetensors"]
 
@@ -286,7 +286,7 @@ def test_a_disk_too_full_for_the_state_still_tells_of_the_style(line, monkeypatc
 
 
 def test_a_full_disk_on_the_way_costs_no_training(line, monkeypatch):
-    monkeypatch.setattr(reporting.Reporter, "save_every", 1)
+    monkeypatch.setattr(events.Reporter, "save_every", 1)
     writes = []
 
     def save(style, path):

@@ -20,7 +20,7 @@ from acfun_ops.style import style_file
 from acfun_ops.style.style import style_bytes
 from acfun_ops.style.style_file import load_style, save_style
 from acfun_ops.training.config import TrainConfig
-from acfun_ops.training.trainable_style import Trainables
+from acfun_ops.training.trainable_style import TrainableStyle
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -156,16 +156,12 @@ def test_another_process_writes_equal_bytes():
 def test_file_stays_within_its_budget(widths, context, count, budget, tmp_path):
     assert len(widths) == count
     vectors = {"l": torch.zeros(768)} | ({"g": torch.zeros(1280)} if context == 2048 else {})
-    trainables = Trainables(
+    trainables = TrainableStyle(
+        TrainConfig(),
         text_dim=context,
         image_dim=1024,
         widths=widths,
         vectors=vectors,
-        layers=2,
-        heads=8,
-        dropout=0.0,
-        rank=32,
-        statistics="std",
         generator=torch.Generator(),
     )
     facts = replace(FACTS, heads=8, statistics="std")

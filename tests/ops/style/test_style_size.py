@@ -13,7 +13,7 @@ from acfun_ops.style.style import Style
 from acfun_ops.style.style_file import load_style, save_style
 from acfun_ops.training import fit
 from acfun_ops.training.config import TrainConfig
-from acfun_ops.training.events import NoticeEvent
+from acfun_ops.training.events import WarningEvent
 from acfun_ops.training.training_images import MAX_STYLE_PICTURES, fewer_tokens
 
 ENCODERS = {"sd1": {"l": 768}, "sdxl": {"l": 768, "g": 1280}}
@@ -73,7 +73,7 @@ def test_a_style_larger_than_promised_is_told_before_the_first_step(monkeypatch)
         events = Recorder()
         style = run(small_config(steps=1), on_event=events).style
         size.append(sum(t.numel() * 2 for s in style.concrete.values() for t in s.values()))
-        return [e.text for e in events.events[:1] if isinstance(e, NoticeEvent)]
+        return [e.text for e in events.events[:1] if isinstance(e, WarningEvent)]
 
     assert told() == []
     monkeypatch.setitem(fit.USUAL_BYTES, "sd1", size[0])

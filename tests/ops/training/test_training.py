@@ -15,14 +15,14 @@ from acfun_ops.sampling.style_injection import Restyler
 from acfun_ops.style.style import style_bytes
 from acfun_ops.training import fit
 from acfun_ops.training.events import (
-    NoticeEvent,
     PreviewEvent,
-    RedrawingEvent,
+    RestylingEvent,
     SamplingEvent,
     StepEvent,
+    WarningEvent,
 )
 from acfun_ops.training.styled_model import StyledModel
-from acfun_ops.training.training_images import encode_pair, prepare_pair
+from acfun_ops.training.training_images import encode_images, prepare_images
 
 TWO_ENCODERS = ("l", "g")
 
@@ -343,7 +343,7 @@ def white_noise_after_the_weights(config, backbone, generator):
     """What a run samples for its first noise if it is white and nothing else is sampled for it."""
     StyledModel(
         backbone,
-        encode_pair(backbone, prepare_pair(backbone, tiny_pictures(), config, torch.float32)),
+        encode_images(backbone, prepare_images(backbone, tiny_pictures(), config)),
         config,
         torch.float32,
         generator,
@@ -385,7 +385,7 @@ def test_redrawing_tells_each_of_its_steps_before_the_first_of_training(faces):
     config = small_config(alignment="drawn", steps=1)
     run(config, pictures=tiny_pictures(faces=faces), on_event=lambda event: told.append(event))
     total = SETTINGS.redrawing.steps + 1 + (2 * SETTINGS.redrawing.steps + 1) * faces
-    assert told[:-1] == [RedrawingEvent(step, total) for step in range(1, total + 1)]
+    assert told[:-1] == [RestylingEvent(step, total) for step in range(1, total + 1)]
     assert isinstance(told[-1], StepEvent)
 
 
@@ -431,4 +431,4 @@ def test_unusable_pictures_stop_before_anything_is_told():
     with pytest.raises(ACFunError, match="face_image is an empty batch"):
         run(small_config(), pictures=pictures, on_event=events)
     assert events.events == []
-    assert events.of(NoticeEvent) == []
+    assert events.of(WarningEvent) == []

@@ -18,7 +18,7 @@ from tiny_training import (
 
 from acfun_ops.errors import ACFunError
 from acfun_ops.style.style import style_bytes
-from acfun_ops.training.events import NoticeEvent, PreviewEvent, StepEvent
+from acfun_ops.training.events import PreviewEvent, StepEvent, WarningEvent
 
 
 def failing(**faults):
@@ -36,10 +36,10 @@ def test_memory_running_out_turns_checkpointing_on_and_changes_nothing(
     result = run(config, backbone, on_event=events)
     assert result.outcome == "finished"
     assert style_bytes(result.style) == trained_bytes(config)
-    assert [e.text for e in events.of(NoticeEvent)] == [
+    assert [e.text for e in events.of(WarningEvent)] == [
         "Out of memory: gradient checkpointing is now on."
     ]
-    assert events.events.index(events.of(NoticeEvent)[0]) == call - 1
+    assert events.events.index(events.of(WarningEvent)[0]) == call - 1
     assert backbone.calls == config.steps + 1
     assert not backbone.unet.checkpointed
 
@@ -68,7 +68,7 @@ def test_memory_that_is_never_enough_ends_the_run_after_one_retry():
     backbone.denoise = denoise
     result = run(small_config(), backbone, on_event=events)
     assert (result.outcome, result.style.facts.steps) == ("out of memory", 0)
-    assert len(events.of(NoticeEvent)) == 1
+    assert len(events.of(WarningEvent)) == 1
 
 
 def test_other_errors_are_not_taken_for_memory():
@@ -95,7 +95,7 @@ def test_an_attention_that_runs_in_tiles_makes_drawn_staged_and_says_so():
     attend = attention.forward
     attention.forward = lambda x: torch.cat([attend(half) for half in x.chunk(2, dim=2)], dim=2)
     result = run(small_config(alignment="drawn"), backbone, on_event=events)
-    (notice,) = events.of(NoticeEvent)
+    (notice,) = events.of(WarningEvent)
     assert "splits the batch of its self-attention" in notice.text
     assert notice.text.endswith("This training takes staged for alignment instead.")
     assert result.losses == run(small_config(), backbone).losses
@@ -108,8 +108,8 @@ def test_memory_running_out_in_a_preview_turns_previews_off():
     assert result.outcome == "finished"
     assert style_bytes(result.style) == trained_bytes(config)
     assert events.of(PreviewEvent) == []
-    assert [type(event) for event in events.events[:3]] == [StepEvent, NoticeEvent, StepEvent]
-    assert [e.text for e in events.of(NoticeEvent)] == [
+    assert [type(event) for event in events.events[:3]] == [StepEvent, WarningEvent, StepEvent]
+    assert [e.text for e in events.of(WarningEvent)] == [
         "Out of memory in a preview: previews are now off."
     ]
 

@@ -21,7 +21,7 @@ from acfun_ops.method.alignment_loss import ALIGNMENTS
 from acfun_ops.style.style import style_bytes
 from acfun_ops.style.style_file import load_style, save_style
 from acfun_ops.training.checkpoint import load_state, save_state
-from acfun_ops.training.events import NoticeEvent, StepEvent
+from acfun_ops.training.events import StepEvent, WarningEvent
 
 
 def resumed_bytes(config, step, **kwargs):
@@ -29,7 +29,7 @@ def resumed_bytes(config, step, **kwargs):
     first = run(config, on_event=Recorder(stop_at=step), **kwargs)
     events = Recorder()
     last = run(config, on_event=events, resume=(first.style, first.state), **kwargs)
-    assert events.of(NoticeEvent) == []
+    assert events.of(WarningEvent) == []
     assert [e.step for e in events.of(StepEvent)] == list(range(step + 1, config.steps + 1))
     assert len(last.losses) == config.steps
     assert last.losses[:step] == first.losses
@@ -51,7 +51,7 @@ def test_the_state_of_a_namesake_is_not_taken():
     namesake = replace(other.state, run=first.state.run)
     assert first.state.belongs_to(first.style) and not namesake.belongs_to(first.style)
     run(config, on_event=events, resume=(first.style, namesake))
-    assert "its training state is missing" in events.of(NoticeEvent)[0].text
+    assert "its training state is missing" in events.of(WarningEvent)[0].text
 
 
 def test_imagery_drawn_later_is_resumed_too():
@@ -170,7 +170,7 @@ def test_without_state_it_says_so_and_counts_on(alignment):
     config, events = small_config(steps=9, alignment=alignment), Recorder()
     first = cancelled(config, 6)
     last = run(config, on_event=events, resume=(first.style, None))
-    assert [type(e) for e in events.events] == [NoticeEvent] + [StepEvent] * 3
+    assert [type(e) for e in events.events] == [WarningEvent] + [StepEvent] * 3
     assert "training state is missing, so the optimiser starts anew" in events.events[0].text
     assert "steps count from 6" in events.events[0].text
     assert [e.step for e in events.of(StepEvent)] == [7, 8, 9]
@@ -205,7 +205,7 @@ def test_state_of_another_run_or_step_is_not_used(field):
     wrong = {"run": "f" * 16, "step": 5}[field]
     state = replace(first.state, **{field: wrong})
     run(config, on_event=events, resume=(first.style, state))
-    assert "training state is missing" in events.of(NoticeEvent)[0].text
+    assert "training state is missing" in events.of(WarningEvent)[0].text
 
 
 @pytest.mark.parametrize("part", ["weights", "moments", "generator"])
@@ -219,8 +219,8 @@ def test_state_that_does_not_fit_is_done_without_and_said(part):
     }[part]
     state = replace(first.state, **{part: wrong})
     last = run(config, on_event=events, resume=(first.style, state))
-    assert "does not fit this training" in events.of(NoticeEvent)[0].text
-    assert "the optimiser starts anew" in events.of(NoticeEvent)[1].text
+    assert "does not fit this training" in events.of(WarningEvent)[0].text
+    assert "the optimiser starts anew" in events.of(WarningEvent)[1].text
     assert style_bytes(last.style) == style_bytes(run(config, resume=(first.style, None)).style)
 
 
@@ -240,7 +240,7 @@ def test_on_other_inputs_it_starts_a_run_of_its_own(change):
         config = replace(config, **{change: new})
     events = Recorder()
     last = run(config, on_event=events, resume=(first.style, first.state), **kwargs)
-    text = events.of(NoticeEvent)[0].text
+    text = events.of(WarningEvent)[0].text
     assert "pictures, settings or checkpoint differ" in text
     assert "steps count from 0" in text
     assert [e.step for e in events.of(StepEvent)] == [1, 2, 3, 4, 5]
@@ -271,7 +271,7 @@ def test_steps_already_done_give_the_style_back_and_say_so(steps, with_state):
     again = run(small_config(steps=steps), on_event=recorder, resume=resume)
     assert again.outcome == "finished"
     assert style_bytes(again.style) == style_bytes(first.style)
-    assert "already has 6 steps: raise steps above that" in recorder.of(NoticeEvent)[-1].text
+    assert "already has 6 steps: raise steps above that" in recorder.of(WarningEvent)[-1].text
 
 
 @pytest.mark.parametrize(

@@ -1,26 +1,33 @@
-"""What is told of usable pictures before a training."""
+"""What is told of usable images before a training run."""
 
 from dataclasses import replace
 
 import pytest
 import torch
+from tiny_backbone import TinyBackbone
+from tiny_training import small_config
 
-from acfun_ops.training.events import TrainPictures
-from acfun_ops.training.image_warnings import picture_notices
+from acfun_ops.training import training_images
+from acfun_ops.training.events import TrainImages
+from acfun_ops.training.training_images import prepare_images
+
+
+def warnings_of(images):
+    return prepare_images(TinyBackbone(), images, small_config()).warnings
 
 
 def noise(seed, height=64, width=64, channels=3):
     return torch.rand(1, height, width, channels, generator=torch.Generator().manual_seed(seed))
 
 
-PAIR = TrainPictures(style=noise(1), face=noise(2))
+PAIR = TrainImages(style=noise(1), face=noise(2))
 EDGE = torch.ones(1, 64, 64)
 EDGE[:, 16:48, 16:48] = 0
 
 
 def test_an_ordinary_pair_needs_no_words():
-    assert picture_notices(PAIR) == []
-    assert picture_notices(replace(PAIR, face_mask=1 - EDGE)) == []
+    assert warnings_of(PAIR) == []
+    assert warnings_of(replace(PAIR, face_mask=1 - EDGE)) == []
 
 
 @pytest.mark.parametrize(
@@ -46,5 +53,16 @@ def test_an_ordinary_pair_needs_no_words():
     ],
 )
 def test_what_may_not_be_meant_is_said(change, text):
-    notices = picture_notices(replace(PAIR, **change))
-    assert any(text in notice for notice in notices), notices
+    warnings = warnings_of(replace(PAIR, **change))
+    assert any(text in warning for warning in warnings), warnings
+
+
+def test_each_image_and_mask_is_cropped_once(monkeypatch):
+    calls = []
+    for name in ("crop_images", "crop_masks"):
+        crop = getattr(training_images, name)
+        monkeypatch.setattr(
+            training_images, name, lambda *a, n=name, c=crop: calls.append(n) or c(*a)
+        )
+    assert warnings_of(replace(PAIR, face_mask=EDGE))
+    assert sorted(calls) == ["crop_images", "crop_images", "crop_masks"]

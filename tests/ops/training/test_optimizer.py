@@ -1,26 +1,27 @@
 """One optimiser step: what moves how far, what counts as diverged, and the way back."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from tiny_styles import new_trainables
+from torch.overrides import TorchFunctionMode
 
 from acfun_ops.errors import ACFunError
+from acfun_ops.training import optimizer
 from acfun_ops.training.optimizer import (
     MAX_GRAD_NORM,
     MAX_SKIPPED,
     VECTORS_EVERY,
     DivergedError,
-    Optimization,
+    Optimizer,
     OverflowedError,
 )
 
-CPU = torch.device("cpu")
-
 
 def optimization(scaled=False, rate=0.01, **changes):
-    return Optimization(new_trainables(**changes), rate, CPU, scaled)
+    return Optimizer(new_trainables(**changes), rate, scaled, torch.Generator(), {})
 
 
 def loss_of(optimization):
@@ -31,8 +32,7 @@ def loss_of(optimization):
 def do_steps(optimization, count):
     values = []
     for _ in range(count):
-        values.append(optimization.backward(loss_of(optimization)))
-        optimization.step()
+        values.append(optimization.step(loss_of(optimization)))
     return values
 
 
@@ -46,7 +46,7 @@ def all_equal(tensors, others):
 
 def test_parameters_are_all_there_once_with_vectors_last():
     run = optimization()
-    named = dict(run.trainables.named_parameters())
+    named = dict(run.style.named_parameters())
     assert sorted(run.names) == sorted(named)
     assert set(run.names[-2:]) == {"vectors.l", "vectors.g"}
     assert all(p is named[n] for n, p in zip(run.names, run.parameters, strict=True))
@@ -98,7 +98,7 @@ def test_gradients_do_not_add_up_over_steps():
     do_steps(run, 1)
     assert all(parameter.grad is None for parameter in run.parameters)
     run.backward(loss_of(run))
-    run.undo()
+    run.restore(run.current)
     assert all(parameter.grad is None for parameter in run.parameters)
 
 
@@ -125,10 +125,10 @@ def test_gradient_that_is_not_finite_is_divergence():
 
 def test_scaler_skips_a_step_instead_and_scales_less():
     run = optimization(scaled=True)
-    before, scale = copies(run), run.scaler.get_scale()
-    assert run.backward(infinite_gradient(run)) is None
+    before, scale = copies(run), run.scale
+    assert run.step(infinite_gradient(run)) is None
     assert all_equal(run.parameters, before)
-    assert run.scaler.get_scale() == scale / 2
+    assert (run.scale, run.done, run.losses) == (scale / 2, 0, [])
     do_steps(run, 1)
     assert not all_equal(run.parameters, before)
 
@@ -163,27 +163,71 @@ def test_step_that_failed_half_way_is_undone(steps, is_whole, scaled, monkeypatc
     before = copies(run)
     with monkeypatch.context() as patched:
         fail_in_adamw(run, patched)
-        run.backward(loss_of(run))
         with pytest.raises(torch.OutOfMemoryError):
-            run.step()
-    run.undo()
+            run.step(loss_of(run))
     assert all_equal(run.parameters, before)
-    assert run.is_whole == is_whole
+    assert (run.is_whole, run.done, len(run.losses)) == (is_whole, steps, steps)
     assert all(parameter.grad is None for parameter in run.parameters)
-    do_steps(run, 1)  # A loss scaler that has unscaled twice would refuse.
-    assert not all_equal(run.parameters, before)
-
-
-def test_roll_back_returns_to_the_weights_before_the_last_step():
-    run = optimization()
-    do_steps(run, 2)
-    before = copies(run)
     do_steps(run, 1)
     assert not all_equal(run.parameters, before)
-    run.roll_back()
-    assert all_equal(run.parameters, before)
-    run.roll_back()
-    assert all_equal(run.parameters, before)
+
+
+def test_snapshots_hold_what_was_before_this_step_and_before_the_last():
+    run = optimization()
+    weights, randomness = [], []
+    for step in range(3):
+        weights.append(copies(run))
+        randomness.append(run.generator.get_state())
+        run.cache["prompt"] = torch.tensor(float(step))
+        run.begin() if step == 0 else None
+        do_steps(run, 1)
+        torch.rand(1, generator=run.generator)
+    run.restore(run.current)
+    assert (run.done, len(run.losses), float(run.cache["prompt"])) == (3, 3, 2.0)
+    run.restore(run.previous)
+    assert (run.done, len(run.losses), float(run.cache["prompt"])) == (2, 2, 1.0)
+    assert all_equal(run.parameters, weights[2])
+    assert not torch.equal(run.generator.get_state(), randomness[0])
+    do_steps(run, 1)
+    assert run.previous.step == 2  # What was gone back to stays as it was.
+    run.restore(run.previous)
+    assert all_equal(run.parameters, weights[2])
+
+
+class WithoutFloat64(TorchFunctionMode):
+    """Refuses float64, as MPS does."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.dtype == torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return result
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_steps_need_no_float64_which_mps_lacks(scaled):
+    run = optimization(scaled)
+    with WithoutFloat64():
+        with pytest.raises(TypeError, match="float64"):
+            torch.ones(1).double()
+        do_steps(run, 2)
+        assert run.step(infinite_gradient(run)) is None if scaled else True
+    assert run.done == 2
+
+
+def test_loss_scale_moves_as_torch_s_scaler_does(monkeypatch):
+    monkeypatch.setattr(optimizer, "GROWTH_INTERVAL", 3)
+    run, weight = optimization(scaled=True), torch.nn.Parameter(torch.ones(1))
+    scaler = torch.GradScaler("cpu", optimizer.FIRST_LOSS_SCALE, growth_interval=3)
+    sgd = torch.optim.SGD([weight])
+    for overflows in (True, False, False, False, False, True, False):
+        run.step(infinite_gradient(run) if overflows else loss_of(run))
+        torch.autograd.backward(scaler.scale(weight.sum() * (math.inf if overflows else 1)))
+        scaler.step(sgd)
+        scaler.update()
+        sgd.zero_grad()
+        assert run.state("a").scaler == scaler.state_dict()
+    assert run.scale == optimizer.FIRST_LOSS_SCALE / 2
 
 
 @pytest.mark.parametrize("scaled", [False, True])
@@ -191,18 +235,18 @@ def test_restored_state_goes_on_to_the_same_weights(scaled):
     straight, stopped, resumed = (optimization(scaled, seed=seed) for seed in (0, 0, 1))
     do_steps(straight, 5)
     do_steps(stopped, 3)
-    saved = stopped.weights(), stopped.moments(), stopped.scaler.state_dict()
+    saved = stopped.state("a")
     do_steps(stopped, 1)  # what was saved is a copy
-    resumed.restore(*saved)
+    resumed.load_state(saved)
     do_steps(resumed, 2)
     assert all_equal(resumed.parameters, straight.parameters)
-    assert resumed.scaler.state_dict() == straight.scaler.state_dict()
+    assert resumed.state("a").scaler == straight.state("a").scaler
 
 
 def test_moments_matter():
     straight, resumed = optimization(), optimization(seed=1)
     do_steps(straight, 3)
-    resumed.restore(straight.weights(), {}, {})
+    resumed.load_state(replace(straight.state("a"), moments={}))
     assert all_equal(resumed.parameters, straight.parameters)
     do_steps(straight, 1)
     do_steps(resumed, 1)
@@ -211,11 +255,12 @@ def test_moments_matter():
 
 def test_moments_are_named_after_their_parameters():
     run = optimization()
-    assert run.moments() == {}
+    assert run.state("a").moments == {}
     do_steps(run, 1)
     kinds = ("exp_avg", "exp_avg_sq", "step")
-    assert run.moments().keys() == {f"{name}.{kind}" for name in run.names for kind in kinds}
-    assert run.weights().keys() == run.trainables.state_dict().keys()
+    state = run.state("a")
+    assert state.moments.keys() == {f"{name}.{kind}" for name in run.names for kind in kinds}
+    assert state.weights.keys() == run.style.state_dict().keys()
 
 
 @pytest.mark.parametrize("changes", [{"rank": 5}, {"layers": 1}, {"statistics": "std"}])
@@ -223,13 +268,13 @@ def test_state_of_another_model_is_refused(changes):
     other = optimization(**changes)
     do_steps(other, 1)
     with pytest.raises(ACFunError, match=r"does not fit this training\. Delete it"):
-        optimization().restore(other.weights(), other.moments(), {})
+        optimization().load_state(other.state("a"))
 
 
 def test_state_with_half_a_moment_is_refused():
     run = optimization()
     do_steps(run, 1)
-    moments = run.moments()
-    del moments["vectors.l.exp_avg"]
+    state = run.state("a")
+    del state.moments["vectors.l.exp_avg"]
     with pytest.raises(ACFunError, match="does not fit this training"):
-        optimization().restore(run.weights(), moments, {})
+        optimization().load_state(state)

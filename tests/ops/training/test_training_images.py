@@ -9,28 +9,28 @@ from tiny_training import small_config, tiny_pictures
 
 from acfun_ops import __version__
 from acfun_ops.errors import ACFunError
-from acfun_ops.images import picture_hash, prepare_mask, prepare_pictures
+from acfun_ops.images import check_images, crop_masks, image_hash, resize_masks, to_squares
 from acfun_ops.method.alignment_loss import SETTINGS, AlignmentSettings, Redrawing
 from acfun_ops.style.style import style_bytes
 from acfun_ops.style.style_file import RUN_ID
 from acfun_ops.training import training_images as encoded_pair
-from acfun_ops.training.checkpoint import continued, run_of
+from acfun_ops.training.checkpoint import resume_metadata, run_of
 from acfun_ops.training.config import TrainConfig
-from acfun_ops.training.events import TrainPictures
+from acfun_ops.training.events import TrainImages
 from acfun_ops.training.fit import fit
 from acfun_ops.training.training_images import (
     MAX_STYLE_NUMBERS,
     MAX_STYLE_PICTURES,
-    encode_pair,
+    encode_images,
     fewer_tokens,
-    prepare_pair,
+    prepare_images,
 )
 
 
-def encode(pictures=None, backbone=None, dtype=torch.float32, **changes):
+def encode(pictures=None, backbone=None, **changes):
     pictures = pictures or tiny_pictures()
     backbone = backbone or TinyBackbone()
-    return encode_pair(backbone, prepare_pair(backbone, pictures, small_config(**changes), dtype))
+    return encode_images(backbone, prepare_images(backbone, pictures, small_config(**changes)))
 
 
 def test_pictures_are_encoded_as_squares():
@@ -61,7 +61,7 @@ def test_resolution_sets_the_side(resolution, side):
 def test_every_photo_has_its_mask(masks):
     pictures = tiny_pictures(faces=2, masked=True)
     pictures = replace(pictures, face_mask=pictures.face_mask[:masks])
-    expected = prepare_mask(pictures.face_mask, pictures.face, 8)
+    expected = resize_masks(crop_masks(pictures.face_mask, check_images(pictures.face, "it")), 8)
     assert torch.equal(encode(pictures).face_mask, expected)
 
 
@@ -81,13 +81,13 @@ def test_facts_tell_how_it_was_trained():
     assert (facts.prompt, facts.pseudo_word) == (prompt, "X!")
     assert {name: getattr(facts, name) for name in changes} == changes
     assert (facts.steps, facts.parent) == (0, "")
-    assert facts.style_hash == picture_hash(pictures.style)
+    assert facts.style_hash == image_hash(pictures.style)
     assert facts.checkpoint == backbone.fingerprint
     assert RUN_ID.fullmatch(facts.run)
 
 
 def test_settings_hold_what_was_really_used():
-    settings = encode(dtype=torch.bfloat16, precision="auto", style_weight=0.3).facts.settings
+    settings = encode(precision="bf16", style_weight=0.3).facts.settings
     assert (settings["precision"], settings["resolution"]) == ("bfloat16", 64)
     assert (settings["style_weight"], settings["learning_rate"]) == (0.3, 1e-2)
     assert not {"steps", "preview_every", "gradient_checkpointing"} & settings.keys()
@@ -95,7 +95,7 @@ def test_settings_hold_what_was_really_used():
 
 def test_face_photo_is_in_no_fact():
     pictures = tiny_pictures()
-    face = picture_hash(prepare_pictures(pictures.face, 64, "face_image"))
+    face = image_hash(to_squares(pictures.face, 64, "face_image"))
     assert face not in str(encode(pictures).facts)
 
 
@@ -137,7 +137,7 @@ def test_run_has_another_name_for_other_pictures_checkpoint_or_type():
         encode(masked),
         encode(replace(masked, face_mask=masked.face_mask.flip(1))),
         encode(backbone=TinyBackbone(seed=1)),
-        encode(dtype=torch.bfloat16),
+        encode(precision="bf16"),
         encode(),
     ]
     assert len({pair.facts.run for pair in others}) == len(others)
@@ -154,8 +154,8 @@ OTHER = {
 def test_a_run_of_the_first_settings_keeps_the_name_it_had():
     backbone, black = TinyBackbone(), torch.zeros(1, 64, 64, 3)
     backbone.fingerprint = "a checkpoint"
-    pictures = TrainPictures(style=black, face=black)
-    pair = prepare_pair(backbone, pictures, TrainConfig(), torch.float32)
+    pictures = TrainImages(style=black, face=black)
+    pair = prepare_images(backbone, pictures, TrainConfig())
     assert pair.facts.run == "c551febca932415f"
 
 
@@ -165,11 +165,11 @@ def test_what_other_settings_teach_is_taken_for_no_style_of_these(number):
     backbone, config = TinyBackbone(), small_config(steps=2, alignment=alignment)
     old = fit(backbone, tiny_pictures(), config).style
     method = replace(SETTINGS, **{number: OTHER[number]})
-    pair = prepare_pair(backbone, tiny_pictures(), config, torch.float32, method)
+    pair = prepare_images(backbone, tiny_pictures(), config, method)
     new = fit(backbone, pair, config).style
     assert not all(torch.equal(new.abstract[name], old.abstract[name]) for name in old.abstract)
     assert new.facts.run != old.facts.run
-    assert not continued(pair.facts, old)[1]
+    assert not resume_metadata(pair.facts, old)[1]
     assert new.facts.settings.items() - old.facts.settings.items() == method.changes().items()
 
 
@@ -204,7 +204,7 @@ def test_tokens_of_many_pictures_are_averaged_below_the_limit(count, width, toke
 
 def test_pictures_of_other_sizes_make_one_batch():
     one, other = tiny_pictures(1), tiny_pictures(2)
-    pictures = TrainPictures(style=[one.style, other.face], face=[one.face, other.style])
+    pictures = TrainImages(style=[one.style, other.face], face=[one.face, other.style])
     pair = encode(pictures)
     assert pair.style.shape == pair.face.shape == (2, 4, 8, 8)
     assert torch.allclose(pair.style[:1], encode(one).style, atol=1e-5)
@@ -222,7 +222,7 @@ def test_of_many_style_pictures_eight_are_used_from_first_to_last():
 def test_a_prepared_pair_is_prepared_no_second_time(monkeypatch):
     backbone, config, calls = TinyBackbone(), small_config(steps=1), []
     fresh = style_bytes(fit(backbone, tiny_pictures(masked=True), config).style)
-    pair = prepare_pair(backbone, tiny_pictures(masked=True), config, torch.float32)
-    monkeypatch.setattr(encoded_pair, "prepare_pictures", lambda *a: calls.append(a))
+    pair = prepare_images(backbone, tiny_pictures(masked=True), config)
+    monkeypatch.setattr(encoded_pair, "crop_images", lambda *a: calls.append(a))
     assert style_bytes(fit(backbone, pair, config).style) == fresh
     assert calls == []
