@@ -53,7 +53,7 @@ def check_images(images: Images, role: str) -> list[Tensor]:
     batches = _batches(images)
     if not batches:
         raise ACFunError(
-            "{role} is an empty list: at least one picture is needed. Connect one.", role=role
+            "{role} is an empty list: at least one picture is needed. Give one.", role=role
         )
     for number, batch in enumerate(batches, start=1):
         _check_batch(batch, role if len(batches) == 1 else f"{role} {number} of {len(batches)}")
@@ -64,13 +64,13 @@ def _check_batch(images: Tensor, role: str) -> None:
     if images.ndim != 4 or images.shape[-1] not in (1, 2, 3, 4):
         raise ACFunError(
             "{role} must be pictures of shape (batch, height, width, channels) with 1 to "
-            "4 channels; found {shape}. Connect an IMAGE output.",
+            "4 channels; found {shape}. Convert it.",
             role=role,
             shape=tuple(images.shape),
         )
     if images.shape[0] == 0:
         raise ACFunError(
-            "{role} is an empty batch: at least one picture is needed. Connect one.", role=role
+            "{role} is an empty batch: at least one picture is needed. Give one.", role=role
         )
     height, width = images.shape[1:3]
     if min(height, width) < MIN_SIDE:
@@ -95,7 +95,7 @@ def _check_batch(images: Tensor, role: str) -> None:
     if not torch.isfinite(images).all():
         raise ACFunError(
             "{role} holds NaN or infinite values; every value must be between 0 and 1. "
-            "Check the node that made it.",
+            "Check what made it.",
             role=role,
         )
 
@@ -116,22 +116,21 @@ def check_mask(mask: Tensor, role: str) -> Tensor:
     layout = tuple(mask.shape)
     if mask.ndim not in (2, 3, 4) or (mask.ndim == 4 and mask.shape[1] != 1):
         raise ACFunError(
-            "{role} must be masks of shape (batch, height, width); found {layout}. "
-            "Connect a MASK output.",
+            "{role} must be masks of shape (batch, height, width); found {layout}. Convert it.",
             role=role,
             layout=layout,
         )
     if mask.numel() == 0:
         raise ACFunError(
             "{role} is empty: it has the shape {layout}, and at least one mask of one "
-            "pixel is needed. Connect another MASK or none.",
+            "pixel is needed. Give another mask or none.",
             role=role,
             layout=layout,
         )
     if not torch.isfinite(mask).all():
         raise ACFunError(
             "{role} holds NaN or infinite values; every value must be between 0 and 1. "
-            "Check the node that made it.",
+            "Check what made it.",
             role=role,
         )
     mask = mask.detach().to("cpu", torch.float32).clamp(0, 1)
@@ -197,7 +196,7 @@ def crop_masks(mask: Images, photos: Sequence[Tensor]) -> list[Tensor]:
     if len(masks) not in (1, len(photos)):
         raise ACFunError(
             "face_mask must hold one mask or one per face photo ({count}); found "
-            "{masks}. Connect a MASK made from the face photo.",
+            "{masks}. Make the mask from the face photo.",
             count=len(photos),
             masks=len(masks),
         )
@@ -229,7 +228,7 @@ def resize_masks(masks: Sequence[Tensor], side: int) -> Tensor:
     if (mean < 1e-4).any():
         raise ACFunError(
             "face_mask is empty inside the centred square that training uses; it must be white on "
-            "the face. Paint the face or disconnect the mask."
+            "the face. Paint the face or leave the mask out."
         )
     return small / mean
 
@@ -238,8 +237,8 @@ def _check_face_mask(mask: Tensor) -> Tensor:
     mask = check_mask(mask, "face_mask")
     if tuple(mask.shape[2:]) == (64, 64) and not mask.any():
         raise ACFunError(
-            "face_mask is empty: Load Image gives a black mask of 64 x 64 pixels for a picture "
-            "without transparency. Paint the face in the mask editor or disconnect the mask."
+            "face_mask is empty: it is black all over, as the mask of a picture without "
+            "transparency is. Paint the face white or leave the mask out."
         )
     return mask
 

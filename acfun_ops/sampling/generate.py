@@ -109,10 +109,10 @@ def encode_styled(
         fusion = member.abstract_fusion().to(device)
         fused = fusion(context.tokens.to(device), member.style_tokens.to(device), strength)
         contexts.append((share, Context(fused, context.pooled)))
-    return _summed(contexts) if len(contexts) > 1 else contexts[0][1]
+    return _sum_contexts(contexts) if len(contexts) > 1 else contexts[0][1]
 
 
-def _summed(contexts: list[tuple[float, Context]]) -> Context:
+def _sum_contexts(contexts: list[tuple[float, Context]]) -> Context:
     tokens = torch.stack([share * context.tokens for share, context in contexts]).sum(dim=0)
     pooled = [share * context.pooled for share, context in contexts if context.pooled is not None]
     return Context(tokens, torch.stack(pooled).sum(dim=0) if pooled else None)

@@ -28,7 +28,7 @@ def image_warnings(role: str, images: Sequence[Tensor], squares: Tensor) -> list
     outside = [i.min() < -_LEVEL / 2 or i.max() > 1 + _LEVEL / 2 for i in images]
     clear = [i.shape[-1] in (2, 4) and bool(i[..., -1].min() < 1) for i in images]
     found = {
-        "values outside 0 to 1, which are clamped; check the node that made it": sum(outside),
+        "values outside 0 to 1, which are clamped; check what made it": sum(outside),
         "transparent parts, which become white": sum(clear),
         "nothing but black, so there is nothing to learn": black.sum(),
         "nothing but one plain colour, so there is nothing to learn": plain.sum(),
@@ -61,13 +61,12 @@ def pair_warnings(style: Tensor, face: Tensor, mask: Tensor | None, given: int) 
     if any(torch.equal(one, other) for one in style for other in face):
         warnings.append(
             "style_image and face_image are the same picture, so the style learns nothing of its "
-            "own. Connect a picture in the style to style_image and a photo to face_image."
+            "own. Give a picture in the style as style_image and a photo as face_image."
         )
     if mask is not None and _is_white_outside(mask):
         warnings.append(
-            "face_mask is white at the border and dark in the middle. Load Image's MASK is white "
-            "where the picture is transparent: if that is around the face, put InvertMask in "
-            "between."
+            "face_mask is white at the border and dark in the middle. A mask of transparency is "
+            "white where the picture is transparent: if that is around the face, invert it."
         )
     return warnings
 

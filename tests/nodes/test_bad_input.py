@@ -148,10 +148,10 @@ def with_nan(pictures):
 
 
 PICTURES = {
-    "NaN": (with_nan(picture(1)), r"{} holds NaN or infinite values; .*Check the node"),
+    "NaN": (with_nan(picture(1)), r"{} holds NaN or infinite values; .*Check what made it"),
     "infinite": (picture(1) / 0, r"{} holds NaN or infinite values"),
-    "empty batch": (picture(1)[:0], r"{} is an empty batch: .*Connect one"),
-    "no picture": (torch.zeros(64, 64), r"{} must be pictures of shape .*Connect an IMAGE output"),
+    "empty batch": (picture(1)[:0], r"{} is an empty batch: .*Give one"),
+    "no picture": (torch.zeros(64, 64), r"{} must be pictures of shape .*Convert it"),
     "five channels": (picture(1, channels=5), r"{} must be pictures of shape .*\(1, 64, 64, 5\)"),
     "low": (picture(1, height=63), r"{} is 64 x 63 pixels; .*Use a larger picture"),
 }
@@ -186,7 +186,7 @@ def test_alpha_grey_and_large_pictures_are_converted(acfun):
     [
         (
             torch.zeros(1, 64, 64),
-            r"face_mask is empty: Load Image gives a black mask .*Paint the face .*or disconnect",
+            r"face_mask is empty: it is black all over.*Paint the face .*or leave",
         ),
         (torch.ones(2, 64, 64), r"face_mask must hold one mask or one per face photo \(1\)"),
         (torch.full((1, 64, 64), float("nan")), "face_mask holds NaN"),

@@ -93,7 +93,7 @@ def bad(value):
 @pytest.mark.parametrize(
     ("pictures", "message"),
     [
-        (torch.zeros(64, 64, 3), r"channels; found \(64, 64, 3\)\. Connect an IMAGE"),
+        (torch.zeros(64, 64, 3), r"channels; found \(64, 64, 3\)\. Convert it"),
         (torch.zeros(1, 3, 64, 64), r"shape .* found \(1, 3, 64, 64\)"),
         (torch.zeros(1, 64, 64, 5), r"1 to 4 channels; found \(1, 64, 64, 5\)"),
         (torch.zeros(1, 64, 64, 0), r"1 to 4 channels"),
@@ -153,7 +153,7 @@ def outside_crop():
     [
         (torch.zeros(96, 64), "empty inside the centred square"),
         (torch.stack([torch.ones(96, 64), torch.zeros(96, 64)]), "empty inside"),
-        (outside_crop(), "Paint the face or disconnect the mask"),
+        (outside_crop(), "Paint the face or leave the mask out"),
         (torch.ones(3, 96, 64), r"one per face photo \(2\); found 3"),
         (torch.ones(1, 2, 96, 64), r"\(batch, height, width\); found \(1, 2, 96, 64\)"),
         (torch.ones(64), r"found \(64,\)"),

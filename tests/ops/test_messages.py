@@ -1,11 +1,16 @@
 """Messages: English for who reads a log, a template and its values for a page that translates."""
 
 import pickle
+import re
+from pathlib import Path
 
 import pytest
+from shown_messages import is_phrase, texts_in
 
 from acfun_ops.errors import ACFunError
 from acfun_ops.messages import Message, join_messages, to_json
+
+OPS = Path(__file__).resolve().parents[2] / "acfun_ops"
 
 
 def test_message_is_its_english_text():
@@ -61,3 +66,10 @@ def test_error_carries_the_message_through_pickling():
 def test_missing_value_is_an_error_of_the_programmer():
     with pytest.raises(KeyError):
         Message("{a} and {b}", a=1)
+
+
+def test_the_library_speaks_of_no_socket_and_no_node():
+    words = re.compile(r"[Cc]onnect|\bnode\b|\bsocket|\bIMAGE\b|\bMASK\b|Load Image|Save ACFun")
+    texts = {text for path in OPS.rglob("*.py") for text in texts_in(path) if is_phrase(text)}
+    assert len(texts) > 100
+    assert {t for t in texts if words.search(t) and not t.startswith("Stopped after")} == set()
