@@ -18,7 +18,7 @@ from acfun_ops.training import events
 from acfun_ops.training import run_files as kept_run
 from acfun_ops.training.checkpoint import load_state
 from acfun_ops.training.config import TrainConfig
-from acfun_ops.training.fit import fit
+from acfun_ops.training.training_images import prepare_images
 
 # Draws nothing before the first step, so that one call of the model is one step.
 STAGED = ("--alignment", "staged")
@@ -81,11 +81,11 @@ def test_every_option_of_a_training_is_reachable():
 def test_options_reach_the_training(line, monkeypatch):
     seen = []
 
-    def spy(backbone, pictures, config, *rest):
+    def spy(backbone, pictures, config):
         seen.append((config, pictures))
-        return fit(backbone, pictures, config, *rest)
+        return prepare_images(backbone, pictures, config)
 
-    monkeypatch.setattr(saved_training, "fit", spy)
+    monkeypatch.setattr(saved_training, "prepare_images", spy)
     mask = line.folder / "mask.png"
     Image.new("L", (80, 64), 255).save(mask)
     line.train("--face-weight", "0.3", "--prompt", "a S* face", "--face-mask", mask)
