@@ -40,7 +40,7 @@ const PUT = { template: "Put into ComfyUI's input folder: {names}" };
 const REFUSED = {
   template: "ComfyUI did not take {names}. Copy them from the folder web/examples of this pack into ComfyUI's input folder and press R.",
 };
-const EXAMPLES = /^acfun_(style|face|other_face)\.jpg$|^acfun_(face|eyes)_mask\.png$/;
+const EXAMPLES = /^acfun_(style|face|other_face)\.jpg$|^acfun_face_mask\.png$/;
 
 async function bringExamples(graph) {
   const named = (graph?.nodes ?? []).flatMap(({ widgets_values }) => widgets_values ?? []);

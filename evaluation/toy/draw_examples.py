@@ -24,7 +24,7 @@ DEMO_PAIR = 68  # Not one of the evaluation's forty.
 
 
 def main() -> None:
-    """Draw a style picture, two faces, masks of the first one's, and the demo's pair."""
+    """Draw a style picture, two faces, a mask of the first one's, and the demo's pair."""
     FOLDER.mkdir(exist_ok=True)
     style = paint(_person(SITTER), _pose(SITTER_POSE), HELD_OUT[STYLE].style, SITTER, SIDE)
     face = photograph(_person(FACE), _pose(POSE), FACE, SIDE)
@@ -32,8 +32,7 @@ def main() -> None:
     pictures = {"style": style, "face": face, "other_face": other}
     for name, portrait in pictures.items():
         _image(portrait.color).save(FOLDER / f"acfun_{name}.jpg", quality=88)
-    for name, mask in {"face": face_mask, "eyes": eyes_mask}.items():
-        _image(mask(face.landmarks)).convert("L").save(FOLDER / f"acfun_{name}_mask.png")
+    _image(face_mask(face.landmarks)).convert("L").save(FOLDER / "acfun_face_mask.png")
     pair = make_pair(DEMO_PAIR)
     _image(pair.style).save(DEMO / "style.png")
     _image(pair.face).save(DEMO / "face.png")
@@ -45,14 +44,6 @@ def face_mask(landmarks: dict[str, tuple[float, float]], side: int = SIDE) -> Pl
     (left, _), (right, _) = landmarks["left_eye"], landmarks["right_eye"]
     middle, chin = landmarks["nose"], landmarks["chin"][1]
     return _white(_oval(middle, (1.15 * (right - left), 1.15 * (chin - middle[1])), side))
-
-
-def eyes_mask(landmarks: dict[str, tuple[float, float]], side: int = SIDE) -> Plane:
-    """Return ``(s, s, 3)``, white on an oval around each eye."""
-    left, right = landmarks["left_eye"], landmarks["right_eye"]
-    apart = right[0] - left[0]
-    reach = 0.42 * apart, 0.34 * apart
-    return _white(_oval(left, reach, side) | _oval(right, reach, side))
 
 
 def _oval(

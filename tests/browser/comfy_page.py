@@ -35,6 +35,12 @@ HAS_FILE = """([title, name]) => app.graph._nodes.find((node) => node.title === 
     .widgets[0].value === name"""
 WIDGETS = """() => app.graph._nodes[0].widgets.map(({ name, value }) => [name, value])"""
 BOXES = """() => app.graph._nodes.map((node) => [node.title, ...node.boundingRect])"""
+EXTENT = """() => {
+    const boxes = [...app.graph._nodes, ...app.graph._groups].map((item) => item.boundingRect);
+    const edges = (n, end) => boxes.map((box) => box[n] + (end ? box[n + 2] : 0));
+    return [Math.max(...edges(0, true)) - Math.min(...edges(0)),
+            Math.max(...edges(1, true)) - Math.min(...edges(1))];
+}"""
 BAD_NODES = """() => app.graph._nodes.flatMap((node) => {
     const bad = node.has_errors ? [`${node.type} has errors`] : [];
     for (const widget of node.widgets ?? []) {
@@ -116,6 +122,10 @@ class ComfyPage:
     def boxes(self) -> list[tuple[str, float, float, float, float]]:
         """Return title, left, top, width and height of all nodes as the page draws them."""
         return [tuple(box) for box in self.page.evaluate(BOXES)]
+
+    def extent(self) -> tuple[float, float]:
+        """Return width and height of all that stands on the graph, in the page's units."""
+        return tuple(self.page.evaluate(EXTENT))
 
     def problems(self) -> list[str]:
         """Return all that the page complains of: dialogs, missing nodes or files, script errors."""

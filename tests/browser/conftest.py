@@ -36,7 +36,7 @@ MODEL_FILES = {
     "loras": "add_detail.safetensors",
     "upscale_models": "RealESRGAN_x4plus.safetensors",
 }
-STYLE_FILE = "style_00001_.safetensors"
+STYLE_FILE = "acfun_style_00001_.safetensors"  # Of the example picture.
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Canvas.SelectionToolbox": True}
 
 sys.path += [str(HERE), str(HERE.parent / "ops")]

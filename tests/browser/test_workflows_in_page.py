@@ -8,10 +8,14 @@ from itertools import combinations
 from typing import Any
 
 import pytest
+from comfy_page import ComfyPage
 from workflow_prompts import load_workflow, to_prompt, workflow_names
 
 PACK_NAME = "acfun"
 COMPARED = ("id", "type", "pos", "mode", "title", "widgets_values")
+# What is fitted into the view of 1366 x 768 and of 1920 x 1080 with its text still shown.
+LAPTOP, DESK = (1750, 990), (2480, 1390)
+FIRST = ("1 Train", "2 Apply", "3 Both halves", "15 A face")
 SEED_CONTROLS = ("fixed", "increment", "decrement", "randomize")
 
 
@@ -45,6 +49,13 @@ def test_nodes_as_drawn_do_not_overlap(opened):
     assert overlapping == []
 
 
+def test_text_is_shown_where_the_whole_graph_is(opened, name):
+    width, height = LAPTOP if name.startswith(FIRST) else DESK
+    shown = opened.extent()
+    assert shown[0] <= width
+    assert shown[1] <= height
+
+
 def test_prompt_of_the_page_has_all_required_inputs(opened, page_server):
     object_info = page_server.object_info()
     prompt = opened.prompt()
@@ -64,6 +75,28 @@ def test_to_prompt_of_a_bypassed_node_equals_the_page(opened, name, page_server)
         node["mode"] = 4 if node["type"] in ("ACFunApplyAdapters", "LoraLoader") else 0
     opened.page.evaluate("(graph) => app.loadGraphData(graph)", workflow)
     assert to_prompt(workflow, page_server.object_info()) == opened.prompt()
+
+
+def test_there_are_few_enough_to_choose_from_and_each_node_is_in_one(page_server):
+    used = {node["type"] for name in workflow_names() for node in load_workflow(name)["nodes"]}
+    ours = {kind for kind in page_server.object_info() if kind.startswith("ACFun")}
+    assert len(workflow_names()) <= 16
+    assert used >= ours
+
+
+def test_note_is_read_on_a_laptop(page_server, chromium):
+    page = chromium.new_page(viewport={"width": 1366, "height": 768})
+    opened = ComfyPage(page, page_server.address, "ACFunTrainStyle")
+    opened.open()
+    opened.open_template(PACK_NAME, workflow_names()[0])
+    note = page.locator(".comfy-markdown", has_text="Choose before you run")
+    assert note.is_visible()
+    assert page.evaluate("() => app.canvas.ds.scale") >= 0.57
+    box = note.bounding_box()
+    assert box["x"] >= 0
+    assert box["y"] >= 0
+    assert box["y"] + box["height"] <= 768
+    page.close()
 
 
 def test_template_browser_shows_the_titles_in_order_with_their_pictures(comfy_page):

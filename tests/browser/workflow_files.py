@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import uuid
 from collections.abc import Mapping
@@ -14,12 +15,53 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "nodes" / "support"))
 
 from workflow_prompts import WIDGET_TYPES, has_seed_control, has_upload
 
-GAP, STEP, TOP = 70, 420, 0
-NOTE_SIZE, NOTE_LEFT = (320, 460), -400
+TOP, GAP, MARGIN = 0, 50, 12
+NOTE_LINE, NOTE_LETTER, NOTE_MARGIN = 22, 6.5, 110
+GROUP_TITLE = 75  # The group's title, and that of its first node.
 COLOURS = ("#b58b2a", "#8A8", "#3f789e", "#a1309b")
-WIDTH, PICTURE_HEIGHT = 340, 330
-PICTURE_NODES = ("LoadImage", "LoadImageMask", "SaveImage", "PreviewImage")
+PICTURE_HEIGHT = 190
+PICTURE_NODES = ("LoadImage", "LoadImageMask", "SaveImage", "PreviewImage", "LossGraphNode")
+# What a node shows after a run stands below its widgets.
+GROWTH = {
+    "ACFunTrainStyle": 330,
+    "ACFunSaveStyle": 90,
+    "ACFunLoadStyle": 60,
+    "ACFunApplyStyle": 50,
+    "ACFunApplyAdapters": 50,
+    "ACFunStyleSheet": 300,
+}
 PACK_ID = "acfun-face-style"
+# The page offers to download what is missing.
+HUB = "https://huggingface.co/{}/resolve/main/{}"
+DOWNLOADS = {
+    name: {"name": name, "directory": folder, "url": HUB.format(repository, file)}
+    for folder, name, repository, file in (
+        (
+            "checkpoints",
+            "v1-5-pruned-emaonly-fp16.safetensors",
+            "Comfy-Org/stable-diffusion-v1-5-archive",
+            "v1-5-pruned-emaonly-fp16.safetensors",
+        ),
+        (
+            "clip_vision",
+            "clip-vit-large-patch14.safetensors",
+            "openai/clip-vit-large-patch14",
+            "model.safetensors",
+        ),
+        (
+            "controlnet",
+            "control_v11p_sd15_canny_fp16.safetensors",
+            "comfyanonymous/ControlNet-v1-1_fp16_safetensors",
+            "control_v11p_sd15_canny_fp16.safetensors",
+        ),
+        (
+            "upscale_models",
+            "RealESRGAN_x4plus.safetensors",
+            "Comfy-Org/Real-ESRGAN_repackaged",
+            "RealESRGAN_x4plus.safetensors",
+        ),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -37,15 +79,20 @@ class WorkflowFile:
         name: of the file, without suffix.
         object_info: ComfyUI's description of all nodes.
         note: Markdown that stands at the left.
+        width: of each column's nodes, in the page's units.
     """
 
-    def __init__(self, name: str, object_info: Mapping[str, Any], note: str) -> None:
+    def __init__(
+        self, name: str, object_info: Mapping[str, Any], note: str, width: int = 290
+    ) -> None:
         self.name, self.info = name, object_info
+        self._width, self._step = width, width + 2 * MARGIN + 18
         self.nodes: list[dict[str, Any]] = []
         self.links: list[list[Any]] = []
         self.groups: list[dict[str, Any]] = []
+        self.extra: dict[str, Any] = {}
         self._column, self._next_top = -1, TOP
-        self._append("MarkdownNote", (NOTE_LEFT, TOP), NOTE_SIZE, "Read me", [note])
+        self._append("MarkdownNote", (-self._step, TOP), (width, 0), "Read me", [note])
         self.nodes[0] |= {"color": "#432", "bgcolor": "#653"}
 
     def column(self, title: str) -> None:
@@ -67,20 +114,24 @@ class WorkflowFile:
         widgets, sockets, lines = [], [], 0
         for name, (group, spec) in specs.items():
             if isinstance(spec[0], list) or spec[0] in WIDGET_TYPES:
-                widgets += _widget(name, spec, inputs.pop(name, None))
-                lines += 5 if _options(spec).get("multiline") else 1
+                value = inputs.pop(name, None)
+                if isinstance(value, Slot):
+                    sockets.append((name, {"widget": {"name": name}}, spec[0], value))
+                    value = None
+                widgets += _widget(name, spec, value)
+                lines += 0 if _options(spec).get("advanced") else _lines(name, spec)
             else:
                 shape = {"shape": 7} if group == "optional" else {}
                 sockets.append((name, shape, spec[0], inputs.pop(name, None)))
         widgets += ["image" for _, spec in specs.values() if has_upload(spec)]
         if inputs:
             raise ValueError(f"{kind} has no inputs {', '.join(inputs)}.")
-        height = 50 + 22 * max(len(sockets), len(info["output"])) + 26 * lines
+        height = 14 + 20 * max(len(sockets), len(info["output"])) + 25 * lines
         height += PICTURE_HEIGHT if kind in PICTURE_NODES else 0
         node = self._append(
-            kind, (STEP * self._column, self._next_top), (WIDTH, height), title, widgets
+            kind, (self._step * self._column, self._next_top), (self._width, height), title, widgets
         )
-        self._next_top += height + GAP
+        self._next_top += height + GROWTH.get(kind, 0) + GAP
         for place, (name, shape, socket, slot) in enumerate(sockets):
             node["inputs"].append({"name": name, **shape, "type": socket, "link": None})
             if slot is not None:
@@ -89,11 +140,14 @@ class WorkflowFile:
             node["outputs"].append({"name": name, "type": socket, "links": []})
         pack = PACK_ID if kind.startswith("ACFun") else "comfy-core"
         node["properties"] = {"Node name for S&R": kind, "cnr_id": pack}
+        downloads = [DOWNLOADS[value] for value in widgets if value in DOWNLOADS]
+        node["properties"] |= {"models": downloads} if downloads else {}
         return [Slot(node["id"], number) for number in range(len(info["output"]))]
 
     def write(self, folder: Path) -> None:
         """Write the file."""
         self._close()
+        self.nodes[0]["size"][1] = self._note_height()
         graph = {
             "id": str(uuid.uuid5(uuid.NAMESPACE_URL, self.name)),
             "revision": 0,
@@ -103,7 +157,7 @@ class WorkflowFile:
             "links": self.links,
             "groups": self.groups,
             "config": {},
-            "extra": {},
+            "extra": self.extra,
             "version": 0.4,
         }
         text = json.dumps(graph, indent=2, ensure_ascii=False)
@@ -140,10 +194,19 @@ class WorkflowFile:
         node["inputs"][place]["link"] = number
         self.nodes[slot.node - 1]["outputs"][slot.number]["links"].append(number)
 
+    def _note_height(self) -> int:
+        """Return about how much room the note's text needs."""
+        text = re.sub(r"\]\([^)]*\)", "", self.nodes[0]["widgets_values"][0])
+        letters = self._width / NOTE_LETTER
+        lines = sum(1 + len(paragraph) // letters for paragraph in text.splitlines())
+        return round(NOTE_MARGIN + NOTE_LINE * lines)
+
     def _close(self) -> None:
         if self._column < 0:
             return
-        box = [STEP * self._column - 20, TOP - 80, WIDTH + 40, self._next_top - TOP + 60]
+        left, top = self._step * self._column - MARGIN, TOP - GROUP_TITLE
+        bottom = self._next_top - GAP + MARGIN
+        box = [left, top, self._width + 2 * MARGIN, bottom - top]
         colour = COLOURS[self._column % len(COLOURS)]
         self.groups[-1] |= {"bounding": box, "color": colour, "flags": {}, "font_size": 24}
 
@@ -155,6 +218,13 @@ def _widget(name: str, spec: list[Any], value: Any) -> list[Any]:
         choices = spec[0] if isinstance(spec[0], list) else options.get("options")
         value = options.get("default", choices[0] if choices else "")
     return [value, *(["fixed"] if has_seed_control(name, spec) else [])]
+
+
+def _lines(name: str, spec: list[Any]) -> int:
+    """Return how many lines a widget takes; a seed has one more, an upload a button."""
+    if _options(spec).get("multiline"):
+        return 4
+    return 1 + has_seed_control(name, spec) + has_upload(spec)
 
 
 def _options(spec: list[Any]) -> Mapping[str, Any]:

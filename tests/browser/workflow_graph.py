@@ -10,91 +10,119 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parent))
 
 from conftest import MODEL_FILES, STYLE_FILE
-from workflow_files import Slot, WorkflowFile
+from workflow_files import DOWNLOADS, Slot, WorkflowFile
 
 WOMAN = "A painting of a woman with long red hair and glasses"
+MAN = "A painting of a man with beard"
 TEXT = f"{WOMAN} in S* style"
 AGAINST = "photo, blurry, deformed, text, watermark"
 CHECKPOINT = (
-    "1. *Load Checkpoint*: a checkpoint of the style's family (SD1.x, SD2.x, SDXL), for example\n"
-    "   [v1-5-pruned-emaonly-fp16.safetensors](https://huggingface.co/Comfy-Org/"
-    "stable-diffusion-v1-5-archive/resolve/main/v1-5-pruned-emaonly-fp16.safetensors) in "
-    "**models/checkpoints**.\n"
+    "*Load Checkpoint*: of the style's family (SD1.x, SD2.x, SDXL). For SDXL set the size to "
+    "1024 x 1024."
 )
-STYLE = "2. *Load ACFun Style*: a file of **models/acfun**. Press R if a new one is missing.\n"
-EXAMPLES = (
-    "The example pictures come with the pack; the page puts them into ComfyUI's input folder."
-)
+STYLE = "*Load ACFun Style*: a file of **models/acfun**. Press R if a new one is missing."
+EXAMPLES = "The example images come with the pack."
 SAMPLER = {"steps": 40, "cfg": 7, "sampler_name": "euler", "scheduler": "normal", "denoise": 1}
+DOWNLOAD = (
+    "**A model is missing?** Press *Download* in the panel that opens, or put the file into the "
+    "folder yourself: "
+)
 
 
 class Graph(WorkflowFile):
-    """A workflow file with what most of these have in common."""
+    """A workflow file with what most of these have in common.
 
-    def __init__(self, name: str, info: Mapping[str, Any], about: str, *choices: str) -> None:
-        steps = "".join(f"{n}. {text}\n" for n, text in enumerate(choices, start=3))
-        note = f"# {about}\n\n**Choose before you run**\n\n{CHECKPOINT}{STYLE}{steps}"
-        super().__init__(name, info, note + "\n**Then press Run.**")
+    Args:
+        name: of the file, without suffix.
+        info: ComfyUI's description of all nodes.
+        about: the note's title.
+        choices: what the user chooses before the first run, in order.
+        text: the paragraphs below.
+        width: of the nodes.
+    """
 
-    def say(self, text: str) -> None:
-        """Add a paragraph to the note."""
-        self.nodes[0]["widgets_values"][0] += f" {text}"
+    def __init__(
+        self,
+        name: str,
+        info: Mapping[str, Any],
+        about: str,
+        *choices: str,
+        text: str,
+        width: int = 290,
+    ) -> None:
+        steps = "\n".join(f"{n}. {choice}" for n, choice in enumerate(choices, start=1))
+        note = f"# {about}\n\n**Choose before you run**\n\n{steps}\n\n**Then press Run.** {text}"
+        super().__init__(name, info, note, width)
+
+    def write(self, folder: Path) -> None:
+        """Write the file; the note ends with the models that the workflow names."""
+        named = {value for node in self.nodes for value in node["widgets_values"] or []}
+        links = [f"[{n}]({DOWNLOADS[n]['url']})" for n in DOWNLOADS if n in named]
+        self.nodes[0]["widgets_values"][0] += f"\n\n{DOWNLOAD}{', '.join(links)}."
+        super().write(folder)
+
+    def load_checkpoint(self) -> None:
+        """Add the loader of the checkpoint."""
+        name = MODEL_FILES["checkpoints"]
+        self.model, self.clip, self.vae = self.add("CheckpointLoaderSimple", ckpt_name=name)
 
     def load(self, title: str | None = None) -> None:
         """Add the loaders of checkpoint and style; a title is that of the style."""
-        self.column("Models and pictures")
-        name = MODEL_FILES["checkpoints"]
-        self.model, self.clip, self.vae = self.add("CheckpointLoaderSimple", ckpt_name=name)
+        self.column("Models and images")
+        self.load_checkpoint()
         self.style = self.load_style(title)
 
     def load_style(self, title: str | None = None) -> Slot:
         """Add a Load ACFun Style."""
         return self.add("ACFunLoadStyle", title, style_file=STYLE_FILE)[0]
 
-    def empty(self) -> Slot:
+    def load_image(self, name: str, title: str) -> Slot:
+        """Add a Load Image."""
+        return self.add("LoadImage", title, image=name)[0]
+
+    def load_mask(self, name: str, title: str) -> Slot:
+        """Add a Load Image (as Mask)."""
+        return self.add("LoadImageMask", title, image=name, channel="red")[0]
+
+    def scale_image(self, image: Slot) -> Slot:
+        """Add what brings an image to as many pixels as a square of 512."""
+        inputs = {"upscale_method": "lanczos", "megapixels": 0.25, "resolution_steps": 8}
+        return self.add("ImageScaleToTotalPixels", image=image, **inputs)[0]
+
+    def empty_latent(self, width: int = 512) -> Slot:
         """Add an empty latent."""
-        return self.add("EmptyLatentImage", width=512, height=512)[0]
+        return self.add("EmptyLatentImage", width=width, height=512)[0]
 
-    def picture(self, name: str, title: str) -> Slot:
-        """Add a picture of as many pixels as a square of 512; what is painted on it still fits."""
-        (image, _) = self.add("LoadImage", title, image=name)
-        (scaled,) = self.add(
-            "ImageScaleToTotalPixels",
-            image=image,
-            upscale_method="lanczos",
-            megapixels=0.25,
-            resolution_steps=8,
-        )
-        return scaled
+    def encode_image(self, image: Slot) -> Slot:
+        """Add a VAE Encode."""
+        return self.add("VAEEncode", pixels=image, vae=self.vae)[0]
 
-    def batch(self, latents: list[Slot]) -> Slot:
-        """Add what makes one batch of latents."""
-        batch = latents[0]
-        for following in latents[1:]:
-            (batch,) = self.add("LatentBatch", samples1=batch, samples2=following)
-        return batch
+    def negative(self) -> Slot:
+        """Add the negative prompt."""
+        return self.add("CLIPTextEncode", "Negative prompt", clip=self.clip, text=AGAINST)[0]
 
-    def prompt(self, text: str = TEXT, title: str | None = None) -> Slot:
+    def apply_embedding(self, text: str = TEXT, title: str | None = None) -> Slot:
         """Add Apply AFun Embedding."""
         inputs = {"style": self.style, "clip": self.clip, "text": text}
         return self.add("ACFunApplyEmbedding", title, **inputs)[0]
 
-    def apply_style(self, title: str, **inputs: Any) -> list[Slot]:
+    def apply_adapters(self) -> Slot:
+        """Add Apply CFun Adapters."""
+        return self.add("ACFunApplyAdapters", model=self.model, style=self.style)[0]
+
+    def apply_style(self, title: str | None = None, **inputs: Any) -> list[Slot]:
         """Add Apply ACFun Style, on the loaded model unless told; return model and prompt."""
         inputs = {"model": self.model, "clip": self.clip, "style": self.style, **inputs}
         return self.add("ACFunApplyStyle", title, **inputs)
 
-    def apply(self) -> tuple[Slot, Slot]:
-        """Add the negative prompt and the adapters; return both."""
-        (negative,) = self.add("CLIPTextEncode", "Negative prompt", clip=self.clip, text=AGAINST)
-        (styled,) = self.add("ACFunApplyAdapters", model=self.model, style=self.style)
-        return negative, styled
-
     def sample(self, title: str | None = None, **inputs: Any) -> Slot:
         """Add a KSampler."""
-        return self.add("KSampler", title, **SAMPLER | inputs)[0]
+        return self.add("KSampler", title, **{**SAMPLER, "seed": 0, **inputs})[0]
 
-    def save(self, latents: Slot) -> None:
-        """Decode and save."""
-        (images,) = self.add("VAEDecode", samples=latents, vae=self.vae)
-        self.add("SaveImage", "Styled picture", images=images, filename_prefix="ACFun")
+    def decode(self, latents: Slot) -> Slot:
+        """Add a VAE Decode."""
+        return self.add("VAEDecode", samples=latents, vae=self.vae)[0]
+
+    def save(self, image: Slot, title: str = "Styled image") -> None:
+        """Add a Save Image."""
+        self.add("SaveImage", title, images=image, filename_prefix="ACFun")

@@ -10,6 +10,7 @@ from PIL import Image
 from workflow_prompts import (
     BYPASSED,
     CONTROLNET,
+    HALVES,
     LORA,
     PLAIN,
     ROOT,
@@ -28,6 +29,7 @@ PICTURES = {
     "acfun_face.jpg": "faces/eileen_collins_1.png",
     "acfun_other_face.jpg": "faces/sally_ride_1.jpg",
 }
+BY_HALVES = (HALVES, CONTROLNET, LORA)
 DATA = ROOT.parent / "shared" / "data"
 SIDE = 64
 STYLE_PREFIX = "from_workflow"
@@ -72,7 +74,7 @@ class Runner:
         return self.server.run(prompt, timeout=600.0)
 
     def image(self, prompt):
-        (image,) = self.server.images(self.run(prompt), node_id(prompt, "Styled picture"))
+        (image,) = self.server.images(self.run(prompt), node_id(prompt, "Styled image"))
         return image
 
 
@@ -100,17 +102,13 @@ def styled(runner, trained, name):
     return prompt, runner.image(prompt)
 
 
-def test_training_workflow_saves_a_style_and_shows_previews_and_loss(runner, trained):
+def test_training_workflow_saves_a_style_and_draws_with_it(runner, trained):
     prompt, history = trained
     style = runner.server.styles_dir / f"{STYLE_PREFIX}_00001_.safetensors"
     assert style.stat().st_size > 100_000
     (text,) = history["outputs"][node_id(prompt, "Save ACFun Style")]["text"]
     assert style.name in text
-    previews = runner.server.images(history, node_id(prompt, "Previews, first to last"))
-    assert [preview.shape for preview in previews] == [(SIDE, SIDE, 3)] * 3
-    (loss_graph,) = runner.server.images(history, node_id(prompt, "Plot Loss Graph"))
-    assert loss_graph.std() > 1
-    (image,) = runner.server.images(history, node_id(prompt, "Styled picture"))
+    (image,) = runner.server.images(history, node_id(prompt, "Styled image"))
     assert_is_picture(image, SIDE)
 
 
@@ -130,17 +128,27 @@ def test_workflow_draws_a_picture(styled, name):
     assert_is_picture(image, 3 * SIDE if name == LORA else SIDE)
 
 
-def test_bypassing_the_adapters_changes_the_picture(runner, styled, name):
-    prompt, image = styled
+@pytest.mark.parametrize("name", [TRAIN, SAVED])
+def test_strength_zero_changes_the_image(runner, trained, name):
+    prompt = runner.prompt(load_workflow(name))
+    plain = changed(prompt, "ACFunApplyStyle", strength=0.0)
+    assert not np.array_equal(runner.image(plain), runner.image(prompt))
+
+
+@pytest.mark.parametrize("name", BY_HALVES)
+def test_bypassing_the_adapters_changes_the_picture(runner, trained, name):
+    prompt = runner.prompt(load_workflow(name))
+    image = runner.image(prompt)
     plain = runner.prompt(with_mode(load_workflow(name), "ACFunApplyAdapters", BYPASSED))
     assert len(plain) == len(prompt) - 1
     assert not np.array_equal(runner.image(plain), image)
 
 
-def test_embedding_at_strength_zero_changes_the_picture(runner, styled):
-    prompt, image = styled
-    plain = changed(prompt, "Apply AFun Embedding", strength=0.0)
-    assert not np.array_equal(runner.image(plain), image)
+@pytest.mark.parametrize("name", BY_HALVES)
+def test_embedding_at_strength_zero_changes_the_picture(runner, trained, name):
+    prompt = runner.prompt(load_workflow(name))
+    plain = changed(prompt, "ACFunApplyEmbedding", strength=0.0)
+    assert not np.array_equal(runner.image(plain), runner.image(prompt))
 
 
 def test_controlnet_acts_together_with_the_style(runner, trained):

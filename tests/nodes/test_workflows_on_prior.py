@@ -26,17 +26,23 @@ SIDE = 64
 EXAMPLES = ROOT / "web" / "examples"
 LORA = "add_detail.safetensors"
 NAMES = (
-    PROMPTS := "3 Several prompts in one style",
-    OVER := "4 A style over a picture",
-    INPAINT := "5 Only the face of a picture",
-    FACE := "6 Background more than the face",
-    EYES := "7 Eyes less than the rest",
+    PROMPTS := "4 Several prompts in one style",
+    OVER := "5 A style over an image",
+    INPAINT := "6 Only the face of an image",
+    FACE := "7 Background more than the face",
     PEOPLE := "8 Two people in two styles",
-    FREEU := "11 With FreeU",
+    BLEND := "11 Blend two styles",
     HOOKS := "12 Scheduled by hooks",
     SPLICED := "13 Train on a face spliced from two",
+    SHEET := "14 A sheet of strengths",
+    APP := "15 A face in a style.app",
 )
-MASKED = (FACE, EYES, PEOPLE)
+SEVERAL = {
+    PROMPTS: ("First prompt", "Second prompt", "Third prompt"),
+    OVER: ("At denoise 0.3", "At denoise 0.5", "At denoise 0.7"),
+}
+BY_ADAPTERS = (PROMPTS, OVER, INPAINT, HOOKS, SPLICED)
+BY_STYLE = (BLEND, APP)
 TRAINING = {"steps": 12, "learning_rate": 0.01, "preview_every": 0}
 
 
@@ -56,7 +62,7 @@ class Prior:
             if content["class_type"] == "KSampler":
                 content["inputs"]["steps"] = 6
             if content["class_type"] == "ACFunLoadStyle":
-                is_other = content["_meta"]["title"] == "Right style"
+                is_other = content["_meta"]["title"] in ("Right style", "Second style")
                 content["inputs"]["style_file"] = self.style("other" if is_other else "first")
         return prompt
 
@@ -70,7 +76,7 @@ class Prior:
             self.server.run(changed(prompt, "ACFunSaveStyle", filename_prefix=name))
         return self.styles[name]
 
-    def images(self, prompt, title="Styled picture"):
+    def images(self, prompt, title="Styled image"):
         history = self.server.run(prompt)
         return self.server.images(history, node_id(prompt, title))
 
@@ -111,22 +117,47 @@ def test_every_workflow_is_run():
     assert sorted(workflow_names()) == sorted(PLAIN + NAMES)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in MASKED])
+@pytest.mark.parametrize("name", BY_ADAPTERS)
+def test_adapters_act_in_each_workflow(prior, name):
+    prompt = prior.prompt(load_workflow(name))
+    plain = prior.prompt(with_mode(load_workflow(name), "ACFunApplyAdapters", BYPASSED))
+    for title in SEVERAL.get(name, ("Styled image",)):
+        assert off(prior.images(prompt, title)[0], prior.images(plain, title)[0]) > 1
+
+
+@pytest.mark.parametrize("name", BY_STYLE)
 def test_style_acts_in_each_workflow(prior, name):
-    styled = prior.images(prior.prompt(load_workflow(name)))
-    plain = prior.images(
-        prior.prompt(with_mode(load_workflow(name), "ACFunApplyAdapters", BYPASSED))
+    prompt = prior.prompt(load_workflow(name))
+    plain = changed(prompt, "ACFunApplyStyle", strength=0.0)
+    assert off(prior.images(prompt)[0], prior.images(plain)[0]) > 1
+
+
+def test_blend_lies_between_two_styles(prior):
+    prompt = prior.prompt(load_workflow(BLEND))
+    first, between, second = (
+        prior.images(changed(prompt, "ACFunBlendStyles", ratio=ratio))[0] for ratio in (0, 0.5, 1)
     )
-    assert len(styled) == (3 if name in (OVER, PROMPTS) else 1)
-    for with_style, without in zip(styled, plain, strict=True):
-        assert off(with_style, without) > 1
+    assert off(first, second) > 2
+    assert max(off(first, between), off(between, second)) < off(first, second)
 
 
-def test_freeu_acts_on_top_of_the_style(prior):
-    workflow = load_workflow(FREEU)
-    (both,) = prior.images(prior.prompt(workflow))
-    (alone,) = prior.images(prior.prompt(with_mode(workflow, "FreeU_V2", BYPASSED)))
-    assert off(both, alone) > 0.5
+def test_sheet_shows_rows_of_labelled_images(prior):
+    (sheet,) = prior.images(prior.prompt(load_workflow(SHEET)), "Sheet")
+    assert sheet.shape[1] > 5 * SIDE
+    assert sheet.shape[0] > 3 * SIDE
+
+
+def test_app_shows_checkpoint_images_and_prompt_and_gives_the_image():
+    workflow = load_workflow(APP)
+    titles = {node["id"]: node.get("title", node["type"]) for node in workflow["nodes"]}
+    shown = workflow["extra"]["linearData"]
+    assert [titles[node] for node, _ in shown["inputs"]] == [
+        "CheckpointLoaderSimple",
+        "Style picture",
+        "Face photo",
+        "Prompt",
+    ]
+    assert [titles[node] for node in shown["outputs"]] == ["Styled image"]
 
 
 def test_inpainting_leaves_all_but_the_face_as_it_was(prior):
@@ -139,27 +170,20 @@ def test_inpainting_leaves_all_but_the_face_as_it_was(prior):
     assert np.array_equal(image[around], photo[around])
 
 
-@pytest.mark.parametrize(
-    ("name", "part", "rest", "file"),
-    [
-        (FACE, "Face", "Background", "acfun_face_mask.png"),
-        (EYES, "Eyes", "Rest", "acfun_eyes_mask.png"),
-    ],
-)
-def test_a_part_is_styled_less_than_the_rest(prior, name, part, rest, file):
-    """The part is nearer to the plain picture than under one strength; the rest hardly changes."""
-    prompt = prior.prompt(load_workflow(name))
-    evenly = changed(prompt, part, strength=1.0)
-    nothing = changed(changed(prompt, part, strength=0.0), rest, strength=0.0)
+def test_a_part_is_styled_less_than_the_rest(prior):
+    """The part is nearer to the plain image than under one strength; the rest hardly changes."""
+    prompt = prior.prompt(load_workflow(FACE))
+    evenly = changed(prompt, "Face", strength=1.0)
+    nothing = changed(changed(prompt, "Face", strength=0.0), "Background", strength=0.0)
     image, even, plain = (prior.images(one)[0] for one in (prompt, evenly, nothing))
-    inside = np.asarray(Image.open(EXAMPLES / file).resize((SIDE, SIDE))) > 127
+    inside = np.asarray(Image.open(EXAMPLES / "acfun_face_mask.png").resize((SIDE, SIDE))) > 127
     styled, less = {}, {}
     for where, pixels in (("part", inside), ("rest", ~dilated(inside))):
         full = off(even[pixels], plain[pixels])
         assert full > 3
         styled[where] = off(image[pixels], plain[pixels]) / full
         less[where] = off(image[pixels], even[pixels])
-    assert styled["part"] < styled["rest"] - 0.04  # Eyes are two latents of the prior wide.
+    assert styled["part"] < styled["rest"] - 0.04
     assert less["part"] > 2 * less["rest"]
 
 
@@ -181,12 +205,14 @@ def test_two_people_are_each_in_their_own_style(prior):
 
 def test_more_denoise_goes_further_from_the_picture(prior):
     photo = example("acfun_face.jpg")
-    distances = [off(image, photo) for image in prior.images(prior.prompt(load_workflow(OVER)))]
+    prompt = prior.prompt(load_workflow(OVER))
+    distances = [off(prior.images(prompt, title)[0], photo) for title in SEVERAL[OVER]]
     assert distances[0] < distances[1] < distances[2]
 
 
 def test_each_prompt_draws_another_picture(prior):
-    images = prior.images(prior.prompt(load_workflow(PROMPTS)))
+    prompt = prior.prompt(load_workflow(PROMPTS))
+    images = [prior.images(prompt, title)[0] for title in SEVERAL[PROMPTS]]
     pairs = [(0, 1), (0, 2), (1, 2)]
     assert all(off(images[a], images[b]) > 2 for a, b in pairs)
 

@@ -30,8 +30,8 @@ TRAIN, CONTROLNET, LORA = (
     "9 With a ControlNet",
     "10 With a LoRA and upscaling",
 )
-SAVED = "2 Apply a saved style"
-PLAIN = (TRAIN, SAVED, CONTROLNET, LORA)  # The others are run on the small prior.
+SAVED, HALVES = "2 Apply a saved style", "3 Both halves apart"
+PLAIN = (TRAIN, SAVED, HALVES, CONTROLNET, LORA)  # The others are run on the small prior.
 
 
 def workflow_names() -> list[str]:

@@ -1,0 +1,143 @@
+"""The workflows that draw with saved styles, by stock nodes of the core alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from workflow_files import WorkflowFile
+from workflow_graph import CHECKPOINT, MAN, STYLE, TEXT, WOMAN, Graph
+
+OTHER_STYLE = "*{} style*: another one, of a training of your own."
+
+
+def apply_saved(info: Mapping[str, Any]) -> WorkflowFile:
+    """Return the workflow that draws with a saved style."""
+    graph = Graph(
+        "2 Apply a saved style",
+        info,
+        "Draw with a saved style",
+        CHECKPOINT,
+        STYLE,
+        "*Apply ACFun Style*, **text**: any prompt. **S\\*** stands for the style.",
+        text="No images are needed here: the style file holds all.\n\n**strength** says how much "
+        "style, **balance** which half of it: 0 is the abstract part in the prompt, 1 the concrete "
+        "part in the model's features.",
+    )
+    graph.load()
+    latent = graph.empty_latent()
+    graph.column("Apply the style")
+    styled, positive = graph.apply_style(text=f"{WOMAN} wearing a hat in S* style")
+    negative = graph.negative()
+    graph.column("Draw")
+    latents = graph.sample(model=styled, positive=positive, negative=negative, latent_image=latent)
+    image = graph.decode(latents)
+    graph.column("Result")
+    graph.save(image)
+    return graph
+
+
+def apply_halves(info: Mapping[str, Any]) -> WorkflowFile:
+    """Return the workflow that applies both halves of a style apart."""
+    graph = Graph(
+        "3 Both halves apart",
+        info,
+        "The prompt's half and the model's half",
+        CHECKPOINT,
+        STYLE,
+        text="*Apply AFun Embedding* is the prompt's half: deformation, layout, atmosphere. *Apply "
+        "CFun Adapters* is the model's half: **encoder_strength** acts on one end of the network, "
+        "**decoder_strength** on the other.\n\nBypass one (Ctrl+B) to see the other alone. If the "
+        "pose of the style picture comes along, try a lower **decoder_strength** or a "
+        "**start_percent** of 0.2.",
+    )
+    graph.load()
+    latent = graph.empty_latent()
+    graph.column("Apply both halves")
+    positive = graph.apply_embedding()
+    styled = graph.apply_adapters()
+    graph.column("Draw")
+    negative = graph.negative()
+    latents = graph.sample(model=styled, positive=positive, negative=negative, latent_image=latent)
+    image = graph.decode(latents)
+    graph.column("Result")
+    graph.save(image)
+    return graph
+
+
+def several_prompts(info: Mapping[str, Any]) -> WorkflowFile:
+    """Return the workflow with three prompts and one seed."""
+    graph = Graph(
+        "4 Several prompts in one style",
+        info,
+        "One style, several prompts",
+        CHECKPOINT,
+        STYLE,
+        text="The three images share seed and style and differ in the prompt only. **S\\*** stands "
+        "for the style in each. Copy *Apply AFun Embedding*, a KSampler and what follows for more.",
+    )
+    graph.load()
+    latent = graph.empty_latent()
+    styled = graph.apply_adapters()
+    graph.column("Prompts")
+    texts = (TEXT, f"{WOMAN} wearing a hat in S* style", f"{MAN} in S* style")
+    positives = [graph.apply_embedding(text) for text in texts]
+    negative = graph.negative()
+    graph.column("Draw three times")
+    shared = {"model": styled, "negative": negative, "latent_image": latent}
+    drawn = [graph.sample(positive=positive, **shared) for positive in positives]
+    graph.column("Decode")
+    images = [graph.decode(latents) for latents in drawn]
+    graph.column("Results")
+    for image, title in zip(images, ("First prompt", "Second prompt", "Third prompt"), strict=True):
+        graph.save(image, title)
+    return graph
+
+
+def blend(info: Mapping[str, Any]) -> WorkflowFile:
+    """Return the workflow that draws in a blend of two styles."""
+    graph = Graph(
+        "11 Blend two styles",
+        info,
+        "A style between two",
+        CHECKPOINT,
+        "*First style*: a file of **models/acfun**.",
+        OTHER_STYLE.format("Second"),
+        text="**ratio** 0 is the first style, 1 the second. The other mode takes the prompt's half "
+        "of the first and the model's half of the second.",
+    )
+    graph.load("First style")
+    second = graph.load_style("Second style")
+    latent = graph.empty_latent()
+    graph.column("Blend and apply")
+    (graph.style,) = graph.add("ACFunBlendStyles", style_a=graph.style, style_b=second)
+    styled, positive = graph.apply_style(text=TEXT)
+    negative = graph.negative()
+    graph.column("Draw")
+    latents = graph.sample(model=styled, positive=positive, negative=negative, latent_image=latent)
+    image = graph.decode(latents)
+    graph.column("Result")
+    graph.save(image)
+    return graph
+
+
+def sheet(info: Mapping[str, Any]) -> WorkflowFile:
+    """Return the workflow that shows what each half of a style does."""
+    graph = Graph(
+        "14 A sheet of strengths",
+        info,
+        "What each half of a style does",
+        CHECKPOINT,
+        STYLE,
+        "*ACFun Style Sheet*, **text**: any prompt with **S\\***.",
+        text="Each row is a seed; the columns are the model without the style, each half alone, "
+        "both, and both stronger, all labelled. It says which strength suits a style before you "
+        "draw with it.",
+    )
+    graph.load()
+    graph.column("Draw the sheet")
+    models = {"model": graph.model, "clip": graph.clip, "vae": graph.vae, "style": graph.style}
+    drawn, _ = graph.add("ACFunStyleSheet", **models, text=TEXT)
+    graph.column("Result")
+    graph.save(drawn, "Sheet")
+    return graph

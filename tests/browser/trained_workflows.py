@@ -1,0 +1,159 @@
+"""The workflows that train a style."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from conftest import MODEL_FILES
+from workflow_files import Slot, WorkflowFile
+from workflow_graph import EXAMPLES, TEXT, Graph
+
+VISION = "*Load CLIP Vision*: CLIP ViT-L/14."
+NARROW = 248  # Six columns in the view of a laptop.
+FACE = "A painting of a woman with long red hair in S* style"
+
+
+def train(info: Mapping[str, Any]) -> WorkflowFile:
+    """Return the workflow that trains a style and applies it."""
+    graph = Graph(
+        "1 Train a style and apply it",
+        info,
+        "Train a style, then draw with it",
+        "*Load Checkpoint*: SD1.x, SD2.x or SDXL. For SDXL set *Empty Latent Image* to 1024 x "
+        "1024.",
+        VISION,
+        f"*Style picture* and *Face photo*: the centred square of each is used. {EXAMPLES}",
+        "*Train ACFun Style*, **prompt**: describe the face in a few words and keep **S\\***, "
+        "the word for the style.",
+        text="Training comes first and shows previews, then the image is drawn. Run again with "
+        "another text, strength or seed: the style is **not** trained again.\n\n**Stop** keeps "
+        "what was learnt, and Run goes on from there. The style is saved to **models/acfun**.\n\n"
+        "More style: raise **style_weight**. Closer likeness: lower it.",
+        width=NARROW,
+    )
+    vision = _load_models(graph)
+    latent = graph.empty_latent()
+    graph.column("Images")
+    style_image = graph.load_image("acfun_style.jpg", "Style picture")
+    face = graph.load_image("acfun_face.jpg", "Face photo")
+    graph.column("Train the style")
+    trained, _, _ = _train(graph, vision, style_image, face, prompt=TEXT)
+    graph.column("Save and apply the style")
+    (graph.style,) = graph.add("ACFunSaveStyle", style=trained)
+    styled, positive = graph.apply_style(text=TEXT)
+    negative = graph.negative()
+    graph.column("Draw")
+    latents = graph.sample(model=styled, positive=positive, negative=negative, latent_image=latent)
+    graph.save(graph.decode(latents))
+    return graph
+
+
+def train_on_spliced_face(info: Mapping[str, Any]) -> WorkflowFile:
+    """Return the workflow that trains on a face put together from two photos."""
+    graph = Graph(
+        "13 Train on a face spliced from two",
+        info,
+        "A face spliced from two photos",
+        "*Load Checkpoint*: SD1.x, SD2.x or SDXL.",
+        VISION,
+        f"*Style picture*, *First face*, *Second face*: both photos cropped alike. {EXAMPLES}",
+        "*Face mask*: white where the second face shows. For your own photos, paint it with "
+        "**Open in MaskEditor**.",
+        text="The second face is put into the head of the first one, and the style is trained on "
+        "that: one coherent face is to come out, as in the paper's appendix C.1. *Previews* and "
+        "*Plot Loss Graph* show how the training went.",
+    )
+    vision = _load_models(graph)
+    latent = graph.empty_latent()
+    negative = graph.negative()
+    style_image = graph.load_image("acfun_style.jpg", "Style picture")
+    graph.column("Splice")
+    first = graph.load_image("acfun_face.jpg", "First face")
+    second = graph.load_image("acfun_other_face.jpg", "Second face")
+    mask = graph.load_mask("acfun_face_mask.png", "Face mask")
+    (face,) = graph.add(
+        "ImageCompositeMasked",
+        destination=first,
+        source=second,
+        x=0,
+        y=0,
+        resize_source=True,
+        mask=mask,
+    )
+    graph.column("Train the style")
+    graph.add("PreviewImage", "Spliced face", images=face)
+    trained, loss, previews = _train(graph, vision, style_image, face, prompt=FACE)
+    graph.column("How it went")
+    graph.add("PreviewImage", "Previews, first to last", images=previews)
+    graph.add("LossGraphNode", loss=loss, filename_prefix="acfun_loss")
+    graph.column("Save and apply the style")
+    (graph.style,) = graph.add("ACFunSaveStyle", style=trained, filename_prefix="spliced")
+    positive = graph.apply_embedding(FACE)
+    styled = graph.apply_adapters()
+    graph.column("Draw")
+    latents = graph.sample(model=styled, positive=positive, negative=negative, latent_image=latent)
+    graph.save(graph.decode(latents))
+    return graph
+
+
+def style_a_face(info: Mapping[str, Any]) -> WorkflowFile:
+    """Return the app: checkpoint, two images, a prompt, Run."""
+    graph = Graph(
+        "15 A face in a style.app",
+        info,
+        "A face in a style",
+        "*Load Checkpoint*: SD1.x, SD2.x or SDXL. For SDXL set *Empty Latent Image* to 1024 x "
+        "1024.",
+        f"*Style picture* and *Face photo*. {EXAMPLES}",
+        "*Prompt*: describe the face in a few words and keep **S\\***.",
+        text="In the **App** tab these are all that is shown.",
+        width=NARROW,
+    )
+    vision = _load_models(graph)
+    latent = graph.empty_latent()
+    negative = graph.negative()
+    graph.column("Images")
+    style_image = graph.load_image("acfun_style.jpg", "Style picture")
+    face = graph.load_image("acfun_face.jpg", "Face photo")
+    graph.column("Train the style")
+    (prompt,) = graph.add("PrimitiveString", "Prompt", value=TEXT)
+    graph.style, _, _ = _train(graph, vision, style_image, face, prompt=prompt)
+    graph.column("Apply the style")
+    styled, positive = graph.apply_style(text=prompt)
+    graph.column("Draw")
+    latents = graph.sample(model=styled, positive=positive, negative=negative, latent_image=latent)
+    graph.save(graph.decode(latents))
+    widgets = {
+        "CheckpointLoaderSimple": "ckpt_name",
+        "LoadImage": "image",
+        "PrimitiveString": "value",
+    }
+    graph.extra = {
+        "linearMode": True,
+        "linearData": {
+            "inputs": [
+                [node["id"], widgets[node["type"]]]
+                for node in graph.nodes
+                if node["type"] in widgets
+            ],
+            "outputs": [node["id"] for node in graph.nodes if node["type"] == "SaveImage"],
+        },
+    }
+    return graph
+
+
+def _load_models(graph: Graph) -> Slot:
+    """Add the loaders of the models; return CLIP Vision."""
+    graph.column("Models")
+    graph.load_checkpoint()
+    return graph.add("CLIPVisionLoader", clip_name=MODEL_FILES["clip_vision"])[0]
+
+
+def _train(
+    graph: Graph, vision: Slot, style: Slot, face: Slot, *, prompt: str | Slot
+) -> list[Slot]:
+    """Add Train ACFun Style; return style, loss and previews."""
+    models = {"model": graph.model, "clip": graph.clip, "vae": graph.vae, "clip_vision": vision}
+    images = {"style_image": style, "face_image": face}
+    return graph.add("ACFunTrainStyle", **models, **images, prompt=prompt)
