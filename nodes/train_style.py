@@ -155,8 +155,9 @@ class TrainACFunStyle(io.ComfyNode):
     def validate_inputs(cls, prompt: list[Any] | None = None) -> bool | str:
         """Refuse a prompt without the pseudo-word before anything is loaded."""
         try:
-            for text in prompt or []:  # A link's text is known once the node runs.
-                TrainConfig(prompt=text)
+            for text in prompt or []:
+                if text is not None:  # A link's text is known once the node runs.
+                    TrainConfig(prompt=text)
         except ACFunError as error:
             return str(error)
         return True

@@ -126,7 +126,7 @@ class WorkflowFile:
         widgets += ["image" for _, spec in specs.values() if has_upload(spec)]
         if inputs:
             raise ValueError(f"{kind} has no inputs {', '.join(inputs)}.")
-        height = 14 + 20 * max(len(sockets), len(info["output"])) + 25 * lines
+        height = 28 + 20 * max(len(sockets), len(info["output"])) + 25 * lines
         height += PICTURE_HEIGHT if kind in PICTURE_NODES else 0
         node = self._append(
             kind, (self._step * self._column, self._next_top), (self._width, height), title, widgets
