@@ -22,6 +22,7 @@ sys.path += [str(ROOT / "tests" / "nodes" / "support"), str(ROOT / "tests" / "br
 
 log = logging.getLogger("draw-cards")
 
+from comfy_graphs import node  # noqa: E402
 from comfy_server import ComfyServer  # noqa: E402
 from conftest import MODEL_FILES, STYLE_FILE  # noqa: E402
 from PIL import Image, ImageDraw, ImageFont  # noqa: E402
@@ -152,10 +153,15 @@ def draw(server: ComfyServer, name: str) -> None:
     below = []
     for caption, title in card.below:
         prompt = prompt_of(server, name)
-        for node, inputs in card.inputs.get(caption, {}).items():
-            prompt = changed(prompt, node, **inputs)
+        for changed_node, inputs in card.inputs.get(caption, {}).items():
+            prompt = changed(prompt, changed_node, **inputs)
+        shown = node_id(prompt, title)
+        if prompt[shown]["class_type"] == "MaskComposite":
+            prompt["mask"] = node("MaskToImage", mask=[shown, 0])
+            shown = "look"
+            prompt[shown] = node("PreviewImage", images=["mask", 0])
         history = server.run(prompt, timeout=1800)
-        image = server.images(history, node_id(prompt, title))[0]
+        image = server.images(history, shown)[0]
         below.append((caption, Image.fromarray(image)))
     path = WORKFLOWS_DIR / f"{name}.jpg"
     compose(above, below).save(path, quality=85, optimize=True)
