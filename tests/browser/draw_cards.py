@@ -4,7 +4,7 @@
 
 The graph is the workflow's own. What it draws comes from the toy prior, with the sizes and numbers
 that the prior needs; a line at the foot of each card says so. What the prior cannot draw (two
-people, a ControlNet, one face of two photos) is not on a card: its inputs are.
+people, a ControlNet, a larger image, one face of two photos) is not on a card: its inputs are.
 """
 
 from __future__ import annotations
@@ -77,7 +77,6 @@ HALVES = {
     "the model's half": {"ACFunApplyEmbedding": {"strength": 0.0}},
     "both": {},
 }
-WITHOUT_LORA = {"result": {"LoraLoader": {"strength_model": 0.0, "strength_clip": 0.0}}}
 CARDS = {
     TRAINS: Card((STYLE, FACE), RESULT),
     "2 Apply a saved style": Card((STYLE, FACE), RESULT),
@@ -95,7 +94,7 @@ CARDS = {
     "7 Background more than the face": Card((STYLE, ("image", FACE[1]), MASK), RESULT),
     "8 Two people in two styles": Card((STYLE, ("other style", OTHER_STYLE)), (("mask", "Left"),)),
     "9 With a ControlNet": Card((STYLE, ("composition", OTHER_FACE)), (("its edges", "Edges"),)),
-    "10 With a LoRA and upscaling": Card((STYLE, FACE), RESULT, WITHOUT_LORA),
+    "10 With a LoRA and upscaling": Card((STYLE, FACE), ()),
     "11 Blend two styles": Card((STYLE, ("other style", OTHER_STYLE)), RESULT),
     "12 Scheduled by hooks": Card((STYLE, FACE), RESULT),
     "13 Train on a face spliced from two": Card(
@@ -177,8 +176,9 @@ def compose(
 ) -> Image.Image:
     """Return the square card: what goes in above, what comes out below, as large as fits."""
     card = Image.new("RGB", (SIDE, SIDE), (32, 32, 36))
-    top = place_row(card, above, 0, ROW) if above else 0
-    place_row(card, below, top, SIDE - FOOT - top)
+    top = place_row(card, above, 0, ROW if below else SIDE - FOOT) if above else 0
+    if below:
+        place_row(card, below, top, SIDE - FOOT - top)
     write(card, FOOT_TEXT, (SIDE // 2, SIDE - 4), 14)
     return card
 
