@@ -54,7 +54,7 @@ def _option(kind: Any, name: str, **kwargs: Any) -> io.Input:
     return kind.Input(name, default=default, tooltip=help_of(name), **kwargs)
 
 
-def _advanced(kind: Any, name: str, **kwargs: Any) -> io.Input:
+def _extra_option(kind: Any, name: str, **kwargs: Any) -> io.Input:
     return mark(_option(kind, name, optional=True, **kwargs), advanced=True)
 
 
@@ -105,16 +105,16 @@ class TrainACFunStyle(io.ComfyNode):
                 ),
                 _option(io.Float, "style_weight", min=0.0, max=10.0, step=0.05, optional=True),
                 _option(io.Int, "steps", min=1, max=1_000_000, optional=True),
-                _advanced(io.Float, "learning_rate", min=1e-6, max=1.0, step=1e-6, round=1e-7),
-                _advanced(io.Float, "face_weight", min=0.0, max=10.0, step=0.05),
+                _extra_option(io.Float, "learning_rate", min=1e-6, max=1.0, step=1e-6, round=1e-7),
+                _extra_option(io.Float, "face_weight", min=0.0, max=10.0, step=0.05),
                 # A seed that moved by itself would train anew on every queue.
-                _advanced(io.Int, "seed", min=0, max=2**64 - 1, control_after_generate=False),
-                _advanced(io.Int, "resolution", min=0, max=2048, step=64),
-                _advanced(io.Int, "preview_every", min=0, max=1_000_000),
-                _advanced(io.Int, "rank", min=1, max=512),
-                _advanced(io.Combo, "alignment"),
-                _advanced(io.Combo, "precision"),
-                _advanced(io.Combo, "gradient_checkpointing"),
+                _extra_option(io.Int, "seed", min=0, max=2**64 - 1, control_after_generate=False),
+                _extra_option(io.Int, "resolution", min=0, max=2048, step=64),
+                _extra_option(io.Int, "preview_every", min=0, max=1_000_000),
+                _extra_option(io.Int, "rank", min=1, max=512),
+                _extra_option(io.Combo, "alignment"),
+                _extra_option(io.Combo, "precision"),
+                _extra_option(io.Combo, "gradient_checkpointing"),
                 io.Mask.Input(
                     "face_mask",
                     optional=True,

@@ -85,7 +85,6 @@ def misnamed(package: str) -> list[str]:
     return found
 
 
-@pytest.mark.xfail(reason="0.3.0 renames room by room", strict=False)
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_function_is_named_by_a_participle_or_a_preposition(package):
     assert misnamed(package) == []
