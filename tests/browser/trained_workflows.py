@@ -125,21 +125,22 @@ def style_a_face(info: Mapping[str, Any]) -> WorkflowFile:
     latents = graph.sample(model=styled, positive=positive, negative=negative, latent_image=latent)
     graph.save(graph.decode(latents))
     widgets = {
-        "CheckpointLoaderSimple": "ckpt_name",
-        "LoadImage": "image",
-        "PrimitiveString": "value",
+        ("CheckpointLoaderSimple", None): ("ckpt_name", "Checkpoint"),
+        ("LoadImage", "Style picture"): ("image", "Style picture"),
+        ("LoadImage", "Face photo"): ("image", "Face photo"),
+        ("PrimitiveString", "Prompt"): ("value", "Prompt, with S* for the style"),
     }
-    graph.extra = {
-        "linearMode": True,
-        "linearData": {
-            "inputs": [
-                [node["id"], widgets[node["type"]]]
-                for node in graph.nodes
-                if node["type"] in widgets
-            ],
-            "outputs": [node["id"] for node in graph.nodes if node["type"] == "SaveImage"],
-        },
-    }
+    shown = []
+    for node in graph.nodes:
+        key = node["type"], node.get("title")
+        if key in widgets:
+            name, label = widgets[key]
+            kind = "STRING" if name == "value" else "COMBO"
+            slot = {"name": name, "type": kind, "widget": {"name": name}, "label": label}
+            node["inputs"].append({**slot, "link": None})
+            shown.append([node["id"], name])
+    results = [node["id"] for node in graph.nodes if node["type"] == "SaveImage"]
+    graph.extra = {"linearMode": True, "linearData": {"inputs": shown, "outputs": results}}
     return graph
 
 
