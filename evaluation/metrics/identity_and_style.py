@@ -114,19 +114,25 @@ class StyleFeatures:
         return F.normalize(features.mean(dim=(2, 3)), dim=1)
 
 
+def _package(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise _package_error(name) from error
+
+
 def _package_folder(name: str) -> Path:
     found = importlib.util.find_spec(name)
     if found is None or not found.submodule_search_locations:
-        raise ACFunError(
-            f'The package {name} is missing; install it with "{INSTALL}", or measure colour, '
-            "texture and layout alone with --figures pictures."
-        )
+        raise _package_error(name)
     return Path(next(iter(found.submodule_search_locations)))
 
 
-def _package(name: str) -> Any:
-    _package_folder(name)
-    return importlib.import_module(name)
+def _package_error(name: str) -> ACFunError:
+    return ACFunError(
+        f'The package {name} is missing; install it with "{INSTALL}", or measure colour, '
+        "texture and layout alone with --figures pictures."
+    )
 
 
 def _levels(picture: Tensor) -> NDArray[np.uint8]:
