@@ -212,7 +212,7 @@ def narrower(style):
         (
             lambda style: style,
             {"checkpoint": "sd2_v"},
-            r"on SD1\.x; this model is SD2\.x\. Connect the model",
+            r"on SD1\.x; this model is SD2\.x\. Use the model",
         ),
         (lambda style: style, {"rank": 9}, r"another rank .*Set the rank it was trained with"),
     ],

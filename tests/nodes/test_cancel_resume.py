@@ -166,7 +166,7 @@ def stopped(acfun, comfy, fault=cancel, error=InterruptProcessingException, call
 @pytest.mark.parametrize("alignment", ["staged", "drawn"])
 def test_run_again_goes_on_by_itself_to_the_same_bytes(acfun, comfy, fault, error, alignment):
     inputs = {"seed": 68, "alignment": alignment, "gradient_checkpointing": "off"}
-    call = 3 + 20 * (alignment == "drawn")  # The first twenty calls redraw the face.
+    call = 3 + 32 * (alignment == "drawn")  # The first 32 calls redraw the face.
     text = stopped(acfun, comfy, fault, error or acfun.error, call, **inputs)
     assert text.endswith("Press Run to go on.")
     step = acfun.kept_style()[0].facts.steps
