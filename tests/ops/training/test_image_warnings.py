@@ -39,7 +39,7 @@ def test_an_ordinary_pair_needs_no_words():
         ({"face": noise(2) * 0 + 0.4}, "face_image has nothing but one plain colour"),
         ({"face": noise(2, channels=4)}, "face_image has transparent parts, which become white"),
         ({"face": noise(1)}, "are the same picture"),
-        ({"face_mask": EDGE}, "put InvertMask in between"),
+        ({"face_mask": EDGE}, "invert it"),
         (
             {"face": noise(2, 96, 64)},
             "face_image is cut to the centred square (64 x 96 -> 64 x 64).",
