@@ -29,9 +29,7 @@ def draw_over_image(info: Mapping[str, Any]) -> WorkflowFile:
     photo = graph.load_image("acfun_face.jpg", "Image")
     latent = graph.encode_image(graph.scale_image(photo))
     graph.column("Apply the style")
-    positive = graph.apply_embedding()
-    styled = graph.apply_adapters()
-    negative = graph.negative()
+    styled, positive, negative = graph.apply_halves()
     graph.column("Draw three times")
     shared = {"model": styled, "positive": positive, "negative": negative, "latent_image": latent}
     amounts = (0.3, 0.5, 0.7)
@@ -62,9 +60,7 @@ def draw_face(info: Mapping[str, Any]) -> WorkflowFile:
     photo = graph.load_image("acfun_face.jpg", "Image")
     mask = graph.load_mask("acfun_face_mask.png", "Face mask")
     graph.column("Apply the style")
-    positive = graph.apply_embedding()
-    styled = graph.apply_adapters()
-    negative = graph.negative()
+    styled, positive, negative = graph.apply_halves()
     graph.column("Draw inside the mask")
     scaled = graph.scale_image(photo)
     latent = graph.encode_image(scaled)
@@ -105,9 +101,7 @@ def guide_by_controlnet(info: Mapping[str, Any]) -> WorkflowFile:
     composition = graph.load_image("acfun_other_face.jpg", "Composition image")
     latent = graph.empty_latent()
     graph.column("Apply the style")
-    positive = graph.apply_embedding()
-    styled = graph.apply_adapters()
-    negative = graph.negative()
+    styled, positive, negative = graph.apply_halves()
     graph.column("Guide the composition")
     (edges,) = graph.add("Canny", image=composition, low_threshold=0.3, high_threshold=0.7)
     graph.add("PreviewImage", "Edges", images=edges)
@@ -123,8 +117,7 @@ def guide_by_controlnet(info: Mapping[str, Any]) -> WorkflowFile:
         end_percent=0.6,
     )
     graph.column("Draw")
-    latents = graph.sample(model=styled, positive=positive, negative=negative, latent_image=latent)
-    graph.save(graph.decode(latents))
+    graph.save(graph.draw(styled, positive, negative, latent))
     return graph
 
 
@@ -155,9 +148,7 @@ def enlarge(info: Mapping[str, Any]) -> WorkflowFile:
     )
     latent = graph.empty_latent()
     graph.column("Apply the style")
-    positive = graph.apply_embedding()
-    styled = graph.apply_adapters()
-    negative = graph.negative()
+    styled, positive, negative = graph.apply_halves()
     graph.column("First pass")
     shared = {"model": styled, "positive": positive, "negative": negative}
     first = graph.sample("First pass", latent_image=latent, **shared)
@@ -211,6 +202,5 @@ def schedule(info: Mapping[str, Any]) -> WorkflowFile:
         timesteps=after,
     )
     graph.column("Draw")
-    latents = graph.sample(model=styled, positive=both, negative=negative, latent_image=latent)
-    graph.save(graph.decode(latents))
+    graph.save(graph.draw(styled, both, negative, latent))
     return graph

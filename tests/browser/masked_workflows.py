@@ -41,10 +41,7 @@ def background_and_face(info: Mapping[str, Any]) -> WorkflowFile:
         "Face", text=TEXT, strength=0.3, mask=mask, model=styled, outside=positive
     )
     graph.column("Draw over the image")
-    latents = graph.sample(
-        model=styled, positive=positive, negative=negative, latent_image=latent, denoise=0.7
-    )
-    graph.save(graph.decode(latents))
+    graph.save(graph.draw(styled, positive, negative, latent, denoise=0.7))
     return graph
 
 
@@ -79,6 +76,5 @@ def two_people(info: Mapping[str, Any]) -> WorkflowFile:
         "Right person", text=f"{MAN} in S* style", mask=right, model=styled, outside=positive
     )
     graph.column("Draw")
-    latents = graph.sample(model=styled, positive=positive, negative=negative, latent_image=latent)
-    graph.save(graph.decode(latents))
+    graph.save(graph.draw(styled, positive, negative, latent))
     return graph

@@ -30,8 +30,7 @@ def apply_saved(info: Mapping[str, Any]) -> WorkflowFile:
     styled, positive = graph.apply_style(text=f"{WOMAN} wearing a hat in S* style")
     negative = graph.negative()
     graph.column("Draw")
-    latents = graph.sample(model=styled, positive=positive, negative=negative, latent_image=latent)
-    image = graph.decode(latents)
+    image = graph.draw(styled, positive, negative, latent)
     graph.column("Result")
     graph.save(image)
     return graph
@@ -46,10 +45,10 @@ def apply_halves(info: Mapping[str, Any]) -> WorkflowFile:
         CHECKPOINT,
         STYLE,
         text="*Apply AFun Embedding* is the prompt's half: deformation, layout, atmosphere. *Apply "
-        "CFun Adapters* is the model's half: **encoder_strength** acts on one end of the network, "
-        "**decoder_strength** on the other.\n\nBypass one (Ctrl+B) to see the other alone. If the "
-        "pose of the style picture comes along, try a lower **decoder_strength** or a "
-        "**start_percent** of 0.2.",
+        "CFun Adapters* is the model's half: **encoder_strength** is strokes, colours and texture, "
+        "**decoder_strength** structure and pose of the face.\n\nBypass one (Ctrl+B) to see the "
+        "other alone. If the pose of the style picture comes along, try a lower "
+        "**decoder_strength** or a **start_percent** of 0.2.",
     )
     graph.load()
     latent = graph.empty_latent()
@@ -58,8 +57,7 @@ def apply_halves(info: Mapping[str, Any]) -> WorkflowFile:
     styled = graph.apply_adapters()
     graph.column("Draw")
     negative = graph.negative()
-    latents = graph.sample(model=styled, positive=positive, negative=negative, latent_image=latent)
-    image = graph.decode(latents)
+    image = graph.draw(styled, positive, negative, latent)
     graph.column("Result")
     graph.save(image)
     return graph
@@ -114,8 +112,7 @@ def blend(info: Mapping[str, Any]) -> WorkflowFile:
     styled, positive = graph.apply_style(text=TEXT)
     negative = graph.negative()
     graph.column("Draw")
-    latents = graph.sample(model=styled, positive=positive, negative=negative, latent_image=latent)
-    image = graph.decode(latents)
+    image = graph.draw(styled, positive, negative, latent)
     graph.column("Result")
     graph.save(image)
     return graph
@@ -130,9 +127,8 @@ def sheet(info: Mapping[str, Any]) -> WorkflowFile:
         CHECKPOINT,
         STYLE,
         "*ACFun Style Sheet*, **text**: any prompt with **S\\***.",
-        text="Each row is a seed; the columns are the model without the style, each half alone, "
-        "both, and both stronger, all labelled. It says which strength suits a style before you "
-        "draw with it.",
+        text="Each row is a seed; the columns are the model without the style, the prompt's half, "
+        "the adapters of the encoder, those of the decoder, and the whole style.",
     )
     graph.load()
     graph.column("Draw the sheet")

@@ -44,8 +44,7 @@ def train(info: Mapping[str, Any]) -> WorkflowFile:
     styled, positive = graph.apply_style(text=TEXT)
     negative = graph.negative()
     graph.column("Draw")
-    latents = graph.sample(model=styled, positive=positive, negative=negative, latent_image=latent)
-    graph.save(graph.decode(latents))
+    graph.save(graph.draw(styled, positive, negative, latent))
     return graph
 
 
@@ -92,8 +91,7 @@ def train_on_spliced_face(info: Mapping[str, Any]) -> WorkflowFile:
     positive = graph.apply_embedding(FACE)
     styled = graph.apply_adapters()
     graph.column("Draw")
-    latents = graph.sample(model=styled, positive=positive, negative=negative, latent_image=latent)
-    graph.save(graph.decode(latents))
+    graph.save(graph.draw(styled, positive, negative, latent))
     return graph
 
 
@@ -122,8 +120,7 @@ def style_a_face(info: Mapping[str, Any]) -> WorkflowFile:
     graph.column("Apply the style")
     styled, positive = graph.apply_style(text=prompt)
     graph.column("Draw")
-    latents = graph.sample(model=styled, positive=positive, negative=negative, latent_image=latent)
-    graph.save(graph.decode(latents))
+    graph.save(graph.draw(styled, positive, negative, latent))
     widgets = {
         ("CheckpointLoaderSimple", None): ("ckpt_name", "Checkpoint"),
         ("LoadImage", "Style picture"): ("image", "Style picture"),

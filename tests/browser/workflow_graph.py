@@ -115,6 +115,12 @@ class Graph(WorkflowFile):
         inputs = {"model": self.model, "clip": self.clip, "style": self.style, **inputs}
         return self.add("ACFunApplyStyle", title, **inputs)
 
+    def apply_halves(self) -> tuple[Slot, Slot, Slot]:
+        """Add both halves and the negative prompt; return model, positive and negative."""
+        positive = self.apply_embedding()
+        styled = self.apply_adapters()
+        return styled, positive, self.negative()
+
     def sample(self, title: str | None = None, **inputs: Any) -> Slot:
         """Add a KSampler."""
         return self.add("KSampler", title, **{**SAMPLER, "seed": 0, **inputs})[0]
@@ -122,6 +128,13 @@ class Graph(WorkflowFile):
     def decode(self, latents: Slot) -> Slot:
         """Add a VAE Decode."""
         return self.add("VAEDecode", samples=latents, vae=self.vae)[0]
+
+    def draw(
+        self, styled: Slot, positive: Slot, negative: Slot, latent: Slot, **inputs: Any
+    ) -> Slot:
+        """Add a KSampler and a VAE Decode; return the image."""
+        inputs |= {"model": styled, "positive": positive, "negative": negative}
+        return self.decode(self.sample(latent_image=latent, **inputs))
 
     def save(self, image: Slot, title: str = "Styled image") -> None:
         """Add a Save Image."""
