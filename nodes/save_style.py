@@ -176,15 +176,16 @@ def save_once(
             text = Message("{text}, and the picture inside stays as it was", text=text)
     if run_file is not None:
         mark_saved(run_file, path)
+    try:
+        if preview is not None:
+            write_preview(preview, path)
+    except ACFunError as error:
+        flaw = error
     if flaw is not None:
         return Message("{text}, but without its preview. {error}", text=text, error=flaw)
-    if preview is None:
-        return join_messages("\n", [text, _NO_PICTURE]) if has_thumbnail and not thumbnail else text
-    try:
-        write_preview(preview, path)
-    except ACFunError as error:
-        return Message("{text}, but without its preview. {error}", text=text, error=error)
-    return Message("{text}, with its preview beside it", text=text)
+    if preview is not None:
+        return Message("{text}, with its preview beside it", text=text)
+    return join_messages("\n", [text, _NO_PICTURE]) if has_thumbnail and not thumbnail else text
 
 
 def _prefix(given: Any, name: str) -> Any:

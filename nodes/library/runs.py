@@ -115,8 +115,8 @@ def find_partial(facts: StyleFacts, steps: int) -> tuple[Style, TrainState] | No
 
 def find_run_file(style: Style) -> Path | None:
     """Return the file of the training run that a style is the result of, None if it is gone."""
-    for folder in folder_paths.get_folder_paths(FOLDER):
-        for path in (Path(folder) / TRAINING).glob(f"{style.facts.run}*.safetensors"):
+    for folder in _training_folders():
+        for path in folder.glob(f"{style.facts.run}*.safetensors"):
             with suppress(ACFunError):
                 if load_style(path).digest == style.digest:
                     return path
