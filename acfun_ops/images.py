@@ -5,7 +5,7 @@ Images are ``(b, h, w, c)`` in [0, 1] everywhere outside a backbone.
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy.typing as npt
 import torch
@@ -16,8 +16,6 @@ from torch.nn import functional as F
 
 from .errors import ACFunError
 
-T = TypeVar("T")
-
 MIN_SIDE = 64
 MAX_ASPECT = 4.0
 
@@ -26,12 +24,12 @@ Images = AnyImage | Sequence[AnyImage]
 """One batch ``(b, h, w, c)`` or one image, or several of any sizes; see ``to_tensor``."""
 
 
-def split_images(images: Images) -> list[Tensor]:
-    """Return images, or masks, one by one in their order, each as a batch of 1."""
-    return [batch[i : i + 1] for batch in _batches(images) for i in range(len(batch))]
+def split_images(batches: Sequence[Tensor]) -> list[Tensor]:
+    """Return the images, or masks, of batches one by one in their order, each as a batch of 1."""
+    return [one for batch in batches for one in torch.split(batch, 1)]
 
 
-def subsample_evenly(images: Sequence[T], limit: int) -> list[T]:
+def subsample_evenly(images: Sequence[Tensor], limit: int) -> list[Tensor]:
     """Return all images, or ``limit`` (2 or more) of them evenly spread from first to last."""
     last = len(images) - 1
     if last < limit:

@@ -4,7 +4,6 @@ from argparse import SUPPRESS, Action, ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
 
 from ..backbones.backbone import Backbone
 from ..errors import ACFunError
@@ -14,12 +13,13 @@ from ..style.style import Style
 from ..style.style_file import load_style
 from ..training.checkpoint import TrainState, load_state
 from ..training.config import (
+    CHOICES,
     PRESET_WORDS,
-    PRESETS,
     TrainConfig,
     describe_preset,
     help_of,
     is_research,
+    with_preset,
 )
 from ..training.events import (
     PreviewEvent,
@@ -64,15 +64,14 @@ def add_training(command: ArgumentParser) -> None:
         "idea, balanced for the defaults, paper for a long training",
     )
     group = command.add_argument_group("training")
-    kinds = get_type_hints(TrainConfig)
     for option in fields(TrainConfig):
         # Without a default, so that what the user gave can be told from what a preset may set.
         text = f"{help_of(option.name)} (default: {option.default})".replace("%", "%%")
-        values = get_args(kinds[option.name])
+        values = CHOICES.get(option.name)
         added = group.add_argument(
             f"--{option.name.replace('_', '-')}",
             type=type(option.default),
-            choices=values or None,
+            choices=values,
             metavar=None if values else type(option.default).__name__.upper(),
             help=SUPPRESS if is_research(option.name) else text,
         )
@@ -86,11 +85,11 @@ def training_config(options: Namespace) -> TrainConfig:
     Raises:
         ACFunError: a value is out of range.
     """
-    preset = PRESET_WORDS.get(options.preset or "")
-    numbers: dict[str, Any] = {} if preset is None else PRESETS[preset]
     every = {option.name: getattr(options, option.name) for option in fields(TrainConfig)}
-    config = TrainConfig(**numbers | {n: value for n, value in every.items() if value is not None})
+    given = {name: value for name, value in every.items() if value is not None}
+    config, preset = TrainConfig(**given), PRESET_WORDS.get(options.preset or "")
     if preset is not None:
+        config = with_preset(config, preset, given)
         note(f"note: {describe_preset(preset, config)}")
     return config
 

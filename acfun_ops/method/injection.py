@@ -95,6 +95,17 @@ class PartStrengths:
 FULL_STRENGTH = PartStrengths()
 
 
+def fold_adapters(
+    adapters: Mapping[str, ConcreteFusion], strengths: PartStrengths, device: torch.device
+) -> dict[str, FoldedFusion]:
+    """Return adapters with their strengths folded in, on a device; those of strength 0 are none."""
+    return {
+        block: FoldedFusion(adapter, strengths.get(block)).to(device)
+        for block, adapter in adapters.items()
+        if strengths.get(block) != 0
+    }
+
+
 @contextmanager
 def attach_adapters(
     adapters: Mapping[str, ConcreteFusion | FoldedFusion],

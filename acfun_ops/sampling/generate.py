@@ -4,11 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..backbones.backbone import Backbone, Context
 from ..errors import ACFunError
-from ..method.injection import FULL_STRENGTH, PartStrengths, attach_adapters
+from ..method.concrete_fusion import FoldedFusion
+from ..method.injection import FULL_STRENGTH, PartStrengths, attach_adapters, fold_adapters
 from ..style.compatibility import ModelShape, check_fits
 from ..style.style import Style
 from .sampler import Guidance, draw_latents, initial_noise, sampling_sigmas
@@ -64,7 +65,8 @@ def draw_picture(
         ACFunError: the style does not fit the model.
     """
     plain = backbone.encode_prompt(drawing.negative, "", {})
-    inserts, modules = {}, {}
+    adapters: dict[str, FoldedFusion] = {}
+    modules: dict[str, nn.Module] = {}
     if style is None:
         context = backbone.encode_prompt(drawing.prompt, "", {})
     else:
@@ -74,13 +76,13 @@ def draw_picture(
         context = encode_styled(
             backbone.encode_prompt, drawing.prompt, style, drawing.strength, backbone.device
         )
-        inserts = {b: i.to(backbone.device) for b, i in style.inserts().items()}
+        adapters = fold_adapters(style.inserts(), drawing.strengths, backbone.device)
         modules = {block: point.module for block, point in points.items()}
     shape = backbone.latents_shape(drawing.size or backbone.native_side)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(drawing.seed))
     sigmas = sampling_sigmas(backbone.sigmas, drawing.steps)
     guidance = Guidance(context, plain if drawing.guidance != 1 else None, drawing.guidance)
-    with attach_adapters(inserts, modules, drawing.strengths):
+    with attach_adapters(adapters, modules):
         latents = draw_latents(
             backbone, initial_noise(sigmas[0], noise), sigmas, guidance, on_step=on_step
         )

@@ -11,8 +11,7 @@ from torch import Tensor
 from ..backbones.diffusers_unet import check_unet, insert_points
 from ..backbones.text_encoder import encode_prompt, text_encoders
 from ..errors import ACFunError
-from ..method.concrete_fusion import FoldedFusion
-from ..method.injection import PartStrengths, attach_adapters
+from ..method.injection import PartStrengths, attach_adapters, fold_adapters
 from ..model_families import family_of
 from ..style.compatibility import ModelShape, check_fits
 from ..style.style import Style
@@ -67,11 +66,7 @@ def styled(
     texts = text_encoders(pipe)
     device = pipe._execution_device
     strengths = PartStrengths(encoder=encoder, middle=middle, decoder=decoder)
-    adapters = {
-        block: FoldedFusion(insert, strengths.get(block)).to(device)
-        for block, insert in style.inserts().items()
-        if strengths.get(block) != 0
-    }
+    adapters = fold_adapters(style.inserts(), strengths, device)
 
     @torch.no_grad()
     def encode(prompt: str | Sequence[str], negative: str | Sequence[str] | None = None) -> Tensors:

@@ -10,12 +10,10 @@ from torch import Tensor
 from .. import __version__
 from ..errors import ACFunError
 from .model_spec import StyleCard
-from .style import BLEND_FORMAT, MAX_PARTS, AbstractPart, Style, StyleFacts
+from .style import BLEND_FORMAT, CLIP_LAYER, MAX_PARTS, AbstractPart, Style, StyleFacts
 
 CROSSED = "abstract of A, concrete of B"
 """What a style's settings say of one made by :func:`cross_styles`."""
-
-_CARRIED = ("clip_layer",)  # How A's abstract part has its prompts encoded.
 
 Weights = Mapping[str, Tensor]
 
@@ -99,7 +97,8 @@ def _facts(a: Style, b: Style, settings: dict[str, float | int | str]) -> StyleF
     """Return the facts of a style made of two: their digests, and what else is known from A."""
     parents = {"style_a": a.digest, "style_b": b.digest}
     named = [*parents.values(), *map(str, settings.values())]
-    carried = {name: a.facts.settings[name] for name in _CARRIED if name in a.facts.settings}
+    # How A's abstract part has its prompts encoded.
+    carried = {name: value for name, value in a.facts.settings.items() if name == CLIP_LAYER}
     return replace(
         a.facts,
         steps=max(a.facts.steps, b.facts.steps),

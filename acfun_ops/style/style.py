@@ -23,6 +23,8 @@ BLEND_FORMAT = 2  # Has several abstract parts, which earlier versions of the pa
 MAX_PARTS = 16
 """Abstract parts of a blend; each takes about a megabyte and an encoding of the prompt."""
 METADATA_KEY = "acfun_style"
+CLIP_LAYER = "clip_layer"
+"""In a style's settings: where CLIP Set Last Layer stood at training, if not at the CLIP's own."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,6 @@ from .previews import Previews
 from .styled_model import StyledModel
 from .training_images import (
     PreparedImages,
-    compute_dtype,
     encode_images,
     prepare_images,
 )
@@ -118,14 +117,13 @@ class _Run:
         on_event: OnEvent,
     ) -> None:
         self.backbone, self.config, self.on_event = backbone, config, on_event
-        dtype = compute_dtype(backbone, config)
         if isinstance(images, TrainImages):
             images = prepare_images(backbone, images, config)
         self.pair = encode_images(backbone, images)
-        self.facts, is_fp16 = self.pair.facts, dtype == torch.float16
+        self.facts = self.pair.facts
         self.generator = generator = torch.Generator().manual_seed(config.seed)
-        self.model = model = StyledModel(backbone, self.pair, config, dtype, generator)
-        rate = config.learning_rate
+        self.model = model = StyledModel(backbone, self.pair, config, generator)
+        rate, is_fp16 = config.learning_rate, model.dtype == torch.float16
         self.optimizer = Optimizer(model.style, rate, is_fp16, generator, model.cache)
         # On the CPU, where looking up a step's noise level waits for nothing.
         self.sigmas = backbone.sigmas.cpu()

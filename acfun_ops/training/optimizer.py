@@ -171,6 +171,7 @@ class Optimizer:
         """Go on from a step of which only the weights are known."""
         self.done = step
         self.generator.manual_seed((seed + step) % 2**64)
+        self.begin()
 
     def state(self, run: str) -> TrainState:
         """Return copies of all of it, on the CPU, for the run of this name."""
@@ -221,3 +222,4 @@ class Optimizer:
         self.done, self.losses = state.step, state.losses.tolist()
         device = self.parameters[0].device
         self.cache.update({name: tensor.to(device) for name, tensor in state.kept.items()})
+        self.begin()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from itertools import count
 
 import torch
@@ -19,6 +20,7 @@ from .training_images import (
     TEXT_ENCODER_OVERFLOWS,
     EncodedImages,
     check_finite,
+    compute_dtype,
 )
 
 
@@ -29,7 +31,6 @@ class StyledModel:
         backbone: the frozen model.
         pair: the images, encoded, with the settings of the method.
         config: of the run.
-        dtype: what the U-Net computes in.
         generator: samples everything random in the run.
 
     Attributes:
@@ -43,11 +44,10 @@ class StyledModel:
         backbone: Backbone,
         pair: EncodedImages,
         config: TrainConfig,
-        dtype: torch.dtype,
         generator: torch.Generator,
     ) -> None:
-        self.backbone, self.pair, self.config, self.dtype = backbone, pair, config, dtype
-        self.generator = generator
+        self.backbone, self.pair, self.config, self.generator = backbone, pair, config, generator
+        self.dtype = compute_dtype(backbone, config)
         self.points = backbone.insert_points(config.insert_at)
         vectors = backbone.word_vectors(config.initial_word)
         with torch.no_grad():
@@ -111,21 +111,21 @@ class StyledModel:
             ACFunError: the model gives values that are not finite.
         """
         pair, how, done = self.pair, self.pair.settings.redrawing, count(1)
-        total = (how.steps + 1) * len(pair.style) + (2 * how.steps + 1) * len(pair.combinations)
+        styles, faces, both = len(pair.style), len(pair.face), pair.combinations
+        total = (how.steps + 1) * (styles + faces) + how.steps * len(both)
         plain = self.backbone.encode_prompt("", self.config.pseudo_word, {})
-        restyled = {}
         with self.backbone.autocast(self.dtype), self.backbone.ignore_patches():
             restyler = Restyler(
                 self.backbone, plain, self.start, how, lambda: on_step(next(done), total)
             )
-            for number, latent in enumerate(torch.split(pair.style, 1)):
-                style = restyler.invert(latent)
-                for face in (face for other, face in pair.combinations if other == number):
-                    inverted = restyler.invert(pair.face[face : face + 1])
-                    restyled[number, face] = restyler.restyle(style, inverted)
-        faces = torch.cat([restyled[both] for both in pair.combinations])
-        check_finite((faces,), RESTYLING_OVERFLOWS)
-        self.cache["redrawn"] = faces
+            style = lru_cache(1)(lambda n: restyler.invert(pair.style[n : n + 1]))
+            face = lru_cache(1)(lambda n: restyler.invert(pair.face[n : n + 1]))
+            # In this order each is inverted once, and one of each role is held at a time.
+            order = sorted(both, key=lambda one: one[styles > faces])
+            restyled = {one: restyler.restyle(style(one[0]), face(one[1])) for one in order}
+        images = torch.cat([restyled[one] for one in both])
+        check_finite((images,), RESTYLING_OVERFLOWS)
+        self.cache["redrawn"] = images
 
     def intermediate(
         self, step: int, style: int, face: int, on_step: Callable[[], bool | None]

@@ -11,7 +11,7 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
 from ...acfun_ops.method.concrete_fusion import FoldedFusion
-from ...acfun_ops.method.injection import BlockMask, PartStrengths, attach_adapters
+from ...acfun_ops.method.injection import BlockMask, PartStrengths, attach_adapters, fold_adapters
 from ...acfun_ops.model_families import family_of
 from ...acfun_ops.style import compatibility as model_match
 from ...acfun_ops.style.style import Style
@@ -156,13 +156,8 @@ class AdapterWrapper:
 
     def _adapters_on(self, device: torch.device) -> dict[str, FoldedFusion]:
         if device not in self._placed:
-            strengths = {block: self.strengths.get(block) for block in self.style.concrete}
             with torch.inference_mode(False):
-                self._placed[device] = {
-                    block: FoldedFusion(insert, strengths[block]).to(device)
-                    for block, insert in self.style.inserts().items()
-                    if strengths[block] != 0
-                }
+                self._placed[device] = fold_adapters(self.style.inserts(), self.strengths, device)
         return self._placed[device]
 
     def _mask_for(

@@ -13,15 +13,12 @@ from ...acfun_ops.errors import ACFunError
 from ...acfun_ops.messages import Message, join_messages
 from ...acfun_ops.model_families import name_by_encoders
 from ...acfun_ops.pseudo_word import has_pseudo_word, pseudo_word_pattern
-from ...acfun_ops.style.style import Style
+from ...acfun_ops.style.style import CLIP_LAYER, Style
 from ...acfun_ops.training.training_images import PreparedImages
 
 # Rare words that are one token each in CLIP's vocabulary, and letters, which are so in any; one
 # absent from the prompt stands in.
 _STAND_INS = ("sks", "lun", "grr", "zwx", "hta", "ucc", "phol", "q", "z", "x", "j")
-
-CLIP_LAYER = "clip_layer"
-"""In a style's settings: where CLIP Set Last Layer stood at training, if not at the CLIP's own."""
 
 Tokens = dict[str, list[list[tuple[Any, ...]]]]
 Conditioning = list[list[Any]]

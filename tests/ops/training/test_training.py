@@ -345,7 +345,6 @@ def white_noise_after_the_weights(config, backbone, generator):
         backbone,
         encode_images(backbone, prepare_images(backbone, tiny_pictures(), config)),
         config,
-        torch.float32,
         generator,
     )
     sample_sigma(backbone.sigmas, 0, generator)
@@ -376,7 +375,7 @@ def test_drawn_is_drawn_once_by_the_model_without_the_style(styles, faces):
     assert {(grad, hooks) for grad, hooks, _ in drawing} == {(False, False)}
     assert asked[-config.steps :] == [(True, True, 2)] * config.steps
     samples, steps = sum(count for *_, count in drawing), SETTINGS.redrawing.steps
-    assert samples == styles * (steps + 1) + len(kept) * (3 * steps + 1)
+    assert samples == (styles + faces) * (steps + 1) + len(kept) * 2 * steps
 
 
 @pytest.mark.parametrize("faces", [1, 2])
