@@ -7,17 +7,13 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: check fast test main-job demo evaluate
 
 check:  ## Lint, format and types.
-	ruff check .
-	ruff format --check .
-	mypy
-	mkdir -p .mypy_cache/pack && ln -sfn "$(CURDIR)" .mypy_cache/pack/acfun_pack
-	MYPYPATH=.mypy_cache/pack mypy --package acfun_pack.nodes
+	bash tests/check
 
 fast: check  ## Also the tests that need neither ComfyUI nor the command line nor networks.
 	pytest --quiet --numprocesses 2 --dist loadgroup -m "not slow" \
 		tests/ops tests/test_*.py --ignore tests/ops/cli --ignore tests/ops/backbones
 
-test:  ## Everything, as README says it; sets up the environment.
+test:  ## Everything, as CONTRIBUTING says it; sets up the environment.
 	bash tests/run
 
 main-job:  ## Train and apply a style in a real ComfyUI: make main-job ARGS="--steps 50".

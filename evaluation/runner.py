@@ -56,7 +56,8 @@ def run_rows(
         seconds: after them nothing is begun; what has begun is brought to its end.
 
     Raises:
-        Exception: the first that a run failed with; those of other processes go on before that.
+        Exception: the first that a run failed with; those of other processes go on before that. A
+            pretraining that fails ends it before any run.
         BrokenProcessPool: a process died, for example of too little memory.
     """
     ends = time.time() + seconds
@@ -64,8 +65,7 @@ def run_rows(
     work = folder / bench.name
     pretrainings, jobs = jobs_of(bench, rows, work)
     for row, _ in pretrainings:
-        if isinstance(row.method, LearnsOnce):
-            row.method.prepare(work / LEARNT, workers)
+        row.method.prepare(work / LEARNT, workers)
     with ExitStack() as stack:
         do: Callable[..., Iterator[Any]] = map
         if workers == 1 or len(jobs) < 2:

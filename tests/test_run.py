@@ -22,7 +22,8 @@ def fresh(tmp_path):
     tools, calls = tmp_path / "project" / ".venv" / "bin", tmp_path / "calls"
     tools.mkdir(parents=True)
     (tmp_path / "project" / "tests").mkdir()
-    shutil.copy(ROOT / "tests" / "run", tmp_path / "project" / "tests")
+    for script in ("run", "check"):
+        shutil.copy(ROOT / "tests" / script, tmp_path / "project" / "tests")
     for tool in TOOLS:
         _script(tools / tool, f'echo "{tool} $*" >> {calls}')
 

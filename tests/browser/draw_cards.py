@@ -27,7 +27,9 @@ from comfy_server import ComfyServer  # noqa: E402
 from conftest import MODEL_FILES, STYLE_FILE  # noqa: E402
 from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 from small_prior_graphs import (  # noqa: E402
+    EXAMPLES,
     link_small_prior,
+    put_examples,
     with_small_prior,
     write_small_prior_lora,
 )
@@ -44,7 +46,7 @@ from workflow_prompts import (  # noqa: E402
 
 from evaluation.comfyui_host import new_server  # noqa: E402
 
-IMAGES_DIR, EXAMPLES = ROOT / "web" / "pictures", ROOT / "web" / "examples"
+IMAGES_DIR = ROOT / "web" / "pictures"
 SIDE, ROW, GAP, FOOT = 800, 262, 4, 20
 TRAINS = "1 Train a style and apply it"
 OTHER_STYLE_FILE = "other_00001_.safetensors"
@@ -112,8 +114,7 @@ def main(names: list[str]) -> None:
         write_small_prior_lora(models / "loras" / MODEL_FILES["loras"], PRIOR)
         server = new_server(models)
         link_small_prior(server)
-        for path in EXAMPLES.iterdir():
-            shutil.copy(path, server.input_dir)
+        put_examples(server)
         for name in ("style", "face"):
             shutil.copy(
                 PRIOR.parent / "demo" / f"{name}.png", server.input_dir / f"demo_{name}.png"

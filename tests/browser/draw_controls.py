@@ -1,4 +1,4 @@
-"""Makes the images of README, docs and help that the toy model generates in ComfyUI.
+"""Makes the images of docs and help that the toy model generates in ComfyUI, but the style sheet.
 
     python tests/browser/draw_controls.py [strength balance ... load_style first_run]
 
@@ -31,7 +31,13 @@ from comfy_server import ComfyServer, History, failure_text  # noqa: E402
 from conftest import BROWSERS, MODEL_FILES, SETTINGS, VIEWPORT  # noqa: E402
 from PIL import Image  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
-from small_prior_graphs import SIDE, enlarged, link_small_prior, with_small_prior  # noqa: E402
+from small_prior_graphs import (  # noqa: E402
+    SIDE,
+    enlarged,
+    link_small_prior,
+    put_examples,
+    with_small_prior,
+)
 from workflow_prompts import load_workflow, to_prompt  # noqa: E402
 
 from acfun_ops.contact_sheet import SheetRow, contact_sheet  # noqa: E402
@@ -43,7 +49,6 @@ from evaluation.toy.paintings import paint  # noqa: E402
 from evaluation.toy.people import draw_person, draw_pose  # noqa: E402
 
 PICTURES_DIR = ROOT / "web" / "pictures"
-EXAMPLES = ROOT / "web" / "examples"
 FIRST_RUN = ROOT / "docs" / "images" / "first-run.jpg"
 FIRST_TEMPLATE = "1 Train a style and apply it"
 CLIENT = "() => window.comfyAPI.api.api.clientId"
@@ -121,8 +126,7 @@ def main(names: list[str]) -> None:
 
 def place_pictures(server: ComfyServer) -> None:
     """Put the examples, and the same sitter in another style, into the input folder."""
-    for path in EXAMPLES.iterdir():
-        shutil.copy(path, server.input_dir)
+    put_examples(server)
     sitter, pose = (
         draw(np.random.default_rng(number))
         for draw, number in ((draw_person, SITTER), (draw_pose, SITTER_POSE))

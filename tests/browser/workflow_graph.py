@@ -72,7 +72,7 @@ class Graph(WorkflowFile):
         self.load_checkpoint()
         self.style = self.load_style(title)
 
-    def load_style(self, title: str | None = None) -> Slot:
+    def load_style(self, title: str | None) -> Slot:
         """Add a Load ACFun Style."""
         return self.add("ACFunLoadStyle", title, style_file=STYLE_FILE)[0]
 
@@ -101,10 +101,10 @@ class Graph(WorkflowFile):
         """Add the negative prompt."""
         return self.add("CLIPTextEncode", "Negative prompt", clip=self.clip, text=AGAINST)[0]
 
-    def apply_embedding(self, text: str = TEXT, title: str | None = None) -> Slot:
+    def apply_embedding(self, text: str = TEXT) -> Slot:
         """Add Apply AFun Embedding."""
         inputs = {"style": self.style, "clip": self.clip, "text": text}
-        return self.add("ACFunApplyEmbedding", title, **inputs)[0]
+        return self.add("ACFunApplyEmbedding", **inputs)[0]
 
     def apply_adapters(self) -> Slot:
         """Add Apply CFun Adapters."""

@@ -105,11 +105,8 @@ class Dying(Shift):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShiftForAll(LearnsOnce):
+class ShiftForAll(Shift, LearnsOnce):
     """A method that learns one number for all pairs; notes its calls in a log."""
-
-    log: str
-    amount: float = 0.0
 
     def training_key(self) -> "ShiftForAll":
         return ShiftForAll(log=self.log)
@@ -117,16 +114,6 @@ class ShiftForAll(LearnsOnce):
     def learn(self, backbone: TinyBackbone, pair: Pair, steps: int, path: Path) -> None:
         self._note(f"learn {steps}")
         write_whole(b"0.5", path, "number")
-
-    def generate(self, task: Task) -> Images:
-        self._note(f"draw {task.pair.name} {self.amount}")
-        learnt = float(task.learnt.read_text())
-        samples = learnt + self.amount + task.backbone.decode_latents(task.noise) / 10
-        return samples, samples / 2
-
-    def _note(self, line: str) -> None:
-        with Path(self.log).open("a") as file:
-            file.write(line + "\n")
 
 
 def _waves(frequency: int) -> Tensor:

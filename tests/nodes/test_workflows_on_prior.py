@@ -6,12 +6,17 @@ import numpy as np
 import pytest
 from comfy_graphs import node
 from PIL import Image, ImageFilter
-from small_prior_graphs import link_small_prior, with_small_prior, write_small_prior_lora
+from small_prior_graphs import (
+    EXAMPLES,
+    link_small_prior,
+    put_examples,
+    with_small_prior,
+    write_small_prior_lora,
+)
 from small_prior_node import PRIOR
 from workflow_prompts import (
     BYPASSED,
     PLAIN,
-    ROOT,
     changed,
     load_workflow,
     node_id,
@@ -23,7 +28,6 @@ from workflow_prompts import (
 from evaluation.comfyui_host import new_server
 
 SIDE = 64
-EXAMPLES = ROOT / "web" / "examples"
 LORA = "add_detail.safetensors"
 NAMES = (
     PROMPTS := "4 Several prompts in one style",
@@ -92,8 +96,7 @@ def prior(tmp_path_factory):
     write_small_prior_lora(models / "loras" / LORA, PRIOR)
     server = new_server(models)
     link_small_prior(server)
-    for path in EXAMPLES.iterdir():
-        (server.input_dir / path.name).write_bytes(path.read_bytes())
+    put_examples(server)
     with server as running:
         yield Prior(running)
 

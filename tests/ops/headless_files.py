@@ -3,6 +3,8 @@
 Its fixtures are in the conftest of this folder.
 """
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 
 from acfun_ops.__main__ import main
 
+ROOT = Path(__file__).resolve().parents[2]
 # Trains in a second on the tiny pipeline and changes a lot.
 QUICK = [
     "--steps=3",
@@ -20,6 +23,15 @@ QUICK = [
     "--layers=1",
     "--preview-every=0",
 ]
+
+
+def run_python(code: str) -> list[str]:
+    """Run a program in a process of its own, in the repository's root; return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
 
 
 def write_random_picture(path: Path, seed: int, size: tuple[int, int] = (80, 64)) -> Path:

@@ -3,11 +3,10 @@
 import ast
 import importlib.metadata
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from headless_files import run_python
 
 import acfun_ops
 
@@ -26,14 +25,6 @@ PUBLIC = [
     "save_style",
     "styled",
 ]
-
-
-def run_python(code, folder=ROOT):
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
 
 
 def test_the_public_names_are_these_and_each_can_be_had():

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from acfun_ops.method.concrete_fusion import ConcreteFusion, Statistics
 from acfun_ops.style.style import METADATA_KEY, Style, StyleFacts, style_bytes
 from acfun_ops.training.config import TrainConfig
 from acfun_ops.training.trainable_style import TrainableStyle
@@ -37,6 +38,8 @@ FACTS = StyleFacts(
 )
 WIDTHS = {"output_blocks.2.0": 6, "input_blocks.1.0": 4, "middle_block.0": 4}
 TEXT_WIDTH, IMAGE_WIDTH, RANK, LAYERS = 16, 8, 3, 2
+CHANNELS = 6
+"""Of the features that :func:`untrained_insert` takes."""
 
 
 def new_trainables(seed: int = 0, **changes: Any) -> TrainableStyle:
@@ -67,6 +70,13 @@ def randomized(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
         for parameter in module.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator) / 2)
     return module
+
+
+def untrained_insert(statistics: Statistics = "std", channels: int = CHANNELS) -> ConcreteFusion:
+    """Return an insert of rank 3 as a training begins with it."""
+    insert = ConcreteFusion(channels, 3, statistics)
+    insert.reset_parameters(torch.Generator().manual_seed(1))
+    return insert
 
 
 def sample_style(seed: int = 0, **facts: Any) -> Style:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from comfy_process import ComfyProcess
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+EXAMPLES = Path(__file__).resolve().parents[3] / "web" / "examples"
 SIDE = 64
 # What the prior needs; a checkpoint's own values stand in the workflows.
 SAMPLING = {"steps": 20, "cfg": 2.0}
@@ -38,6 +40,12 @@ SIZED = ("EmptyLatentImage", "ACFunStyleSheet")
 def link_small_prior(server: ComfyProcess) -> None:
     """Put Load Small Prior into a server's custom nodes; before it starts."""
     server.add_pack(Path(__file__).resolve().parent / "small_prior_node")
+
+
+def put_examples(server: ComfyProcess) -> None:
+    """Put the pack's example images into a server's input folder."""
+    for path in EXAMPLES.iterdir():
+        shutil.copy(path, server.input_dir)
 
 
 def with_small_prior(prompt: PromptGraph) -> PromptGraph:

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from headless_files import write_random_picture
+from headless_files import run_python, write_random_picture
 
 import acfun_ops
 from acfun_ops.cli.pair_list import read_pairs
@@ -91,11 +91,4 @@ def test_the_script_is_announced_and_runs():
 def test_the_version_costs_no_import_of_torch():
     code = "import sys; from acfun_ops.__main__ import main\ntry: main(['--version'])\n"
     code += "except SystemExit: print('torch' in sys.modules)"
-    ran = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=Path(__file__).resolve().parents[3],
-    )
-    assert ran.stdout.split() == [acfun_ops.__version__, "False"]
+    assert run_python(code) == [acfun_ops.__version__, "False"]

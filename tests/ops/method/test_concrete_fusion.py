@@ -4,22 +4,14 @@ import math
 
 import pytest
 import torch
-from tiny_styles import randomized
+from tiny_styles import CHANNELS, randomized, untrained_insert
 
 from acfun_ops.errors import ACFunError
 from acfun_ops.method.concrete_fusion import ConcreteFusion, channel_statistics
 
-CHANNELS = 6
-
-
-def untrained(statistics="std", channels=CHANNELS):
-    insert = ConcreteFusion(channels, 3, statistics)
-    insert.reset_parameters(torch.Generator().manual_seed(1))
-    return insert
-
 
 def trained(statistics="std", channels=CHANNELS):
-    return randomized(untrained(statistics, channels))
+    return randomized(untrained_insert(statistics, channels))
 
 
 @pytest.fixture(params=[(2, CHANNELS, 4, 5), (2, CHANNELS, 9)], ids=["bchw", "bcn"])
@@ -97,7 +89,7 @@ def test_new_insert_is_identity_without_being_reset(features):
 
 @pytest.mark.parametrize("strength", [1.0, 0.3, -2.0])
 def test_untrained_insert_is_identity(strength, features):
-    assert torch.equal(untrained()(features, strength), features)
+    assert torch.equal(untrained_insert()(features, strength), features)
 
 
 @pytest.mark.parametrize("strength", [1.0, 0.3, -2.0])

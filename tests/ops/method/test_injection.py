@@ -2,24 +2,15 @@
 
 import pytest
 import torch
-from tiny_styles import randomized
+from tiny_styles import CHANNELS, randomized, untrained_insert
 from torch import nn
 
 from acfun_ops.errors import ACFunError
-from acfun_ops.method.concrete_fusion import ConcreteFusion
 from acfun_ops.method.injection import BlockMask, PartStrengths, attach_adapters, part_of
-
-CHANNELS = 6
-
-
-def untrained():
-    insert = ConcreteFusion(CHANNELS, 3)
-    insert.reset_parameters(torch.Generator().manual_seed(1))
-    return insert
 
 
 def trained():
-    return randomized(untrained())
+    return randomized(untrained_insert())
 
 
 @pytest.mark.parametrize(
@@ -77,7 +68,7 @@ def hook_counts(modules):
 
 def test_attached_untrained_inserts_change_nothing(modules, picture):
     plain = outputs(modules, picture)
-    with attach_adapters({block: untrained() for block in BLOCKS}, modules):
+    with attach_adapters({block: untrained_insert() for block in BLOCKS}, modules):
         hooked = outputs(modules, picture)
     assert all(torch.equal(plain[block], hooked[block]) for block in BLOCKS)
 
@@ -102,7 +93,7 @@ def test_each_part_has_its_own_strength(modules, picture):
 
 def test_nested_attachments_compose_and_part_again(modules, picture):
     block = "middle_block.0"
-    first, second = trained(), randomized(untrained(), 9)
+    first, second = trained(), randomized(untrained_insert(), 9)
     plain = outputs(modules, picture)[block]
     with attach_adapters({block: first}, modules):
         with attach_adapters({block: second}, modules):
