@@ -65,7 +65,8 @@ def run_rows(
     work = folder / bench.name
     pretrainings, jobs = jobs_of(bench, rows, work)
     for row, _ in pretrainings:
-        row.method.prepare(work / LEARNT, workers)
+        if isinstance(row.method, LearnsOnce):
+            row.method.prepare(work / LEARNT, workers)
     with ExitStack() as stack:
         do: Callable[..., Iterator[Any]] = map
         if workers == 1 or len(jobs) < 2:

@@ -8,15 +8,15 @@ from comfy_api.latest import io
 from .comfyui.schedule import APPLIES_TO, BOTH, CONSTANT, EASES
 
 CATEGORY = "ACFun"
+# ComfyUI 0.3.64 has none.
+_HAS_ALIASES = "search_aliases" in inspect.signature(io.Schema).parameters
 
 StyleSocket = io.Custom("ACFUN_STYLE")
 
 
 def search_aliases(*words: str) -> dict[str, Any]:
     """Return the argument of a schema that lets the search find a node by these words."""
-    # ComfyUI 0.3.64 has none.
-    is_known = "search_aliases" in inspect.signature(io.Schema).parameters
-    return {"search_aliases": list(words)} if is_known else {}
+    return {"search_aliases": list(words)} if _HAS_ALIASES else {}
 
 
 def mark(option: io.Input, **entries: Any) -> io.Input:

@@ -12,7 +12,7 @@ from ..acfun_ops.backbones.backbone import DTYPES
 from ..acfun_ops.errors import ACFunError
 from ..acfun_ops.messages import Message, join_messages
 from ..acfun_ops.style.style import Style
-from ..acfun_ops.training.checkpoint import resume_metadata
+from ..acfun_ops.training.checkpoint import TrainState, resume_metadata
 from ..acfun_ops.training.config import CHOICES, PRESETS, TrainConfig, help_of
 from ..acfun_ops.training.events import TrainImages, TrainResult
 from ..acfun_ops.training.fit import fit
@@ -20,6 +20,7 @@ from ..acfun_ops.training.training_images import prepare_images
 from .comfyui.memory import plan_memory
 from .comfyui.node_status import show_errors_on_node, ui_text
 from .comfyui.progress import TrainingProgress
+from .comfyui.prompt_graph import passes_previews
 from .comfyui.prompts import note_clip_layer
 from .comfyui.training_inputs import (
     CUSTOM,
@@ -183,7 +184,7 @@ class TrainACFunStyle(io.ComfyNode):
         config, notices = choose_config(inputs, cls.hidden)
         check_can_save()
         saver = TrainingSaver()
-        has_use = _passes_previews(cls.hidden)
+        has_use = passes_previews(cls.hidden.prompt or {}, cls.hidden.unique_id)
         with TrainingProgress(cls.hidden.unique_id, config.steps, has_use, saver.save) as report:
             report.save_every = cls.save_every
             saver.previews = report.previews
@@ -223,10 +224,9 @@ def _train(
             return _output_finished(found, report)
         if is_same_run and backbone.is_patched:
             warn(_PATCHES_NOT_COMPARED)
-        going_on = None if resume is None else (resume, find_state(resume))
         learnt = resume.facts.steps if resume is not None and is_same_run else 0
-        part = find_partial(facts, config.steps) if saver.goes_on else None
-        if part and part[0].facts.steps > learnt:
+        going_on: tuple[Style, TrainState | None] | None = None
+        if saver.goes_on and (part := find_partial(facts, learnt, config.steps)):
             going_on = part
             warn(
                 Message(
@@ -235,6 +235,8 @@ def _train(
                     step=part[0].facts.steps,
                 )
             )
+        elif resume is not None:
+            going_on = resume, find_state(resume)
         if plan:
             warn(plan)
         report.status.show("Encoding the pictures and the prompt.")
@@ -245,9 +247,7 @@ def _train(
             raise
     if result.outcome == "finished":
         _warn_no_previews(report)
-    _save(result, report)
-    if report.last is not None:
-        saver.save_history(result.style, TrainingHistory(result.losses, report.previews))
+    _save(result, report, saver)
     return _output(result.style, result.losses, report)
 
 
@@ -259,7 +259,7 @@ def _output_finished(found: FinishedStyle, report: TrainingProgress) -> io.NodeO
     return _output(found.style, found.history.losses, report, image)
 
 
-def _save(result: TrainResult, report: TrainingProgress) -> None:
+def _save(result: TrainResult, report: TrainingProgress, saver: TrainingSaver) -> None:
     """Write the result, say where it is, and raise what ended the run, if anything did."""
     if report.interrupt is not None and report.last is None:
         report.end("Stopped before the first step; nothing was learnt.")
@@ -269,6 +269,8 @@ def _save(result: TrainResult, report: TrainingProgress) -> None:
     except ACFunError as error:  # A full disk must not cost a style that is still in the graph.
         message = join_messages(" ", [result.message, error.message])
     report.end(message)
+    if result.outcome == "finished" and report.last is not None:
+        saver.save_history(result.style, TrainingHistory(result.losses, report.previews))
     if report.interrupt is not None:
         raise report.interrupt
     if result.outcome != "finished":
@@ -287,10 +289,3 @@ def _output(
 def _warn_no_previews(report: TrainingProgress) -> None:
     if report.has_use_for_previews and not report.previews:
         report.add_warning(_NO_PREVIEWS)
-
-
-def _passes_previews(hidden: Any) -> bool:
-    """Tell whether a node of the prompt takes the previews of this one."""
-    outputs = TrainACFunStyle.GET_SCHEMA().outputs
-    link = [hidden.unique_id, [output.id for output in outputs].index("previews")]
-    return any(link in node["inputs"].values() for node in (hidden.prompt or {}).values())

@@ -1,13 +1,12 @@
 // Load ACFun Style shows a style's facts and picture as soon as it is chosen, as after a run.
 import { api } from "../../scripts/api.js";
 import { app } from "../../scripts/app.js";
+import { follow, isLinked } from "./widgets.js";
 
 const CHOICE = "style_file";
 
-function choiceOf(node) {
-  const isLinked = node.inputs?.some(({ widget, link }) => widget?.name === CHOICE && link != null);
-  return isLinked ? undefined : node.widgets.find(({ name }) => name === CHOICE);
-}
+const choiceOf = (node) =>
+  isLinked(node, CHOICE) ? undefined : node.widgets.find(({ name }) => name === CHOICE);
 
 async function showLabel(node) {
   const name = choiceOf(node)?.value;
@@ -25,16 +24,8 @@ app.registerExtension({
   name: "ACFun.StyleLabel",
   nodeCreated(node) {
     if (node.comfyClass !== "ACFunLoadStyle") return;
-    const choice = choiceOf(node);
-    const { callback } = choice;
-    choice.callback = function (...values) {
-      callback?.apply(this, values);
-      showLabel(node);
-    };
-    const { onAdded } = node;
-    node.onAdded = function (...values) {
-      onAdded?.apply(this, values);
-      setTimeout(() => showLabel(node)); // Once a graph that is being opened has set the name.
-    };
+    follow(choiceOf(node), "callback", () => showLabel(node));
+    // Once a graph that is being opened has set the name.
+    follow(node, "onAdded", () => setTimeout(() => showLabel(node)));
   },
 });

@@ -2,7 +2,7 @@
 import { app } from "../../scripts/app.js";
 import { inPageLanguage } from "./translation.js";
 
-const isLinked = (node, name) =>
+export const isLinked = (node, name) =>
   node.inputs?.some(({ widget, link }) => widget?.name === name && link != null);
 
 const specsOf = (node) => {
@@ -11,7 +11,7 @@ const specsOf = (node) => {
 };
 
 // Calls `after` each time that the page has called a method of an object.
-function follow(object, method, after) {
+export function follow(object, method, after) {
   const before = object[method];
   object[method] = function (...values) {
     const result = before?.apply(this, values);

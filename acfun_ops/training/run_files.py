@@ -47,7 +47,7 @@ def keep_run(
         ACFunError: the folder cannot be written or the disk is full, so the style is not written.
     """
     is_finished = result.outcome == "finished"
-    has_learnt = not (is_finished and _holds(style_path, result.style))
+    has_learnt = not (is_finished and holds(style_path, result.style))
     save_style(result.style, style_path)
     without_state = None
     if result.state is not None and not is_finished:
@@ -56,8 +56,12 @@ def keep_run(
         except ACFunError as error:
             without_state = error
     elif has_learnt:
-        with suppress(OSError):  # A file that cannot be removed costs space and no more.
-            resume_file(style_path).unlink(missing_ok=True)
+        stale = {style_path}
+        if result.outcome == "diverged" and before is not None:
+            stale.add(before)  # Its state would only lead there again.
+        for path in stale:
+            with suppress(OSError):  # A file that cannot be removed costs space and no more.
+                resume_file(path).unlink(missing_ok=True)
     if before not in (None, style_path):
         _remove_shorter(before, result.style)
     return without_state
@@ -94,7 +98,8 @@ def _places(path: Path) -> Iterator[Path]:
     return (path.with_name(f"{name}{path.suffix}") for name in names)
 
 
-def _holds(path: Path, style: Style) -> bool:
+def holds(path: Path, style: Style) -> bool:
+    """Tell whether a file is of a style."""
     try:
         return load_style(path).digest == style.digest
     except ACFunError:

@@ -81,7 +81,7 @@ class AdapterWrapper:
         transformer_options: Mapping[str, Any] = MappingProxyType({}),
         **kwargs: Any,
     ) -> Tensor:
-        """Run the model with the inserts attach_adapters, if they act at ``t`` under any prompt."""
+        """Run the model with the inserts attached, if they act at ``t`` under any prompt."""
         self.release()
         base, arguments = executor.class_obj, (c_concat, c_crossattn, control, transformer_options)
         amounts = self._amounts(x, t, c_crossattn, transformer_options, base.model_sampling)
@@ -126,23 +126,23 @@ class AdapterWrapper:
         size = latent_image.shape[-2:]
         if self.mask is not None and has_other_aspect(self.mask, size):
             self.status.add_warning(warnings.other_aspect(self.mask, size))
-        strengths = self.schedule.timing.strengths_in(sigmas[:-1].tolist(), sampling, span)
-        if text := self._weakness_warning(executor.class_obj.model_options, strengths):
-            self.status.add_warning(text)
+        if steps := sigmas[:-1].tolist():
+            due = self.schedule.timing.strengths_in(steps, sampling, span)
+            if text := self._weakness_warning(executor.class_obj.model_options, due):
+                self.status.add_warning(text)
         return output
 
     def release(self, *_: Any) -> None:
         """Take off what a call under autograd has left attached for its backward pass."""
         self._held.close()
 
-    def _weakness_warning(self, options: Mapping[str, Any], strengths: list[float | None]) -> str:
-        """Return why the inserts hardly act in steps of these strengths; "" if they do."""
-        due = [strength for strength in strengths if strength is not None]
+    def _weakness_warning(self, options: Mapping[str, Any], due: list[float]) -> str:
+        """Return why the inserts hardly act in steps of which these are due; "" if they do."""
         if due and max(due) < warnings.SLIVER:
             return warnings.sliver(self.schedule.timing.ease, max(due))
         if self.has_acted:
             return ""
-        if not self.was_due and strengths and not due:
+        if not self.was_due and not due:
             return warnings.NO_STEP
         if not self.was_due and self.schedule.applies_to != BOTH:
             return warnings.other_prompts(self.schedule.applies_to)

@@ -29,6 +29,11 @@ def drop_preview_links(request: dict[str, Any]) -> dict[str, Any]:
     return request
 
 
+def passes_previews(prompt: Prompt, node_id: str) -> bool:
+    """Tell whether a node of the prompt takes the previews of a training."""
+    return any([node_id, _PREVIEWS] in node["inputs"].values() for node in prompt.values())
+
+
 def style_image_name(prompt: Prompt, node_id: str) -> str:
     """Return what the style picture's file is called that a Save node's style is trained on.
 

@@ -74,12 +74,10 @@ class StrengthSchedule:
 
     def strengths_in(
         self, sigmas: Sequence[float], sampling: Any, span: tuple[float, float]
-    ) -> list[float | None]:
-        """Return the strength at each sigma, None outside the range; see :meth:`strength_at`."""
-        return [
-            self.strength_at(sigma, sampling, span) if self.is_in_range(sigma, sampling) else None
-            for sigma in sigmas
-        ]
+    ) -> list[float]:
+        """Return the strength at each sigma within the range; see :meth:`strength_at`."""
+        within = [sigma for sigma in sigmas if self.is_in_range(sigma, sampling)]
+        return [self.strength_at(sigma, sampling, span) for sigma in within]
 
 
 @dataclass(frozen=True, kw_only=True)

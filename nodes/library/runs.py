@@ -16,6 +16,7 @@ from ...acfun_ops.style.style_file import load_style, read_facts
 from ...acfun_ops.training.checkpoint import TrainState, load_state
 from ...acfun_ops.training.events import TrainResult
 from ...acfun_ops.training.run_files import (
+    holds,
     keep_run,
     new_place,
     place_for,
@@ -82,15 +83,18 @@ def find_finished(facts: StyleFacts, steps: int) -> FinishedStyle | None:
         history = read_history(_training_folders(), style.facts)
         if not history.previews and (picture := read_preview(path, style.card)) is not None:
             history.previews.append(picture)
+        if not history.losses and (state := find_state(style)) is not None:
+            history.losses.extend(state.losses.tolist())
         return FinishedStyle(label_of(name, path), style, history)
     return None
 
 
-def find_partial(facts: StyleFacts, steps: int) -> tuple[Style, TrainState] | None:
+def find_partial(facts: StyleFacts, learnt: int, steps: int) -> tuple[Style, TrainState] | None:
     """Return the longest part of a run, with the state that lets it go on exactly; None if none.
 
     Args:
         facts: of the run, as in :func:`find_finished`.
+        learnt: the steps of what is there without it; a part has more.
         steps: of the whole run; a part has fewer.
     """
     parts = {}
@@ -98,10 +102,10 @@ def find_partial(facts: StyleFacts, steps: int) -> tuple[Style, TrainState] | No
         if is_file_of_other_run(name, facts.run) or not resume_file(path).is_file():
             continue
         found = read_facts(path)
-        learnt = found.get("steps")
+        done = found.get("steps")
         is_same = (found.get("run"), found.get("version")) == (facts.run, facts.version)
-        if is_same and isinstance(learnt, int) and 0 < learnt < steps:
-            parts[learnt] = path
+        if is_same and isinstance(done, int) and learnt < done < steps:
+            parts[done] = path
     for _, path in sorted(parts.items(), reverse=True):
         try:
             style, state = load_style(path), load_state(resume_file(path))
@@ -115,12 +119,8 @@ def find_partial(facts: StyleFacts, steps: int) -> tuple[Style, TrainState] | No
 
 def find_run_file(style: Style) -> Path | None:
     """Return the file of the training run that a style is the result of, None if it is gone."""
-    for folder in _training_folders():
-        for path in folder.glob(f"{style.facts.run}*.safetensors"):
-            with suppress(ACFunError):
-                if load_style(path).digest == style.digest:
-                    return path
-    return None
+    files = (p for f in _training_folders() for p in f.glob(f"{style.facts.run}*.safetensors"))
+    return next((path for path in files if holds(path, style)), None)
 
 
 def check_can_save() -> None:
@@ -165,14 +165,14 @@ class TrainingSaver:
         else:
             path = place_for(result.style, named)
         error = keep_run(result, path, before)
-        if result.outcome == "diverged" and before is not None:
-            resume_file(before).unlink(missing_ok=True)  # It would only lead there again.
         self._path = path
         with suppress(ACFunError, OSError):  # A picture costs no style.
             if self.previews:
                 write_preview(self.previews[-1], path)
             else:  # One of fewer steps is not this style's.
                 preview_path(path).unlink(missing_ok=True)
+            if before is not None and not before.exists():  # Its style has moved.
+                preview_path(before).unlink(missing_ok=True)
         name = name_of(path)
         if error is not None:
             log.warning("%s", error)

@@ -148,7 +148,7 @@ def test_no_header_of_another_training_is_read_to_find_one(acfun, folder, kept, 
     read_facts = runs.read_facts
     monkeypatch.setattr(runs, "read_facts", lambda path: read.append(path) or read_facts(path))
     assert runs.find_finished(facts, facts.steps).style.digest == acfun.style(seed=1).digest
-    assert runs.find_partial(facts, facts.steps + 1) is None
+    assert runs.find_partial(facts, 0, facts.steps + 1) is None
     assert read == [mine]
 
 

@@ -21,7 +21,7 @@ from acfun_ops.method.alignment_loss import ALIGNMENTS
 from acfun_ops.style.style import style_bytes
 from acfun_ops.style.style_file import load_style, save_style
 from acfun_ops.training.checkpoint import load_state, save_state
-from acfun_ops.training.events import StepEvent, WarningEvent
+from acfun_ops.training.events import RestylingEvent, StepEvent, WarningEvent
 
 
 def resumed_bytes(config, step, **kwargs):
@@ -66,6 +66,20 @@ def test_drawn_is_drawn_again_without_the_style_where_the_state_is_missing():
     first = cancelled(config, 6)
     last = run(config, backbone, resume=(first.style, None))
     assert torch.equal(last.state.kept["redrawn"], first.state.kept["redrawn"])
+
+
+def test_a_stop_in_the_drawing_of_a_resumed_run_leaves_a_state_to_go_on_from():
+    config = small_config(steps=9, alignment="drawn")
+    first = cancelled(config, 6)
+
+    def stop(event):
+        return isinstance(event, RestylingEvent)
+
+    stopped = run(config, on_event=stop, resume=(first.style, None))
+    assert (stopped.outcome, stopped.style.facts.steps, stopped.state.step) == ("cancelled", 6, 6)
+    assert stopped.state.belongs_to(stopped.style)
+    gone_on = run(config, resume=(stopped.style, stopped.state))
+    assert style_bytes(gone_on.style) == style_bytes(run(config, resume=(first.style, None)).style)
 
 
 def test_what_older_files_hold_as_drawn_is_not_taken():
