@@ -129,6 +129,11 @@ def test_a_sampling_without_a_step_in_the_range_is_said(adapt, model, page, draw
     assert [text for _, text in page if text != " "] == []
 
 
+def test_a_sampling_of_no_step_says_nothing(adapt, page, draw):
+    draw(adapt(), last=0)
+    assert page == []
+
+
 @pytest.mark.parametrize("ease", ["fade in", "fade in and out"])
 def test_an_ease_that_leaves_a_sliver_is_said(adapt, model, page, draw, ease):
     styled = adapt(ease=ease)
