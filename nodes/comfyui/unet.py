@@ -1,7 +1,7 @@
 """ComfyUI's U-Net: the canonical names of its blocks, adapter sites and checks."""
 
 import re
-from typing import Any
+from typing import Any, TypeGuard
 
 import comfy.model_sampling
 from comfy.ldm.modules.attention import BasicTransformerBlock, SpatialTransformer
@@ -44,7 +44,7 @@ def unet_of(model: Any) -> UNetModel:
         ACFunError: the model has none (Flux, SD3, ...), or one for videos or without a prompt.
     """
     unet = model.get_model_object("diffusion_model")
-    if not isinstance(unet, UNetModel) or unet.use_temporal_resblocks or not context_width(unet):
+    if not is_unet(unet):
         raise ACFunError(
             "ACFun works on the ResBlocks of a U-Net that draws pictures from a prompt; "
             "the connected model is {name}. Connect a checkpoint of the SD1.x, SD2.x or "
@@ -54,6 +54,12 @@ def unet_of(model: Any) -> UNetModel:
     return unet
 
 
+def is_unet(module: nn.Module) -> TypeGuard[UNetModel]:
+    """Tell whether a network is a U-Net that makes images from prompts."""
+    is_image_unet = isinstance(module, UNetModel) and not module.use_temporal_resblocks
+    return is_image_unet and context_width(module) > 0
+
+
 def _name_of(model: Any) -> str:
     """Return what users call a MODEL that has no U-Net for ACFun, by ComfyUI's kind of it."""
     config = getattr(model.model, "model_config", None)
@@ -61,7 +67,7 @@ def _name_of(model: Any) -> str:
     return next((_NAMES[kind] for kind in kinds if kind in _NAMES), OTHER)
 
 
-def context_width(unet: UNetModel) -> int:
+def context_width(unet: nn.Module) -> int:
     """Return the width of the prompt embeddings that a U-Net takes, 0 if it takes none."""
     for module in unet.modules():
         if isinstance(module, SpatialTransformer):
