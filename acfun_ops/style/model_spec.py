@@ -6,11 +6,12 @@ https://github.com/Stability-AI/ModelSpec
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
+from ..model_families import FAMILIES
+
 PREFIX = "modelspec."
 MOST_LETTERS = 300
 """Of each text of a card."""
 _IMPLEMENTATION = "https://github.com/acfun-comfy/ComfyUI-ACFun"
-_ARCHITECTURES = {"sd1": "stable-diffusion-v1", "sdxl": "stable-diffusion-xl-v1-base"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +42,9 @@ def model_spec(
         side: of the training squares in pixels, 0 if it is not known.
         card: what people say of it.
     """
-    base = _ARCHITECTURES.get(family, family)
-    if family == "sd2":
-        base = "stable-diffusion-v2-768-v" if side >= 768 else "stable-diffusion-v2-512"
+    base = FAMILIES[family].architecture or family
+    if family == "sd2" and side >= 768:
+        base = "stable-diffusion-v2-768-v"
     facts = {
         "sai_model_spec": "1.0.1",
         "architecture": f"{base}/acfun",

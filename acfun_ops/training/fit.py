@@ -12,6 +12,7 @@ from ..errors import ACFunError
 from ..messages import Message
 from ..method.alignment_loss import AlignmentBatch, alignment_batch, alignment_loss
 from ..method.diffusion import add_noise, sample_noise, sample_sigma
+from ..model_families import FAMILIES
 from ..sampling.sampler import StoppedError
 from ..sampling.style_injection import InjectionError
 from ..style.style import Style
@@ -38,8 +39,6 @@ from .training_images import (
     prepare_images,
 )
 
-USUAL_BYTES = {"sd1": 8e6, "sdxl": 20e6}
-"""That a style of a family stays below at rank 32 with CLIP ViT-L/14."""
 LARGE_STYLE = (
     "The style will be {size:.0f} MB large. With rank 32 and CLIP ViT-L/14 one of SD1.5 has 7 MB, "
     "and one of SDXL 16 MB."
@@ -135,7 +134,7 @@ class _Run:
             text = "resume_from already has {first} steps: raise steps above that to go on."
             self.on_event(WarningEvent(Message(text, first=first)))
         size = self.model.style.style_size(self.pair.style_tokens)
-        if size > USUAL_BYTES.get(self.facts.family, size):
+        if size > (FAMILIES[self.facts.family].usual_bytes or size):
             self.on_event(WarningEvent(Message(LARGE_STYLE, size=size / 1e6)))
         try:
             if first < steps:

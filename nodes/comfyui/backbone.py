@@ -14,7 +14,7 @@ from ...acfun_ops.backbones.backbone import Context, InsertPoint
 from ...acfun_ops.errors import ACFunError, is_out_of_memory
 from ...acfun_ops.method.concrete_fusion import InsertAt
 from ...acfun_ops.method.diffusion import Prediction
-from ...acfun_ops.model_families import family_of, name_by_encoders, name_of
+from ...acfun_ops.model_families import family_of, name_by_encoders, name_of, native_side
 from .autograd import (
     Freeze,
     NormalTensors,
@@ -34,8 +34,6 @@ from .unet import (
     unet_of,
 )
 
-_NATIVE_SIDES = {("sd2", "v"): 768, ("sdxl", "noise"): 1024, ("sdxl", "v"): 1024}  # Others: 512.
-
 
 class ComfyBackbone:
     """A Backbone on models that ComfyUI has loaded; use it through :func:`training_backbone`."""
@@ -46,7 +44,7 @@ class ComfyBackbone:
         self.family = family_of(context_width(self.unet))
         self.device = model.load_device
         self.prediction: Prediction = prediction_of(model)
-        self.native_side = _NATIVE_SIDES.get((self.family, self.prediction), 512)
+        self.native_side = native_side(self.family, self.prediction)
         self.is_running = self.is_loaded = self._has_run = self._ignores_patches = False
         self.reserve = 0.0
         self._freeze = Freeze([self.patcher.model, clip.cond_stage_model])

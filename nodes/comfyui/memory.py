@@ -6,7 +6,7 @@ from typing import Any
 import comfy.model_management as mm
 
 from ...acfun_ops.messages import Message
-from ...acfun_ops.model_families import NAMES
+from ...acfun_ops.model_families import FAMILIES
 from ...acfun_ops.training.config import TrainConfig
 
 GIB = 2**30
@@ -69,7 +69,7 @@ def plan_memory(backbone: Any, config: TrainConfig) -> tuple[TrainConfig, str]:
     total = (weights + need[option] - outside) / GIB
     sentence = Message(
         "{model} at {side}: about {total:.1f} GB, checkpointing {option}",
-        model=NAMES.get(backbone.family, "This model"),
+        model=FAMILIES[backbone.family].name or "This model",
         side=side,
         total=total,
         option=option,

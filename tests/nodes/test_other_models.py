@@ -91,8 +91,8 @@ def test_a_unet_without_a_middle_trains_and_applies(acfun, comfy):
 @pytest.mark.parametrize(
     ("module", "kind", "name"),
     [
-        ("comfy.text_encoders.sd3_clip", "SD3Tokenizer", "SD3"),
-        ("comfy.text_encoders.flux", "FluxTokenizer", "Flux"),
+        ("comfy.text_encoders.sd3_clip", "SD3Tokenizer", "SD3.5"),
+        ("comfy.text_encoders.flux", "FluxTokenizer", "Flux.1"),
     ],
 )
 def test_a_clip_of_a_model_without_resblocks_is_named(

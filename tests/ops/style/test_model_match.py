@@ -39,6 +39,8 @@ def test_a_style_of_another_kind_is_refused_by_name(family, shape, reason):
 def test_families_have_the_names_that_users_know():
     assert [name_of(family_of(w), w) for w in (768, 1024, 2048)] == ["SD1.x", "SD2.x", "SDXL"]
     assert name_of(family_of(1280), 1280) == "SDXL refiner"
-    assert {family_of(width) for width in (768, 1024, 2048, 1280, 5)} == set(FAMILIES)
+    assert {family_of(width) for width in (1280, 5)} == {"custom"}
+    unets = {key for key, row in FAMILIES.items() if not row.learns_offsets}
+    assert unets == {"sd1", "sd2", "sdxl", "custom"}
     assert name_by_encoders({"l": 1, "g": 2}) == "SDXL"
-    assert [name_by_encoders(e) for e in (["t5xxl", "g", "l"], ["qwen"])] == ["SD3", OTHER]
+    assert [name_by_encoders(e) for e in (["t5xxl", "g", "l"], ["qwen"])] == ["SD3.5", OTHER]

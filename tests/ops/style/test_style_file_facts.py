@@ -38,7 +38,7 @@ def test_every_fact_is_needed_and_of_its_kind(fact, value, style_path):
 @pytest.mark.parametrize(
     ("fact", "value"),
     [
-        ("family", "flux"),
+        ("family", "pixart"),
         ("heads", 0),
         ("heads", 65),
         ("heads", 8),

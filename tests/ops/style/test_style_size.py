@@ -9,9 +9,9 @@ from tiny_training import Recorder, run, small_config
 
 from acfun_ops.method.abstract_fusion import AbstractFusion
 from acfun_ops.method.concrete_fusion import ConcreteFusion
+from acfun_ops.model_families import FAMILIES
 from acfun_ops.style.style import Style
 from acfun_ops.style.style_file import load_style, save_style
-from acfun_ops.training import fit
 from acfun_ops.training.config import TrainConfig
 from acfun_ops.training.events import WarningEvent
 from acfun_ops.training.training_images import MAX_STYLE_PICTURES, fewer_tokens
@@ -52,9 +52,9 @@ def full_size_style(family, pictures, tokens=(257, 1024), rank=32, layers=2, hea
 
 
 @pytest.mark.parametrize("pictures", range(1, MAX_STYLE_PICTURES + 1))
-@pytest.mark.parametrize(("family", "limit"), fit.USUAL_BYTES.items())
-def test_a_usual_style_is_as_small_as_promised(tmp_path, family, limit, pictures):
-    style = full_size_style(family, pictures)
+@pytest.mark.parametrize("family", ENCODERS)
+def test_a_usual_style_is_as_small_as_promised(tmp_path, family, pictures):
+    style, limit = full_size_style(family, pictures), FAMILIES[family].usual_bytes
     assert limit * 0.7 < save_style(style, tmp_path / "style.safetensors") < limit
     assert load_style(tmp_path / "style.safetensors").facts == style.facts
 
@@ -76,5 +76,5 @@ def test_a_style_larger_than_promised_is_told_before_the_first_step(monkeypatch)
         return [e.text for e in events.events[:1] if isinstance(e, WarningEvent)]
 
     assert told() == []
-    monkeypatch.setitem(fit.USUAL_BYTES, "sd1", size[0])
+    monkeypatch.setitem(FAMILIES, "sd1", replace(FAMILIES["sd1"], usual_bytes=size[0]))
     assert told()[0].startswith("The style will be 0 MB large.")
