@@ -1,1 +1,1 @@
-"""Faults: damaged files, failing disks, memory and users, and long use. See ``__main__``."""
+"""Faults: failing disks, memory and users, and long use. See ``__main__``."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 sys.path.append(str(Path(__file__).resolve().parent))
 settings.register_profile("acfun", max_examples=60, deadline=None, derandomize=True, database=None)
+settings.register_profile("thorough", max_examples=100_000, deadline=None, database=None)
 settings.load_profile("acfun")
 # The models here are too small to share among threads.
 torch.set_num_threads(1)
