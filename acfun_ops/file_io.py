@@ -77,11 +77,7 @@ def check_can_be_written(path: Path) -> None:
 
 
 def check_place(path: Path, what: str) -> None:
-    """Refuse a path that cannot be written, before the work whose result it is for.
-
-    Args:
-        path: of the file to be.
-        what: it will be, for the sentence.
+    """Refuse a path for ``what`` that cannot be written, before the work whose result it is for.
 
     Raises:
         ACFunError: a folder, no permission, or a name that cannot be.
@@ -96,10 +92,7 @@ def check_place(path: Path, what: str) -> None:
 
 
 def write_whole(content: bytes, path: Path, what: str) -> int:
-    """Write a file under a temporary name and rename it, so that it is whole or absent.
-
-    Returns:
-        The size in bytes.
+    """Write a file under a temporary name and rename it, whole or absent; return its size in bytes.
 
     Raises:
         ACFunError: it could not be written.
@@ -147,10 +140,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 def read_safetensors(
     path: Path, kind: FileKind
 ) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, str]]:
-    """Read one of our own safetensors files.
-
-    Returns:
-        Its tensors, the JSON under the kind's metadata key, and the whole metadata.
+    """Read one of our own safetensors files: tensors, the JSON under its key, all metadata.
 
     Raises:
         ACFunError: the file is missing, not safetensors, too large, or made by something else.

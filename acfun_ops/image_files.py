@@ -153,11 +153,7 @@ def to_pil(image: Tensor) -> Image.Image:
 
 
 def write_image(image: Tensor | Image.Image, path: Path) -> None:
-    """Write an image; the file is complete or absent.
-
-    Args:
-        image: a Pillow image, or a tensor ``(1, h, w, 3)`` in [0, 1].
-        path: its ending names the format.
+    """Write a Pillow image, or a tensor ``(1, h, w, 3)`` in [0, 1]; the file is complete or absent.
 
     Raises:
         ACFunError: it could not be written, or its name ends in no known format.

@@ -38,11 +38,9 @@ def subsample_evenly(images: Sequence[Tensor], limit: int) -> list[Tensor]:
 
 
 def check_images(images: Images, role: str) -> list[Tensor]:
-    """Validate images and return them one by one, each as a batch of 1.
+    """Validate images of 1 (grey) to 4 channels (2 and 4: alpha) and return them as batches of 1.
 
-    Args:
-        images: c of 1 (grey), 2 (grey and alpha), 3 or 4 (alpha).
-        role: what the user calls them, for the message: "style_image".
+    ``role`` is what the user calls them, for the message: "style_image".
 
     Raises:
         ACFunError: wrong layout, empty batch, NaN or infinite values, a side under
@@ -99,14 +97,9 @@ def _check_batch(images: Tensor, role: str) -> None:
 
 
 def check_mask(mask: Tensor, role: str) -> Tensor:
-    """Validate a mask and return it in one layout.
+    """Return a mask ``(h, w)``, ``(b, h, w)`` or ``(b, 1, h, w)`` as ``(b, 1, h, w)`` in [0, 1].
 
-    Args:
-        mask: ``(h, w)``, ``(b, h, w)`` or ``(b, 1, h, w)``, any size.
-        role: what the user calls it, for the message: "face_mask".
-
-    Returns:
-        ``(b, 1, h, w)`` float32 on the CPU, clamped to [0, 1].
+    Float32 on the CPU. ``role`` is what the user calls it, for the message: "face_mask".
 
     Raises:
         ACFunError: wrong layout, empty batch, a side of zero, NaN or infinite values.
@@ -145,17 +138,10 @@ def to_squares(images: Images, side: int, role: str) -> Tensor:
 
 
 def crop_images(images: Sequence[Tensor], side: int) -> Tensor:
-    """Return RGB squares ready for training.
+    """Return validated images as RGB squares ready for training, ``(b, side, side, 3)`` in [0, 1].
 
-    Grey becomes three equal channels, alpha is composited on white, values are clamped to [0, 1],
-    the largest centred square of each image is cropped and resized (bicubic, antialiased).
-
-    Args:
-        images: validated; they may differ in size and channels.
-        side: side of the result in pixels.
-
-    Returns:
-        ``(b, side, side, 3)`` float32 on the CPU, in [0, 1], in the order given.
+    Grey becomes three equal channels, alpha is composited on white, values are clamped, the largest
+    centred square of each image is cropped and resized (bicubic, antialiased). Float32 on the CPU.
     """
     squares = []
     for image in images:
@@ -179,13 +165,8 @@ def _composite_on_white(image: Tensor) -> Tensor:
 def crop_masks(mask: Images, photos: Sequence[Tensor]) -> list[Tensor]:
     """Validate face masks, and stretch and crop one for each photo as the photo is cropped.
 
-    Args:
-        mask: see :func:`check_mask`, or several of these; 1 where the face counts. One for all
-            photos or one for each.
-        photos: the face photos one by one, uncropped.
-
-    Returns:
-        Masks ``(1, 1, s, s)`` in [0, 1], s the shorter side of the photo.
+    One for all photos or one for each, see :func:`check_mask`; 1 where the face counts. Returns
+    masks ``(1, 1, s, s)`` in [0, 1], s the shorter side of the photo.
 
     Raises:
         ACFunError: see :func:`check_mask`; or another number of masks than of photos.
@@ -207,14 +188,7 @@ def crop_masks(mask: Images, photos: Sequence[Tensor]) -> list[Tensor]:
 
 
 def resize_masks(masks: Sequence[Tensor], side: int) -> Tensor:
-    """Return square masks of one size, each with mean 1, so that the loss keeps its scale.
-
-    Args:
-        masks: of :func:`crop_masks`.
-        side: side of the result in pixels or latent pixels.
-
-    Returns:
-        ``(b, 1, side, side)`` float32.
+    """Return masks ``(b, 1, side, side)``, each with mean 1, so that the loss keeps its scale.
 
     Raises:
         ACFunError: a mask is empty.

@@ -31,10 +31,8 @@ def start(**options: Any) -> None:
     """Make ComfyUI importable in this process; call it before anything else imports ComfyUI.
 
     ComfyUI is put first on the search path, so that ``import nodes`` is its module and not the
-    pack's folder. It reads no command line: its options have their defaults.
-
-    Args:
-        **options: options in place of the defaults, as ``cpu=True``.
+    pack's folder. It reads no command line: its options have their defaults but for those given
+    here, as ``cpu=True``.
     """
     if str(COMFYUI) not in sys.path:
         sys.path.insert(0, str(COMFYUI))
@@ -46,11 +44,7 @@ def start(**options: Any) -> None:
 
 
 def load(name: str) -> Any:
-    """Return a module of ComfyUI, of the tests' helpers or of the pack.
-
-    Args:
-        name: as in ``import``: "comfy.sd", "tiny_models", "acfun_pack.nodes.comfyui.backbone".
-    """
+    """Return a module of ComfyUI ("comfy.sd"), of the tests' helpers or of the pack."""
     if name.split(".")[0] == PACK:
         import_pack()
     for folder in map(str, HELPERS):
@@ -78,9 +72,7 @@ def import_pack() -> ModuleType:
 def new_server(models: Path, comfyui: Path = COMFYUI, **options: Any) -> Any:
     """Return a ComfyUI server with the pack, to be started by a ``with`` statement.
 
-    Args:
-        models: a models folder in ComfyUI's layout; its files appear in the server.
-        comfyui: the folder of ComfyUI.
-        **options: of ``ComfyProcess`` in the tests' helpers, as ``arguments`` and ``cpu``.
+    Files in the models folder, which has ComfyUI's layout, appear in it. The options are those of
+    ``ComfyProcess`` in the tests' helpers, as ``arguments`` and ``cpu``.
     """
     return load("comfy_server").ComfyServer(comfyui, models, **({"pack": ROOT} | options))

@@ -134,9 +134,7 @@ class Backbone(Protocol):
 def fingerprint_of(weights: Iterable[tuple[str, Tensor]], settings: str = "") -> str:
     """Return the fingerprint of a model: a SHA-256 of the first 64 values of each weight, in hex.
 
-    Args:
-        weights: by name, in an order that is part of the hash, as the names are.
-        settings: what else tells one model from another.
+    Names and order of the weights, and the settings, which tell one model from another, count too.
     """
     digest = hashlib.sha256(settings.encode())
     for name, weight in weights:

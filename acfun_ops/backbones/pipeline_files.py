@@ -114,10 +114,8 @@ def _name_of(pipeline: str) -> str:
 def load_part(kind: Any, part: Path, **options: Any) -> Any:
     """Load a network of diffusers or transformers from its folder, with all of its weights.
 
-    Args:
-        kind: the class, with a ``from_pretrained`` that would fill missing weights at random.
-        part: the folder; only its safetensors files are read.
-        options: further arguments of ``from_pretrained``.
+    Only safetensors files are read. The options are further ones of ``kind.from_pretrained``, which
+    fills missing weights at random.
 
     Raises:
         ACFunError: a weight is missing or has another shape.
@@ -136,12 +134,7 @@ def load_part(kind: Any, part: Path, **options: Any) -> Any:
 
 
 def check_weights(part: Path, missing: Collection[str], mismatched: Collection[str]) -> None:
-    """Refuse a part whose files lack weights, or hold some of another shape.
-
-    Args:
-        part: the folder, named as diffusers names the part.
-        missing: names of weights that no file has.
-        mismatched: names of weights that do not have the shape of the configuration.
+    """Refuse a part, by its folder, whose files lack weights or hold some of another shape.
 
     Raises:
         ACFunError: there are any.

@@ -72,15 +72,10 @@ def run(options: Namespace) -> int:
 
 
 def make_demo(nano: Path, out: Path) -> int:
-    """Train on the demo's pair, save the style, and draw the contact sheet.
+    """Train on the demo's pair, save the style, draw the contact sheet, and return the exit code.
 
-    Args:
-        nano: holds ``prior``, a diffusers pipeline, and ``demo`` with style.png, face.png and
-            truth.png, which is the face in the style.
-        out: gets style.safetensors and contact_sheet.png.
-
-    Returns:
-        The exit code, see :func:`train_and_save`.
+    ``nano`` holds ``prior``, a diffusers pipeline, and ``demo`` with style.png, face.png and
+    truth.png, which is the face in the style.
 
     Raises:
         ACFunError: something is missing, or the folder cannot be written.

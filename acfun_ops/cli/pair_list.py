@@ -59,10 +59,8 @@ class _CellError(ACFunError):
 def read_pairs(file: Path, out: Path, defaults: Mapping[str, Any]) -> list[Pair]:
     """Read a list of pairs and check every cell and every picture of it.
 
-    Args:
-        file: CSV in UTF-8 with a header line, see ``COLUMNS``; paths are relative to its folder.
-        out: folder of the styles.
-        defaults: TrainConfig's options where a line says nothing.
+    The file is CSV in UTF-8 with a header line, see ``COLUMNS``; paths are relative to its folder.
+    Of TrainConfig's options those hold where a line says nothing that ``defaults`` has.
 
     Raises:
         ACFunError: something is wrong; the message names the line and the column.

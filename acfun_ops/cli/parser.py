@@ -23,9 +23,6 @@ COMMANDS = {
 def parse_arguments(arguments: Sequence[str] | None = None) -> Namespace:
     """Return the options of the chosen command, and its function as ``run``.
 
-    Args:
-        arguments: those of the process if there are none given.
-
     Raises:
         SystemExit: help was asked for, or an option is unknown or missing.
     """

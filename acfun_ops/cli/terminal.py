@@ -21,13 +21,7 @@ def note(text: str) -> None:
 
 
 class Progress:
-    """A progress bar on standard error; use it in a ``with`` block.
-
-    Args:
-        what: stands before the bar.
-        total: steps in all.
-        first: steps already done.
-    """
+    """A progress bar on standard error behind a word; use it in a ``with`` block."""
 
     def __init__(self, what: str, total: int, first: int = 0) -> None:
         self.bar = tqdm(total=total, initial=first, desc=what, mininterval=0.5, file=sys.stderr)
@@ -50,10 +44,9 @@ class Progress:
 
 @contextmanager
 def interrupts() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C in a ``with`` block into a wish; the second interrupts as ever.
+    """Turn the first Ctrl-C in a ``with`` block into a wish, which the function yielded tells of.
 
-    Yields:
-        A function that tells whether the user wants to stop.
+    The second interrupts as ever.
     """
     wishes: list[int] = []
 

@@ -130,18 +130,10 @@ def train_and_save(
     resume: tuple[Style, TrainState | None] | None = None,
     save_every: int | None = None,
 ) -> int:
-    """Train, save and say how it ended; see :func:`train_to_file`.
+    """Train, save, say how it ended and return the exit code; see :func:`train_to_file`.
 
-    Args:
-        backbone: the model.
-        pictures: the pair to learn.
-        config: how.
-        out: the style's file; the training state goes beside it, previews into a folder there.
-        resume: see :func:`fit`.
-        save_every: steps between two saves, see Reporter.
-
-    Returns:
-        The exit code: 0 finished, 1 diverged or out of memory, 130 Ctrl-C.
+    The training state goes beside the style, previews into a folder there. 0 is finished, 1
+    diverged or out of memory, 130 Ctrl-C.
 
     Raises:
         ACFunError: the inputs are unusable, or the style cannot be written.
@@ -160,15 +152,15 @@ def train_to_file(
     before: Path | None = None,
     save_every: int | None = None,
 ) -> tuple[TrainResult, Path]:
-    """Train with a progress bar and save the style, and beside it what going on needs.
+    """Train with a progress bar and save; return the result and where its style lies.
 
     The first Ctrl-C stops after the current step and the second at once; both save. Where ``out``
-    holds more steps of the same run, or anything else, what is not finished goes beside it.
-    Arguments and errors are those of :func:`train_and_save`; what lies at ``before``, an earlier
-    part of the same training, is removed once more of it is saved elsewhere.
+    holds more steps of the same run, or anything else, what is not finished goes beside it. What
+    lies at ``before``, an earlier part of the same training, is removed once more of it is saved
+    elsewhere.
 
-    Returns:
-        The result, and where its style lies.
+    Raises:
+        ACFunError: see :func:`train_and_save`.
     """
     with interrupts() as wants_stop:
         reporter = _Reporter(out, config, wants_stop, before)

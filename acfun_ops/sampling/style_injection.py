@@ -41,14 +41,9 @@ class Restyler:
     """Restyles faces under one prompt; deterministic.
 
     With n steps an inversion takes n + 1 forwards of one sample, a restyling n forwards of two, or
-    of one without guidance.
-
-    Args:
-        backbone: the model, with nothing hooked onto it.
-        plain: the empty prompt, under which latents are inverted.
-        prompt: under which faces are sampled; StyleID's is empty too, but words keep the face.
-        how: the settings.
-        on_step: is called after each forward; True stops.
+    of one without guidance. Nothing may be hooked onto the model. Latents are inverted under
+    ``plain``, the empty prompt, and faces sampled under ``prompt``; StyleID's is empty too, but
+    words keep the face. ``on_step`` is called after each forward; True stops.
 
     Raises:
         InjectionError: the model has no self-attention that a style could be injected into.
@@ -120,16 +115,10 @@ def ddim_invert(
     sigmas: Sequence[float],
     least: float,
 ) -> list[Tensor]:
-    """Return clean latents on their way to noise, from clean on (DDIM inversion).
+    """Return clean latents ``(b, c, h, w)`` on their way to noise, from clean on (DDIM inversion).
 
-    Args:
-        denoise: maps noisy latents ``(b, c, h, w)`` and a sigma to clean latents.
-        latents: ``(b, c, h, w)``, clean.
-        sigmas: falling, ending in 0.
-        least: the model's lowest sigma; it is asked there in place of 0.
-
-    Returns:
-        The latents at each sigma, the clean ones first.
+    One at each sigma. ``denoise`` maps noisy latents and a sigma to clean ones, and is asked at the
+    model's ``least`` sigma in place of 0.
     """
     path = [latents]
     for low, high in pairwise(reversed(sigmas)):
@@ -146,10 +135,7 @@ def last_two_thirds(attentions: Sequence[nn.Module]) -> Sequence[nn.Module]:
 
 @contextmanager
 def record_inputs(attentions: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """Collect in system RAM what self-attentions are given in one call of the model on one sample.
-
-    Args:
-        attentions: modules with a projection ``to_q`` of ``(1, n, d)``, in the order of the model.
+    """Collect in system RAM what ``to_q`` of self-attentions is given in one call on one sample.
 
     Raises:
         InjectionError: one is given another batch, or is not called once in its turn.
@@ -181,12 +167,8 @@ def inject_style(
 ) -> Iterator[None]:
     """Let all samples of one call of the model attend to a style, with a part of a face's query.
 
-    Args:
-        attentions: modules with projections ``to_q``, ``to_k`` and ``to_v`` of ``(b, n, d)``.
-        styles: what each was given of the style, ``(1, n, d)``, see :func:`record_inputs`.
-        faces: the same of the face.
-        kept_query: share of the face's query, 0 to 1.
-        temperature: by which attention to the style is sharpened.
+    What each attention was given of style and face, ``(1, n, d)``, is of :func:`record_inputs`. The
+    share of the face's query is 0 to 1; the attention is sharpened by the temperature.
 
     Raises:
         InjectionError: a projection is given samples of another size, or is not called.

@@ -70,11 +70,9 @@ def run_of(*parts: str) -> str:
 
 
 def resume_metadata(new: StyleFacts, style: Style) -> tuple[StyleFacts, bool]:
-    """Return the metadata of a run that goes on from a style, and whether it is the same run.
+    """Return the facts of a run that goes on from a style, and whether it is the same run.
 
-    Args:
-        new: the facts of the run as if it started afresh.
-        style: what it goes on from. A run of another name becomes a child of this style.
+    ``new`` are those of a run that starts afresh. One of another name becomes a child of the style.
     """
     old = style.facts
     is_same = old.run == (run_of(new.run, old.parent) if old.parent else new.run)

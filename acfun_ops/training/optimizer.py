@@ -55,15 +55,9 @@ class Optimizer:
     """AdamW with gradient clipping and, for fp16, a loss scale; it counts the steps of a run.
 
     AFun, CFun and the pseudo-word's vectors are three groups: the gradient of each is clipped by
-    its own norm. The vectors do not decay towards zero, where no word is.
-
-    Args:
-        style: what is trained, float32.
-        learning_rate: of AFun and CFun. The pseudo-word's vectors, which move in one step out of
-            ``VECTORS_EVERY``, move that many times as far.
-        is_scaled: whether to scale the loss, which fp16 needs.
-        generator: samples everything random in the run, on the CPU.
-        cache: what the run keeps over several steps, by name; changed in place.
+    its own norm. The vectors move in one step out of ``VECTORS_EVERY``, and that many times as far;
+    they do not decay towards zero, where no word is. The generator, on the CPU, and the cache, in
+    place, are all else that a step changes.
     """
 
     def __init__(
@@ -142,8 +136,7 @@ class Optimizer:
     def backward(self, loss: Tensor) -> float | None:
         """Compute and clip the gradients; the one place where a step waits for the device.
 
-        Returns:
-            The loss, or None if the scaled gradient overflowed: nothing may move then.
+        Returns the loss, or None if the scaled gradient overflowed: nothing may move then.
 
         Raises:
             DivergedError: the loss or, unscaled, its gradient is not finite.

@@ -25,13 +25,7 @@ from .training_images import (
 
 
 class StyledModel:
-    """A backbone under a style that moves.
-
-    Args:
-        backbone: the frozen model.
-        pair: the images, encoded, with the settings of the method.
-        config: of the run.
-        generator: samples everything random in the run.
+    """A frozen backbone under a style that moves.
 
     Attributes:
         style: what is trained.
@@ -100,10 +94,7 @@ class StyledModel:
         """Cache I_i of ``drawn``: each of the pair's ``combinations`` by the frozen model.
 
         Restyled under the training prompt with the pseudo-word where it starts. No adapter may be
-        attached.
-
-        Args:
-            on_step: is told after each forward how many are done, and of how many; True stops.
+        attached. ``on_step`` is told after each forward how many of how many are done; True stops.
 
         Raises:
             StoppedError: ``on_step`` asked for it.
@@ -132,14 +123,11 @@ class StyledModel:
     ) -> Tensor | None:
         """Return I_i of a step, ``(1, c, h, w)``; None in a loss variant without one.
 
-        Args:
-            step: steps done. Every ``imagery_every`` of them, that of ``imagery`` is sampled anew.
-            style: index of the style picture.
-            face: index of the face photo.
-            on_step: see :func:`draw_latents`.
+        For the style picture and the face photo of these indices. After every ``imagery_every``
+        steps that of ``imagery`` is sampled anew.
 
         Raises:
-            StoppedError: ``on_step`` asked for it.
+            StoppedError: ``on_step`` asked for it, see :func:`draw_latents`.
         """
         settings = self.pair.settings
         if "redrawn" in self.cache:
@@ -162,14 +150,8 @@ class StyledModel:
     ) -> Tensor:
         """Return a clean latent ``(1, c, h, w)`` of the training prompt, sampled from noise.
 
-        Args:
-            generator: samples the noise.
-            steps: of the sampler.
-            scale: of classifier-free guidance; 1 is off.
-            on_step: see :func:`draw_latents`.
-
         Raises:
-            StoppedError: ``on_step`` asked for it.
+            StoppedError: ``on_step`` asked for it, see :func:`draw_latents`.
         """
         plain = None
         if scale != 1:

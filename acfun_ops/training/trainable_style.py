@@ -18,13 +18,9 @@ from .config import TrainConfig
 class TrainableStyle(nn.Module):
     """The trainable members of a style, float32 whatever the U-Net computes in.
 
-    Args:
-        config: of the run: layers, heads and dropout of AFun, rank and statistics of CFun.
-        text_dim: width of the prompt embedding.
-        image_dim: width of the style picture's CLIP tokens.
-        widths: channels of each block that gets an adapter, by canonical name.
-        vectors: the pseudo-word's initial vector ``(d,)`` by text encoder.
-        generator: samples the initial weights.
+    The dimensions are those of the prompt embedding and of the style picture's CLIP tokens. By
+    canonical name of its block each adapter has its channels, by text encoder the pseudo-word its
+    initial vector ``(d,)``. The generator samples the initial weights.
     """
 
     def __init__(

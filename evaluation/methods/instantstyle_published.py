@@ -51,8 +51,7 @@ class PublishedInstantStyle(AdapterGeneration):
 def instant_styles(adapter: Path) -> dict[str, PublishedInstantStyle]:
     """Return InstantStyle's rows: plain, with the style in words, and from the photo made noisy.
 
-    Args:
-        adapter: the file; the folder ``image_encoder`` lies beside it, as it is published.
+    The folder ``image_encoder`` lies beside the adapter's file, as it is published.
 
     Raises:
         ACFunError: either is missing, or the file is no plain IP-Adapter.

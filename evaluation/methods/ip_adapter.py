@@ -43,17 +43,11 @@ def new_adapter(backbone: DiffusersBackbone, seed: int) -> Adapter:
 def apply_adapter(
     backbone: DiffusersBackbone, adapter: Adapter, blocks: str = "", scale: float = 1.0
 ) -> Iterator[list[Tensor]]:
-    """Hang an adapter on a U-Net for the length of a ``with`` block.
+    """Hang an adapter on its U-Net for the length of a ``with`` block.
 
-    Args:
-        backbone: whose U-Net it is.
-        adapter: of this U-Net.
-        blocks: a part of the names of the attentions that see the image; "" is in all.
-        scale: of what they see.
-
-    Yields:
-        The list of embeddings ``(k, d)`` that the next calls see; put one tensor into it. A batch
-        of ``n`` latents has ``n / k`` of each, the first ones first.
+    blocks: a part of the names of the attentions that see the image; "" is in all. scale: of what
+    they see. Yields the list of embeddings ``(k, d)`` that the next calls see; put one tensor into
+    it. A batch of ``n`` latents has ``n / k`` of each, the first ones first.
     """
     unet = backbone.unet
     before, kind = unet.attn_processors, unet.config.encoder_hid_dim_type

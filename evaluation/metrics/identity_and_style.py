@@ -35,12 +35,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Identity:
-    """Who is on a picture, among the people at hand.
-
-    Args:
-        photos: one per pair's face, RGB squares ``(s, s, 3)`` in [0, 1].
-        people: who is on each photo.
-        names: of the photos, for messages.
+    """Who is on a picture, among the people on some photos ``(s, s, 3)`` in [0, 1], one per face.
 
     Raises:
         ACFunError: a package is missing, or a photo shows no face that can be found.
@@ -83,10 +78,7 @@ class Identity:
 
 
 class StyleFeatures:
-    """How near a picture is to a painting in what a network trained on photos sees.
-
-    Args:
-        paintings: RGB squares ``(s, s, 3)`` in [0, 1].
+    """How near a picture is to paintings ``(s, s, 3)`` in what a network trained on photos sees.
 
     Raises:
         ACFunError: a package is missing.

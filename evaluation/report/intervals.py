@@ -28,9 +28,6 @@ class Interval:
 def bootstrap_mean(values: Sequence[float] | Numbers) -> Interval:
     """Return the mean over pairs and its percentile bootstrap interval (Efron, 1979).
 
-    Args:
-        values: one per pair, 2 or more; always resampled by the same draws.
-
     Raises:
         ValueError: fewer than two values, or one that is not finite.
     """
@@ -75,13 +72,9 @@ def mean_ranks(
 ) -> dict[str, Interval]:
     """Return each row's rank among the rows, averaged over figures; 1 is best.
 
-    Rows are ranked by their means over pairs; the interval resamples the pairs of all rows
-    together. Ties share the mean of their ranks.
-
-    Args:
-        figures: by row, one ``(pairs,)`` array per figure; all rows on the same pairs.
-        better: which way each figure is better.
-        weights: how much each figure counts.
+    Rows are ranked by their means over the same pairs; the interval resamples the pairs of all rows
+    together. Ties share the mean of their ranks. figures: by row, one ``(pairs,)`` array per
+    figure. better: which way each is. weights: how much each counts.
     """
     values, shares = _costs(figures, better), np.asarray(weights) / np.sum(weights)
     draws = _draws(values.shape[-1])

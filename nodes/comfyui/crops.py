@@ -22,14 +22,10 @@ class Crop(NamedTuple):
 def crop_mask(
     mask: Tensor, size: tuple[int, int], crops: Sequence[Crop], crop_size: Sequence[int]
 ) -> Tensor:
-    """Return the crops ``(b, 1, h, w)`` of a mask.
+    """Return the crops ``(b, 1, h, w)`` of a mask ``(m, 1, any, any)``, as painted.
 
-    Args:
-        mask: as painted, ``(m, 1, any, any)``; frame i has mask i modulo m, an unknown one the
-            first.
-        size: of the whole latent, to which the mask is stretched.
-        crops: one for each sample.
-        crop_size: height and width of the samples.
+    It is stretched to the size of the whole latent. Frame i has mask i modulo m, an unknown one the
+    first.
     """
     full = F.interpolate(mask, size=size, mode="area")
     rolled = [_roll(full[(p.frame or 0) % len(mask)], p.top, p.left) for p in crops]
@@ -47,11 +43,9 @@ def has_other_aspect(mask: Tensor, size: Sequence[int]) -> bool:
 
 
 def find_crop(sample: Tensor, latent: Tensor) -> Crop | None:
-    """Return where a sample was cut from, by its values, None if it is nowhere.
+    """Return where a sample ``(c, h, w)`` was cut from ``(n, c, whole h, whole w)``, by its values.
 
-    Args:
-        sample: ``(c, h, w)``.
-        latent: ``(n, c, whole h, whole w)``.
+    None if it is nowhere.
     """
     height, width = sample.shape[-2:]
     found: dict[int, Crop] = {}

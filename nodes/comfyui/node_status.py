@@ -32,11 +32,8 @@ class NodeStatus:
     """Warnings and status of a node, shown on it while it runs and while others sample for it.
 
     ComfyUI runs a node once and takes it from its cache in later runs of the graph. Each run of the
-    graph repeats what its samplings find, once; the warnings of an earlier run are cleared.
-
-    Args:
-        node_id: the node.
-        own: the node's own warning, which stays.
+    graph repeats what its samplings find, once; the warnings of an earlier run are cleared. The
+    node's own warning stays.
     """
 
     def __init__(self, node_id: str, own: str = "") -> None:

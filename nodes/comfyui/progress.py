@@ -31,11 +31,7 @@ _SMOOTHING = 0.95  # Share of the past in the loss shown: about the last twenty 
 class TrainingProgress(Reporter):
     """Shows a training run and turns ComfyUI's Cancel into a stop; use it in a ``with`` block.
 
-    Args:
-        node_id: the node to show it on.
-        steps: of the run.
-        has_use_for_previews: whether another node takes the previews.
-        save: writes a result to disk and returns a sentence that tells where.
+    ``save`` writes a result to disk and returns a sentence that tells where.
     """
 
     def __init__(

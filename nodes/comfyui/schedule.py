@@ -59,10 +59,8 @@ class StrengthSchedule:
     def strength_at(self, sigma: float, sampling: Any, span: tuple[float, float] = WHOLE) -> float:
         """Return how strongly the adapters act at a sigma, 0 to 1.
 
-        Args:
-            sigma: the noise level.
-            sampling: ComfyUI's ``model_sampling``, which turns shares of sampling into sigmas.
-            span: of :func:`span_of`, the part of the schedule that is sampled.
+        ComfyUI's ``model_sampling`` turns shares of sampling into sigmas; the span, of
+        :func:`span_of`, is the part of the schedule that is sampled.
         """
         if not self.is_in_range(sigma, sampling):
             return 0.0

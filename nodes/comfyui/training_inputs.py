@@ -26,9 +26,7 @@ class OfferedPresets(list[str]):
 def choose_config(inputs: dict[str, Any], hidden: Any) -> tuple[TrainConfig, list[str]]:
     """Return the configuration, and what to say of its preset; a linked number wins over it.
 
-    Args:
-        inputs: the node's options by name; without ``preset`` they are taken as they are.
-        hidden: the node's hidden inputs, which tell what is linked.
+    Without ``preset`` the options are taken as they are; the hidden inputs tell what is linked.
 
     Raises:
         ACFunError: a value is out of range, or there is no such preset.

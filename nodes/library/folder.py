@@ -225,11 +225,8 @@ def _cannot_be_made(prefix: object, root: Path, error: Exception) -> ACFunError:
 def label_of(name: str, path: Path) -> str:
     """Return what people read for a style's file: "training/A woman, 150 steps, DATE #3f2a1c9d".
 
-    Only files that are called after their run get one; its digits alone find the file again.
-
-    Args:
-        name: of the file below models/acfun.
-        path: where it is.
+    Only files that are called after their run get one; its digits alone find the file again. Others
+    are called by their name below models/acfun.
     """
     run = _RUN_FILE.fullmatch(name)
     if run is None:
@@ -253,11 +250,9 @@ def is_label(name: str) -> bool:
 
 
 def file_by_label(label: str, names: Iterable[str]) -> str | None:
-    """Return the name of the file that a label stands for, None if there is none.
+    """Return the name, of all below models/acfun, that a label stands for, None if there is none.
 
-    Args:
-        label: as :func:`label_of` gave it, perhaps before the file went on training.
-        names: of all files below models/acfun.
+    The file may have gone on training since :func:`label_of` gave it.
     """
     wanted = _LABEL.fullmatch(label)
     if wanted is None:

@@ -23,11 +23,10 @@ PHOTOS = 60
 def texture_shares(backbone: DiffusersBackbone) -> dict[str, float]:
     """Return what the autoencoder does to strokes, on held-out pairs.
 
-    Returns:
-        The mean texture distances to the style picture of the truth, of the truth through the
-        autoencoder, of the photo, and of the photo's latents in the channel statistics of the
-        style picture's (AdaIN); and what shares of the way from the photo to the truth are given
-        back by the autoencoder and covered by AdaIN.
+    That is the mean texture distances to the style picture of the truth, of the truth through the
+    autoencoder, of the photo, and of the photo's latents in the channel statistics of the style
+    picture's (AdaIN); and what shares of the way from the photo to the truth are given back by the
+    autoencoder and covered by AdaIN.
     """
     pairs = make_pairs(PAIRS)
 

@@ -48,14 +48,7 @@ class Material:
 
     A GPU learns faster than the cores beside it draw, so other processes draw meanwhile, and it
     sees each drawing several times, the first ones most often. They are those of the kept set and
-    of the same seed, and then more.
-
-    Args:
-        model: the autoencoder.
-        tokenizer: of the captions.
-        count: of drawings at most.
-        chunks: of the set, in its order, as far as they are drawn when asked for; None if all are
-            added at once.
+    of the same seed, and then more, ``count`` at most. Without chunks all are added at once.
     """
 
     def __init__(
