@@ -59,11 +59,7 @@ class FileKind:
 
 
 def check_can_be_written(path: Path) -> None:
-    """Try whether a file of this name, and its folders, could be made; nothing is left behind.
-
-    Raises:
-        OSError: they could not: no permission, a file where a folder should be, a name too long.
-    """
+    """Raise OSError if a file of this name, and its folders, could not be made."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     present = next((folder for folder in path.parents if folder.exists()), None)
@@ -77,11 +73,7 @@ def check_can_be_written(path: Path) -> None:
 
 
 def check_place(path: Path, what: str) -> None:
-    """Refuse a path for ``what`` that cannot be written, before the work whose result it is for.
-
-    Raises:
-        ACFunError: a folder, no permission, or a name that cannot be.
-    """
+    """Raise ACFunError if ``what`` could not be written to a path, before the work for it."""
     try:
         check_can_be_written(path)
     except OSError as error:
@@ -92,11 +84,7 @@ def check_place(path: Path, what: str) -> None:
 
 
 def write_whole(content: bytes, path: Path, what: str) -> int:
-    """Write a file under a temporary name and rename it, whole or absent; return its size in bytes.
-
-    Raises:
-        ACFunError: it could not be written.
-    """
+    """Write a file whole or not at all, which is an ACFunError, and return its size."""
     # Not made of the file's own name, which may be as long as a name can be.
     temporary = path.with_name(TEMPORARY.replace("*", secrets.token_hex(4)))
     try:

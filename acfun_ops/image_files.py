@@ -61,10 +61,7 @@ def to_tensor(image: object) -> Tensor:
 
 
 def to_mask(image: object) -> Tensor:
-    """Return a mask of Pillow or numpy as ``(b, h, w)`` in [0, 1]; see :func:`to_tensor`.
-
-    Of numpy ``(b, h, w)`` is taken, too.
-    """
+    """Return what :func:`to_tensor` takes, or numpy's ``(b, h, w)``, as ``(b, h, w)``."""
     if isinstance(image, np.ndarray) and image.ndim == 3:
         image = image[..., None]
     return _mean_colour(to_tensor(image))
@@ -123,11 +120,7 @@ def _deep_levels(file: Image.Image, values: Values, name: str) -> Values:
 
 
 def read_mask(path: Path) -> Tensor:
-    """Read a mask, ``(1, h, w)`` in [0, 1]; white counts.
-
-    Raises:
-        ACFunError: see :func:`read_image`.
-    """
+    """Read a mask as :func:`read_image` reads, ``(1, h, w)`` in [0, 1]; white counts."""
     return _mean_colour(read_image(path))
 
 
@@ -137,11 +130,7 @@ def _mean_colour(picture: Tensor) -> Tensor:
 
 
 def check_image_name(path: Path) -> None:
-    """Refuse a name that says no kind of picture that can be written.
-
-    Raises:
-        ACFunError: its ending is unknown.
-    """
+    """Raise ACFunError for a name that says no kind of picture that can be written."""
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise ACFunError(f"{path} does not end in .png, .jpg or .webp. Choose such a name.")
 

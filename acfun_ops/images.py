@@ -129,11 +129,7 @@ def check_mask(mask: Tensor, role: str) -> Tensor:
 
 
 def to_squares(images: Images, side: int, role: str) -> Tensor:
-    """Validate images and return them as RGB squares, see :func:`crop_images`.
-
-    Raises:
-        ACFunError: see :func:`check_images`.
-    """
+    """Check images by :func:`check_images` and return them as :func:`crop_images` does."""
     return crop_images(check_images(images, role), side)
 
 
@@ -188,11 +184,7 @@ def crop_masks(mask: Images, photos: Sequence[Tensor]) -> list[Tensor]:
 
 
 def resize_masks(masks: Sequence[Tensor], side: int) -> Tensor:
-    """Return masks ``(b, 1, side, side)``, each with mean 1, so that the loss keeps its scale.
-
-    Raises:
-        ACFunError: a mask is empty.
-    """
+    """Return masks ``(b, 1, side, side)`` of mean 1 for the loss; ACFunError if one is empty."""
     small = torch.cat(
         [F.interpolate(m, size=(side, side), mode="bilinear", antialias=True) for m in masks]
     )

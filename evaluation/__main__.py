@@ -1,8 +1,4 @@
-"""The command: ``python -m evaluation nano`` and ``... real``.
-
-A benchmark has ``add_options(parser)``, ``opener(options)`` and ``sections(options)``; only the
-module of the one that is named is loaded.
-"""
+"""The command: ``python -m evaluation nano`` and ``... real``; it loads what is named."""
 
 import argparse
 import importlib

@@ -1,7 +1,4 @@
-"""Run what is missing of many rows, on several processes and within a time.
-
-What is pretrained once for all pairs comes first.
-"""
+"""Run what is missing of many rows, on several processes and within a time."""
 
 import logging
 import math

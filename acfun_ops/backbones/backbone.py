@@ -90,8 +90,7 @@ class Backbone(Protocol):
     def word_vectors(self, word: str) -> dict[str, Tensor]:
         """Return a word's mean token embedding ``(d,)`` in each text encoder, by encoder name.
 
-        Raises:
-            ACFunError: the word has no tokens.
+        Raises ACFunError for a word without tokens.
         """
 
     def encode_prompt(

@@ -189,11 +189,7 @@ class DiffusersBackbone:
         return nullcontext()
 
     def autocast(self, dtype: torch.dtype) -> AbstractContextManager[None]:
-        """Use torch's autocast, for a float32 U-Net only.
-
-        Raises:
-            ACFunError: the U-Net's weights are of another half precision.
-        """
+        """Use torch's autocast, for a float32 U-Net only; raise ACFunError for another."""
         if dtype == self.compute_dtype:
             return nullcontext()
         if self.compute_dtype != torch.float32:

@@ -34,10 +34,7 @@ class VisionEncoder:
 
     @torch.no_grad()
     def tokens(self, pictures: Tensor) -> Tensor:
-        """Return patch tokens (penultimate layer) ``(b, n, di)``, float32, as ComfyUI does.
-
-        Of RGB squares ``(b, s, s, 3)`` in [0, 1].
-        """
+        """Return patch tokens (penultimate layer, as ComfyUI) ``(b, n, di)``, float32."""
         # ComfyUI's pixels exactly; transformers' CLIPImageProcessor is up to 2 of 255 levels off.
         side = self.model.config.image_size
         pixels = rearrange(pictures, "b h w c -> b c h w").float().to(self.model.device)

@@ -47,11 +47,7 @@ class PipelineParts:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse what is no diffusers pipeline with a U-Net, in safetensors.
-
-    Raises:
-        ACFunError: the message says what is missing.
-    """
+    """Raise ACFunError, with what is missing, unless it is a diffusers pipeline in safetensors."""
     if folder.is_file():
         raise ACFunError(
             "{file} is a file; expected {wanted}. Use it in ComfyUI, which reads such files, or "
@@ -112,13 +108,10 @@ def _name_of(pipeline: str) -> str:
 
 
 def load_part(kind: Any, part: Path, **options: Any) -> Any:
-    """Load a network of diffusers or transformers from its folder, with all of its weights.
+    """Load a network of diffusers or transformers from the safetensors files of its folder.
 
-    Only safetensors files are read. The options are further ones of ``kind.from_pretrained``, which
-    fills missing weights at random.
-
-    Raises:
-        ACFunError: a weight is missing or has another shape.
+    Raises ACFunError where a weight is missing or has another shape, which ``kind.from_pretrained``
+    would fill at random; the options are further ones of it.
     """
     network, found = kind.from_pretrained(
         part,
@@ -134,11 +127,7 @@ def load_part(kind: Any, part: Path, **options: Any) -> Any:
 
 
 def check_weights(part: Path, missing: Collection[str], mismatched: Collection[str]) -> None:
-    """Refuse a part, by its folder, whose files lack weights or hold some of another shape.
-
-    Raises:
-        ACFunError: there are any.
-    """
+    """Raise ACFunError where a part's files lack weights or hold some of another shape."""
     missing = sorted(name for name in missing if not name.endswith(_COMPUTED))
     if not missing and not mismatched:
         return
@@ -161,11 +150,7 @@ def weights_variant(part: Path) -> str | None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON table.
-
-    Raises:
-        ACFunError: the file is missing, no JSON or no table.
-    """
+    """Read a JSON table; raise ACFunError if the file is missing, no JSON or no table."""
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

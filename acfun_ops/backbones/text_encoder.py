@@ -29,11 +29,7 @@ class TextEncoder:
     """Whether the U-Net wants the last layer but one, without the final norm, as SDXL does."""
 
     def vector(self, word: str) -> Tensor:
-        """Return a word's mean token embedding ``(d,)``, float32.
-
-        Raises:
-            ACFunError: the word has no tokens.
-        """
+        """Return a word's mean token embedding ``(d,)``, float32; ACFunError without tokens."""
         ids = self.tokenizer(word, add_special_tokens=False)["input_ids"]
         if not ids:
             raise ACFunError(

@@ -60,11 +60,7 @@ def add_options(command: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Make the demo with the prior and the pair of this repository; return the exit code.
-
-    Raises:
-        ACFunError: they are missing, or the folder cannot be written.
-    """
+    """Make the demo with the prior and the pair of this repository; return the exit code."""
     # An installed package has left the clone; the user may stand in it.
     clones = (Path(__file__).resolve().parents[2], Path.cwd())
     places = [clone / "evaluation" / "toy" for clone in clones]

@@ -22,11 +22,7 @@ def add_options(command: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Write facts, sizes and norms of a style to standard output; return the exit code.
-
-    Raises:
-        ACFunError: the style cannot be read.
-    """
+    """Write facts, sizes and norms of a style to standard output; return the exit code."""
     style = load_style(options.file)
     size = options.file.stat().st_size
     lines = [f"{options.file} ({size / 1e6:.2f} MB)", *describe(style)]

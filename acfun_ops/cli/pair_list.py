@@ -38,11 +38,7 @@ class Pair:
     """The style's file."""
 
     def pictures(self) -> TrainImages:
-        """Read the pictures.
-
-        Raises:
-            ACFunError: one is missing, damaged or too small.
-        """
+        """Read the pictures; raise ACFunError if one is missing or damaged."""
         style, face = read_image(self.style), read_image(self.face)
         return TrainImages(
             style=style, face=face, face_mask=None if self.mask is None else read_mask(self.mask)

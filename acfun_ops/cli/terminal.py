@@ -44,10 +44,7 @@ class Progress:
 
 @contextmanager
 def interrupts() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C in a ``with`` block into a wish, which the function yielded tells of.
-
-    The second interrupts as ever.
-    """
+    """Turn the first Ctrl-C into a wish, which the yielded function tells of; the second is one."""
     wishes: list[int] = []
 
     def wish(number: int, frame: FrameType | None) -> None:

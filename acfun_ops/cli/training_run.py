@@ -80,11 +80,7 @@ def add_training(command: ArgumentParser) -> None:
 
 
 def training_config(options: Namespace) -> TrainConfig:
-    """Return how to train: what the user gave, else the preset's numbers, else the defaults.
-
-    Raises:
-        ACFunError: a value is out of range.
-    """
+    """Return how to train: what the user gave, else the preset's numbers, else the defaults."""
     every = {option.name: getattr(options, option.name) for option in fields(TrainConfig)}
     given = {name: value for name, value in every.items() if value is not None}
     config, preset = TrainConfig(**given), PRESET_WORDS.get(options.preset or "")
@@ -95,11 +91,7 @@ def training_config(options: Namespace) -> TrainConfig:
 
 
 def check_style_path(path: Path) -> None:
-    """Refuse a place for a style that cannot be written, before a training and not after it.
-
-    Raises:
-        ACFunError: another ending than .safetensors, a folder, or no permission.
-    """
+    """Raise ACFunError for a place that no style can be written to, before a training for it."""
     if path.suffix != ".safetensors":
         raise ACFunError(
             f"{path} does not end in .safetensors; expected a file name such as my.safetensors. "
@@ -109,11 +101,7 @@ def check_style_path(path: Path) -> None:
 
 
 def load_resumed(path: Path) -> tuple[Style, TrainState | None]:
-    """Read a style to go on from, and the training state beside it if there is a usable one.
-
-    Raises:
-        ACFunError: the style cannot be read.
-    """
+    """Read a style to go on from, and the training state beside it if there is a usable one."""
     style, beside = load_style(path), resume_file(path)
     try:
         return style, load_state(beside) if beside.exists() else None

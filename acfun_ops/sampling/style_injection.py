@@ -69,9 +69,8 @@ class Restyler:
     def invert(self, latent: Tensor) -> Inversion:
         """Invert a clean latent ``(1, c, h, w)``.
 
-        Raises:
-            StoppedError: ``on_step`` asked for it.
-            InjectionError: the self-attentions do not see one whole sample.
+        Raises StoppedError if ``on_step`` says so, InjectionError where attentions see no whole
+        sample.
         """
         inputs: dict[float, list[Tensor]] = {}
 
@@ -85,12 +84,7 @@ class Restyler:
 
     @torch.no_grad()
     def restyle(self, style: Inversion, face: Inversion) -> Tensor:
-        """Return a face's clean latent in the style of another's, ``(1, c, h, w)``.
-
-        Raises:
-            StoppedError: ``on_step`` asked for it.
-            InjectionError: the self-attentions do not see whole samples.
-        """
+        """Return a face's clean latent ``(1, c, h, w)`` in another's style; errors as above."""
         how, rows = self.how, len(self.prompts.tokens)
 
         def denoise(noisy: Tensor, sigma: float) -> Tensor:

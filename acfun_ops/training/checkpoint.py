@@ -81,11 +81,7 @@ def resume_metadata(new: StyleFacts, style: Style) -> tuple[StyleFacts, bool]:
 
 
 def save_state(state: TrainState, path: Path) -> None:
-    """Write a training state in one go.
-
-    Raises:
-        ACFunError: the folder cannot be written or the disk is full.
-    """
+    """Write a training state in one go, or raise ACFunError."""
     tensors = {"generator": state.generator, "losses": state.losses}
     for group in _GROUPS:
         tensors |= {f"{group}.{name}": t for name, t in getattr(state, group).items()}
@@ -96,11 +92,7 @@ def save_state(state: TrainState, path: Path) -> None:
 
 
 def load_state(path: Path) -> TrainState:
-    """Read a training state.
-
-    Raises:
-        ACFunError: the file is missing, damaged or foreign.
-    """
+    """Read a training state; raise ACFunError for a file that is missing, damaged or foreign."""
     tensors, facts, _ = read_safetensors(path, STATE_FILE)
     run, step, scaler = facts.get("run"), facts.get("step"), facts.get("scaler")
     good = isinstance(run, str) and isinstance(step, int) and isinstance(scaler, dict)

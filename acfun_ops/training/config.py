@@ -193,11 +193,7 @@ def help_of(option: str) -> str:
 
 
 def with_preset(config: TrainConfig, preset: str, fixed: Collection[str] = ()) -> TrainConfig:
-    """Return a configuration with a preset's numbers in place of its own, but for the fixed ones.
-
-    Raises:
-        ACFunError: there is no such preset.
-    """
+    """Return a configuration with a preset's numbers in place of its own but for fixed ones."""
     if preset not in PRESETS:
         raise ACFunError(
             "preset is '{preset}'; expected one of {presets}.",

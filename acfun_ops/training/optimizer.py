@@ -108,10 +108,7 @@ class Optimizer:
         del self.losses[snapshot.losses :]
 
     def step(self, loss: Tensor) -> float | None:
-        """Move the weights and count the step.
-
-        Returns and raises as :meth:`backward` does.
-        """
+        """Move the weights and count the step; return and raise as :meth:`backward`."""
         value = self.backward(loss)
         if value is None:
             self.current = self.snapshot()
@@ -188,11 +185,7 @@ class Optimizer:
         )
 
     def load_state(self, state: TrainState) -> None:
-        """Go on from a saved state.
-
-        Raises:
-            ACFunError: it is another run's.
-        """
+        """Go on from a saved state; raise ACFunError for another run's."""
         saved = self.adamw.state_dict()
         try:
             self.generator.set_state(state.generator)

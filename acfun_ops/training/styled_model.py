@@ -121,13 +121,10 @@ class StyledModel:
     def intermediate(
         self, step: int, style: int, face: int, on_step: Callable[[], bool | None]
     ) -> Tensor | None:
-        """Return I_i of a step, ``(1, c, h, w)``; None in a loss variant without one.
+        """Return I_i of a step, ``(1, c, h, w)``, for a picture and a photo by index, or None.
 
-        For the style picture and the face photo of these indices. After every ``imagery_every``
-        steps that of ``imagery`` is sampled anew.
-
-        Raises:
-            StoppedError: ``on_step`` asked for it, see :func:`draw_latents`.
+        After every ``imagery_every`` steps that of ``imagery`` is drawn anew, see
+        :func:`draw_latents`.
         """
         settings = self.pair.settings
         if "redrawn" in self.cache:
@@ -148,11 +145,7 @@ class StyledModel:
         scale: float = 1.0,
         on_step: Callable[[], bool | None] = lambda: None,
     ) -> Tensor:
-        """Return a clean latent ``(1, c, h, w)`` of the training prompt, sampled from noise.
-
-        Raises:
-            StoppedError: ``on_step`` asked for it, see :func:`draw_latents`.
-        """
+        """Return a clean latent ``(1, c, h, w)`` of the prompt, see :func:`draw_latents`."""
         plain = None
         if scale != 1:
             plain = self.backbone.encode_prompt("", self.config.pseudo_word, {})

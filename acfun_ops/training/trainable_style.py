@@ -70,11 +70,9 @@ class TrainableStyle(nn.Module):
         return torch.float16.itemsize * numbers
 
     def load_style(self, style: Style, family: str) -> None:
-        """Take over a style's weights; ``family`` is that of the model to train.
+        """Take over the weights of a style for a model of this family.
 
-        Raises:
-            ACFunError: the style has other widths, rank or layers than this one, or is a
-                blend of several.
+        Raises ACFunError for one of other widths, rank or layers, or a blend of several.
         """
         if style.others:
             raise ACFunError(

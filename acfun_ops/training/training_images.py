@@ -189,11 +189,7 @@ def encode_images(backbone: Backbone, images: PreparedImages) -> EncodedImages:
 
 
 def check_finite(tensors: Iterable[Tensor | None], sentence: str) -> None:
-    """Look at what a model made where it made it, before a loss is not finite for another reason.
-
-    Raises:
-        ACFunError: one of them holds NaN or infinity; ``sentence`` says whose they are.
-    """
+    """Raise ACFunError with a sentence, where a model made them, if tensors are not finite."""
     if not all(tensor is None or bool(torch.isfinite(tensor).all()) for tensor in tensors):
         raise ACFunError(sentence)
 

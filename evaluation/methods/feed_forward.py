@@ -182,10 +182,9 @@ PAINTED = list(GROUPS).index("medium")
 
 @dataclass(frozen=True, kw_only=True)
 class PatchTransferPeer(LearnsOnce):
-    """Stands for AesPA-Net and StyTr2 as what it is: see ``transfer_net``.
+    """Stands for AesPA-Net and StyTr2 as what it is, taught on photos and paintings.
 
-    Taught on photos and paintings of the training set. It reads no prompt, and the samples of a
-    pair are one picture.
+    It reads no prompt, and the samples of a pair are one picture.
     """
 
     learning_rate: float = 1e-3

@@ -14,7 +14,7 @@ from .sampling import encode_square, image_start, sample_both
 class LatentAdain(Method):
     """The face's latent in the style latent's channel statistics (Huang and Belongie, 2017).
 
-    strength: of the img2img after it, whose light noise gives variety between seeds.
+    The light noise of the img2img after it, of a strength, gives variety between seeds.
     """
 
     strength: float = 0.3

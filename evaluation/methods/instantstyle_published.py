@@ -77,11 +77,7 @@ def instant_styles(adapter: Path) -> dict[str, PublishedInstantStyle]:
 
 @lru_cache(maxsize=1)
 def read_adapter(path: str) -> Adapter:
-    """Read an IP-Adapter's safetensors file.
-
-    Raises:
-        ACFunError: it cannot be read.
-    """
+    """Read an IP-Adapter's safetensors file, or raise ACFunError."""
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:

@@ -107,10 +107,7 @@ def _name_groups(
 
 @torch.no_grad()
 def image_embedding(backbone: DiffusersBackbone, pictures: Tensor) -> Tensor:
-    """Return the CLIP embedding of each of some pictures ``(n, s, s, 3)`` in [0, 1]: ``(n, d)``.
-
-    That of the projection, where the image encoder has one, else its pooled output.
-    """
+    """Return CLIP embeddings ``(n, d)``, projected if they can be, of ``(n, s, s, 3)``."""
     outputs: list[Any] = []
     model = backbone.vision.model
     hook = model.register_forward_hook(lambda module, args, output: outputs.append(output))
@@ -140,10 +137,7 @@ def drop_conditions(
 def prediction_loss(
     backbone: DiffusersBackbone, clean: Tensor, tokens: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Return the squared error of the U-Net's own prediction, each at a random time, a scalar.
-
-    clean: latents ``(b, c, h, w)``. tokens: of the prompts ``(b, t, d)``.
-    """
+    """Return the U-Net's squared error of latents ``(b, c, h, w)`` at random times, a scalar."""
     times = torch.randint(len(backbone.sigmas), (len(clean),), generator=generator)
     noise = torch.randn(clean.shape, generator=generator)
     levels = backbone.sigmas.cpu()[times].view(-1, 1, 1, 1)

@@ -1,7 +1,6 @@
 """Pretraining of what serves every pair, and the search for the U-Net's style block.
 
-In SDXL the style block is ``up_blocks.0.attentions.1`` (InstantStyle), which no other U-Net has in
-that place.
+In SDXL it is ``up_blocks.0.attentions.1`` (InstantStyle), which no other U-Net has there.
 """
 
 import math

@@ -78,11 +78,7 @@ class Identity:
 
 
 class StyleFeatures:
-    """How near a picture is to paintings ``(s, s, 3)`` in what a network trained on photos sees.
-
-    Raises:
-        ACFunError: a package is missing.
-    """
+    """How near a picture is to paintings ``(s, s, 3)`` in what a network trained on photos sees."""
 
     def __init__(self, paintings: Sequence[Tensor]) -> None:
         package = _package("efficientnet_lite_pytorch")

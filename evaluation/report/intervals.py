@@ -26,11 +26,7 @@ class Interval:
 
 
 def bootstrap_mean(values: Sequence[float] | Numbers) -> Interval:
-    """Return the mean over pairs and its percentile bootstrap interval (Efron, 1979).
-
-    Raises:
-        ValueError: fewer than two values, or one that is not finite.
-    """
+    """Return the mean over two or more pairs, and its bootstrap interval (Efron, 1979)."""
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.ndim != 1 or len(numbers) < 2 or not np.isfinite(numbers).all():
         raise ValueError("an interval needs two or more finite values")
@@ -40,11 +36,7 @@ def bootstrap_mean(values: Sequence[float] | Numbers) -> Interval:
 def mean_difference(
     values: Sequence[float] | Numbers, reference: Sequence[float] | Numbers
 ) -> Interval:
-    """Return the mean difference over pairs, values less reference, and its interval.
-
-    Raises:
-        ValueError: not the same number of values.
-    """
+    """Return the mean difference, values less reference on the same pairs, and its interval."""
     ours, theirs = np.asarray(values, np.float64), np.asarray(reference, np.float64)
     if ours.shape != theirs.shape:
         raise ValueError("a paired difference needs both rows on the same pairs")
@@ -92,10 +84,7 @@ def best_shares(
     better: Sequence[Literal["higher", "lower"]],
     weights: Sequence[float],
 ) -> dict[str, Interval]:
-    """Return on which share of the pairs each row has the lowest mean rank; ties are split.
-
-    On each pair the rows are ranked by each figure. Arguments are those of :func:`mean_ranks`.
-    """
+    """Return on which share of the pairs each row has the lowest rank, see :func:`mean_ranks`."""
     shares = np.asarray(weights) / np.sum(weights)
     pairs = np.moveaxis(_costs(figures, better), -1, 0)
     ranks = (rankdata(pairs, axis=1) @ shares).T

@@ -9,10 +9,7 @@ STEPS = 4
 
 
 class Host:
-    """ComfyUI's nodes or the command line; to be closed in the end.
-
-    name: in the table. styles: the folder where runs save their styles.
-    """
+    """ComfyUI's nodes or the command line, by name, and where they save styles; to be closed."""
 
     name: str
     styles: Path
@@ -28,14 +25,10 @@ class Host:
     def train(
         self, effect: str | None = None, calls: tuple[int, ...] = (), has_previews: bool = False
     ) -> None:
-        """Train ``STEPS`` steps, saving after each; an effect changes some calls of the U-Net.
+        """Train ``STEPS`` steps, saving after each; an effect changes calls of the U-Net, or all.
 
-        Errors that the host raises by design end here; any other is raised.
-
-        Args:
-            effect: "memory", "cancel", "nan" or "error", after "preview " in previews only.
-            calls: which ones, from 1; all if empty.
-            has_previews: whether there are previews.
+        Errors that the host raises by design end here; any other is raised. An effect is "memory",
+        "cancel", "nan" or "error", after "preview " in previews only; calls count from 1.
         """
         raise NotImplementedError
 

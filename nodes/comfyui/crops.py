@@ -9,10 +9,7 @@ from torch.nn import functional as F
 
 
 class Crop(NamedTuple):
-    """Where a sample was cut from the batch of full latents, in latent pixels.
-
-    frame is None where several frames are equal and the sample may be of any.
-    """
+    """Where a sample was cut from the batch, in latent pixels; frame is None among equals."""
 
     frame: int | None
     top: int
@@ -33,20 +30,14 @@ def crop_mask(
 
 
 def has_other_aspect(mask: Tensor, size: Sequence[int]) -> bool:
-    """Tell whether a mask that is not uniform has other proportions than a latent.
-
-    A difference of one latent pixel comes from rounding.
-    """
+    """Tell whether a mask, if not uniform, has other proportions than a latent."""
     (tall, wide), (height, width) = mask.shape[-2:], size
     is_other = min(abs(height * wide / tall - width), abs(width * tall / wide - height)) > 1
     return is_other and bool(mask.amin() != mask.amax())
 
 
 def find_crop(sample: Tensor, latent: Tensor) -> Crop | None:
-    """Return where a sample ``(c, h, w)`` was cut from ``(n, c, whole h, whole w)``, by its values.
-
-    None if it is nowhere.
-    """
+    """Return where ``(c, h, w)`` was cut from ``(n, c, H, W)``, by its values, or None."""
     height, width = sample.shape[-2:]
     found: dict[int, Crop] = {}
     for frame, top, left in (latent == sample[:, :1, :1]).all(dim=1).nonzero().tolist():

@@ -72,11 +72,7 @@ class NodeStatus:
 
 
 def check_connected(**sockets: Any) -> None:
-    """Check that sockets are connected, by their names.
-
-    Raises:
-        ACFunError: one is empty; the message names the first and what to connect.
-    """
+    """Raise ACFunError if a socket, by its name, is empty; the message says what to connect."""
     for socket, value in sockets.items():
         # A checkpoint without a VAE gives an empty one.
         if value is None or getattr(value, "first_stage_model", value) is None:

@@ -68,20 +68,12 @@ class TrainingProgress(Reporter):
             return True
 
     def wants_stop(self) -> bool:
-        """Return whether the user has cancelled at an event before.
-
-        Raises:
-            InterruptProcessingException: the user has cancelled now.
-        """
+        """Return whether the user has cancelled before; raise ComfyUI's exception if now."""
         comfy.model_management.throw_exception_if_processing_interrupted()
         return self.interrupt is not None  # ComfyUI tells once, perhaps at a warning.
 
     def save_result(self, result: TrainResult) -> str:
-        """Write the style to disk and return what happened and where it is.
-
-        Raises:
-            ACFunError: it could not be written.
-        """
+        """Write the style to disk, or raise ACFunError; return what happened and where it is."""
         return join_messages(" ", [result.message, self._save(result)])
 
     def add_warning(self, text: str) -> None:

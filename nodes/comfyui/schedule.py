@@ -27,11 +27,7 @@ _PERCENT_STEPS = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class StrengthSchedule:
-    """A range of sampling, and the strength over it.
-
-    Raises:
-        ACFunError: the range ends before it starts.
-    """
+    """A range of sampling, and the strength over it; ACFunError if it ends before it starts."""
 
     start: float = 0.0
     """Share of sampling after which the adapters act, 0 to 1."""
@@ -89,10 +85,7 @@ class AdapterSchedule:
 
 
 def span_of(sigmas: Sequence[float], sampling: Any) -> tuple[float, float]:
-    """Return the shares of the model's schedule at which a sampling starts and ends.
-
-    With denoise below 1 it starts late.
-    """
+    """Return at which shares of the schedule a sampling starts, late below denoise 1, and ends."""
     return _percent_at(max(sigmas), sampling), _percent_at(min(sigmas), sampling)
 
 

@@ -54,22 +54,14 @@ def choose_config(inputs: dict[str, Any], hidden: Any) -> tuple[TrainConfig, lis
 
 
 def check_images(socket: str, pictures: Sequence[Tensor | None]) -> list[Tensor]:
-    """Return the batches that a socket brings.
-
-    Raises:
-        ACFunError: there is none.
-    """
+    """Return the batches that a socket brings; raise ACFunError if there is none."""
     found = [batch for batch in pictures if batch is not None]
     check_connected(**{socket: found[0] if found else None})
     return found
 
 
 def single_value(socket: str, values: list[Any]) -> Any:
-    """Return the one value of an input; a list of equal ones is taken for one.
-
-    Raises:
-        ACFunError: there is none, or some differ.
-    """
+    """Return the one value of a list, or of equal ones; raise ACFunError if none or some differ."""
     if not values:
         raise ACFunError(
             "The socket {socket} brings an empty list. Connect one {socket}.", socket=socket

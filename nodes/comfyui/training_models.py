@@ -87,10 +87,6 @@ def static_clone(loaded: Any) -> Any:
 
 
 def check_sockets(model: Any, clip: Any, vae: Any, clip_vision: Any) -> None:
-    """Refuse sockets that bring nothing, or no U-Net.
-
-    Raises:
-        ACFunError: the message names the socket and what to connect.
-    """
+    """Raise ACFunError for sockets that bring nothing, or no U-Net, and say what to connect."""
     check_connected(model=model, clip=clip, vae=vae, clip_vision=clip_vision)
     unet_of(model)

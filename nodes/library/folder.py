@@ -40,10 +40,9 @@ def register_folder() -> None:
 
 
 def style_folder(below: str = "") -> Path:
-    """Return the first folder of models/acfun that can be written, there or in a folder below.
+    """Return the first folder of models/acfun that can be written, or can have a folder below.
 
-    Raises:
-        ACFunError: none can; the message gives each and the reason.
+    Raises ACFunError with each and the reason if none can.
     """
     reasons = []
     for folder in map(Path, folder_paths.get_folder_paths(FOLDER)):
@@ -137,20 +136,12 @@ def _resolve(name: str, spellings: Iterable[str | None]) -> Path:
 
 
 def check_prefix(prefix: object) -> None:
-    """Refuse a prefix that no style could be saved under; nothing is made.
-
-    Raises:
-        ACFunError: it is empty, leads out of the folder, or cannot be a name there.
-    """
+    """Raise ACFunError for a prefix that no style could be saved under; nothing is made."""
     _free_path(prefix)
 
 
 def find_save_path(prefix: object) -> tuple[Path, list[Path]]:
-    """Return a free path, numbered like ComfyUI's images, and the files of the same prefix.
-
-    Raises:
-        ACFunError: see :func:`check_prefix`.
-    """
+    """Return a free path, numbered like ComfyUI's, and the files of the same, checked, prefix."""
     root, parts = _free_path(prefix)
     try:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(str(parts), str(root))

@@ -117,11 +117,7 @@ def find_run_file(style: Style) -> Path | None:
 
 
 def check_can_save() -> None:
-    """Refuse to train where nothing could be kept, before the training and not after it.
-
-    Raises:
-        ACFunError: no folder of models/acfun can be written.
-    """
+    """Raise ACFunError where no training could be kept, before the training and not after it."""
     style_folder(TRAINING)
 
 

@@ -29,11 +29,7 @@ class Chunks:
         self._asked = [self._pool.submit(draw, at) for at in range(0, count, CHUNK)]
 
     def collect(self, wait: bool) -> Iterator[Drawings]:
-        """Yield what is drawn since the last call; wait for the first if asked to.
-
-        Raises:
-            BrokenProcessPool: a process died, for example of too little memory.
-        """
+        """Yield what is drawn since the last call; wait for the first if asked to."""
         while self._asked and (wait or self._asked[0].done()):
             yield self._asked.pop(0).result()
             wait = False

@@ -85,10 +85,7 @@ def train_denoiser(
     course: Course,
     batch: int = BATCH,
 ) -> Learner:
-    """Train both by v-prediction, until the course is over; return them and their average.
-
-    weights: how much the squared error of each latent counts ``(h, w)``.
-    """
+    """Train both by v-prediction; return them and their average. Errors are weighted ``(h, w)``."""
     learner = Learner(nn.ModuleList([unet, text_encoder]), course, EMA)
     device = course.device
     kept = new_scheduler().alphas_cumprod.to(device)
