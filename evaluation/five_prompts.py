@@ -28,7 +28,7 @@ from evaluation.toy.reader import GROUPS, attributes_of, load_reader
 
 from .benchmark import Bench, Row, Sampling, Task, rows_of
 from .methods.acfun import Acfun
-from .report.intervals import bootstrap_mean
+from .report.results import bootstrap_mean
 from .runs import RESULTS, WORK, learn_row, pair_noise
 from .sections.ablations import OURS
 from .sheets import format_markdown, write_sheet

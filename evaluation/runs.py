@@ -22,7 +22,7 @@ from acfun_ops.file_io import write_whole
 from acfun_ops.image_files import read_image, write_image
 
 from .benchmark import Bench, LearnsOnce, MethodResult, Row, Task, description
-from .methods.sampling import encode_square
+from .methods.peers import encode_square
 
 WORK = Path("out/quality")
 RESULTS = Path(__file__).parent / "results"

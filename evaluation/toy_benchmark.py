@@ -17,13 +17,11 @@ from evaluation.toy.evaluation_pairs import HeldOutPair, make_pair, make_tuning_
 from evaluation.toy.reader import Reader, attributes_of, identity, load_reader
 
 from .benchmark import Bench, Figure, Method, MethodResult, Pair, Sampling, Section
-from .methods.attention import AttentionDistillation, StyleId
-from .methods.dreamstyler import DreamStyler
+from .methods.attention import AttentionDistillation, LatentAdain, NamedImg2Img, StyleId
 from .methods.feed_forward import PatchTransferPeer
-from .methods.img2img import LatentAdain, NamedImg2Img
 from .methods.instantstyle import InstantStyle
 from .methods.lora import BLora, DreamBoothLora
-from .methods.textual_inversion import Inst, TextualInversion
+from .methods.textual_inversion import DreamStyler, Inst, TextualInversion
 from .metrics.image_statistics import (
     colour_distance,
     pixel_distance,

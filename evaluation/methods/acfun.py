@@ -22,7 +22,7 @@ from acfun_ops.training.fit import fit
 from acfun_ops.training.training_images import prepare_images
 
 from ..benchmark import STYLE_WORD, Images, Method, Pair, Task
-from .sampling import sample
+from .peers import sample
 
 TrainedPart = Literal["abstract", "encoder", "middle", "decoder"]
 Variant = Literal[

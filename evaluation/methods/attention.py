@@ -1,4 +1,4 @@
-"""Peers that restyle the photo by the U-Net's self-attention, without training it."""
+"""Peers that restyle the photo and train no network."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -13,13 +13,19 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
-from acfun_ops.method.alignment_loss import Redrawing
+from acfun_ops.method.alignment_loss import Redrawing, match_statistics
 from acfun_ops.sampling.sampler import sampling_sigmas
 from acfun_ops.sampling.style_injection import Restyler, last_two_thirds
 
 from ..benchmark import STYLE_WORD, Images, Method, Pair, Task
-from .sampling import encode_square, repeat_image
-from .training import read_tensors, write_tensors
+from .peers import (
+    encode_square,
+    image_start,
+    read_tensors,
+    repeat_image,
+    sample_both,
+    write_tensors,
+)
 
 
 @dataclass
@@ -143,3 +149,43 @@ class AttentionDistillation(Method):
         """See Method."""
         groups = read_tensors(task.learnt, task.backbone.device)
         return repeat_image(task, groups["latents"]["face"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentAdain(Method):
+    """The face's latent in the style latent's channel statistics (Huang and Belongie, 2017).
+
+    The light noise of the img2img after it, of a strength, gives variety between seeds.
+    """
+
+    strength: float = 0.3
+
+    @torch.no_grad()
+    def generate(self, task: Task) -> Images:
+        """See Method."""
+        backbone, pair = task.backbone, task.pair
+        latent = match_statistics(
+            encode_square(backbone, pair.face), encode_square(backbone, pair.style)
+        )
+        return sample_both(
+            task,
+            lambda prompt: backbone.encode_prompt(pair.remove_style(prompt), STYLE_WORD, {}),
+            image_start(task, latent, self.strength),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedImg2Img(Method):
+    """Plain img2img from the face photo, with the style named in words."""
+
+    strength: float = 0.6
+
+    @torch.no_grad()
+    def generate(self, task: Task) -> Images:
+        """See Method."""
+        backbone, pair = task.backbone, task.pair
+        return sample_both(
+            task,
+            lambda prompt: backbone.encode_prompt(pair.name_style(prompt), STYLE_WORD, {}),
+            image_start(task, encode_square(backbone, pair.face), self.strength),
+        )

@@ -22,9 +22,8 @@ from acfun_ops.images import to_squares
 from evaluation.toy.reader import GROUPS
 
 from ..benchmark import Images, LearnsOnce, Pair, Task
+from .peers import encode_square, read_tensors, repeat_image, write_tensors
 from .pretraining import load_first_drawings, pretrain
-from .sampling import encode_square, repeat_image
-from .training import read_tensors, write_tensors
 
 WIDTH, LAYERS, HEADS = 64, 3, 4
 # In latents: where an even area has nothing else that tells one patch from the next.

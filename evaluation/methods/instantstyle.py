@@ -25,6 +25,7 @@ from .ip_adapter import (
     new_adapter,
     prediction_loss,
 )
+from .peers import encode_square, image_start, read_tensors, sample_both, write_tensors
 from .pretraining import (
     TRIAL_PAIRS,
     Trial,
@@ -33,8 +34,6 @@ from .pretraining import (
     pretrain,
     style_block,
 )
-from .sampling import encode_square, image_start, sample_both
-from .training import read_tensors, write_tensors
 
 
 class StyleCondition(NamedTuple):

@@ -13,10 +13,10 @@ from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.errors import ACFunError
 
 from ..benchmark import STYLE_WORD, Images, Method, Pair, Task
-from .sampling import encode_square
-from .training import (
+from .peers import (
     FACE_WORD,
     Example,
+    encode_square,
     encode_words,
     learn_by_noise_loss,
     read_tensors,

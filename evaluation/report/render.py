@@ -15,8 +15,7 @@ from acfun_ops.image_files import to_pil
 from ..benchmark import Bench, Expectation, Row, Section, description, rows_of
 from ..runs import Run, has_images, read_result
 from ..sheets import format_markdown, write_sheet
-from .intervals import Interval, verdict
-from .results import Results
+from .results import Interval, Results, verdict
 
 FIGURES = "figures.json"
 ARROWS = {"higher": "↑", "lower": "↓"}

@@ -10,10 +10,8 @@ from typing import Any
 
 from acfun_ops.training.previews import PREVIEW_STEPS
 
-from .cli_trainings import CommandLineHost
-from .comfyui_trainings import ComfyUIHost
 from .failing_disk import DiskFault
-from .host import STEPS, Host
+from .trainings import STEPS, ComfyUIHost, CommandLineHost, Host
 
 OPERATIONS = ("open", "write", "fsync", "replace")
 

@@ -12,11 +12,9 @@ from acfun_ops.training.config import TrainConfig
 
 from ..benchmark import Expectation, Method, Row, Sampling, Section
 from ..methods.acfun import Acfun
-from ..methods.attention import AttentionDistillation, StyleId
-from ..methods.dreamstyler import DreamStyler
-from ..methods.img2img import LatentAdain, NamedImg2Img
+from ..methods.attention import AttentionDistillation, LatentAdain, NamedImg2Img, StyleId
 from ..methods.lora import BLora, DreamBoothLora
-from ..methods.textual_inversion import Inst, TextualInversion
+from ..methods.textual_inversion import DreamStyler, Inst, TextualInversion
 
 OURS = "ACFun"
 STAGED = "ACFun, staged"

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from .evaluation_pairs import make_pair
-from .held_out_styles import HELD_OUT
 from .paintings import paint, photograph
 from .people import Person, Pose, draw_person, draw_pose
 from .portraits import Plane
+from .styles import HELD_OUT
 
 DEMO = Path(__file__).parent / "demo"
 FOLDER = Path(__file__).resolve().parents[2] / "web" / "examples"

@@ -11,9 +11,8 @@ import numpy as np
 from .captions import caption
 from .paintings import paint, photograph
 from .people import draw_person, draw_pose
-from .random_styles import draw_style
 from .reader import label_rows
-from .styles import TEXTURES, UNTAUGHT, Texture
+from .styles import TEXTURES, UNTAUGHT, Texture, draw_style
 
 COUNT = 48_000
 UNTAUGHT_COUNT = 6000

@@ -5,13 +5,11 @@ from functools import cache, cached_property
 
 import numpy as np
 
-from .held_out_styles import HELD_OUT
 from .paintings import paint, photograph
 from .people import Person, Pose, draw_person, draw_pose, stranger
 from .portraits import Plane
-from .random_styles import draw_style
 from .reader import attributes_of
-from .styles import Named
+from .styles import HELD_OUT, Named, draw_style
 
 SEED = 20_000_000
 TUNING_SEED = 30_000_000

@@ -1,7 +1,10 @@
-"""What a style is, and the words for it."""
+"""What a style is, its words, the styles held out, and those to train on, drawn at random."""
 
+import colorsys
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+import numpy as np
 
 from .portraits import Deformation
 
@@ -86,3 +89,157 @@ def stroke_words(style: Style) -> str:
     if style.outline:
         said.append("outlines")
     return f"with {' and '.join(said)}" if said else ""
+
+
+def _style(words: tuple[str, Texture], palette: str, strokes: Any, look: Any) -> Named:
+    """Return a style whose palette is given as hex colours, from dark to light."""
+    tones, texture = words
+    style = Style(tuple(map(_color, palette.split())), texture, **strokes, **look)
+    return Named(style, WORDS.get(texture, ANY_PAINTING), tones, stroke_words(style))
+
+
+def _color(digits: str) -> Color:
+    red, green, blue = bytes.fromhex(digits)
+    return red / 255, green / 255, blue / 255
+
+
+HELD_OUT = {
+    "gold tiles": _style(
+        ("yellow", "tiles"),
+        "2a1a08 a0660c e0a81c fff0b0",
+        {"period": 7.0, "amount": 0.95, "angle": 0.5, "length": 1.2},
+        {"keep": 0.25, "outline": 0.7, "backdrop": "halo"},
+    ),
+    "blue swirls": _style(
+        ("blue", "swirl"),
+        "08123c 1f4fa0 5aa0d8 f4e890",
+        {"period": 7.0, "amount": 1.0, "angle": 0.6, "length": 4.5, "bend": 6.5},
+        {"keep": 0.25, "outline": 0.6},
+    ),
+    "red woodcut": _style(
+        ("red", "hatch"),
+        "1a0606 8a1410 e84a2c fbe8c8",
+        {"period": 6.5, "amount": 1.0},
+        {"keep": 0.12, "levels": 4, "outline": 0.9, "contour": 1.8},
+    ),
+    "candy dots": _style(
+        ("pink", "dots"),
+        "401058 d0208c f8a0c0 fffad0",
+        {"period": 6.0, "amount": 0.95},
+        {
+            "keep": 0.25,
+            "outline": 0.8,
+            "outline_color": (0.15, 0.0, 0.25),
+            "contour": 1.5,
+            "backdrop": "blocks",
+        },
+    ),
+    "long green": _style(
+        ("green", "brush"),
+        "0c2418 2c7048 8cc060 f0f4b8",
+        {"period": 4.5, "amount": 0.95, "angle": 1.2, "length": 4.0, "bend": 1.0},
+        {"keep": 0.3, "outline": 0.6, "deformation": Deformation(height=1.12, eyes=0.9, width=0.9)},
+    ),
+    "violet wash": _style(
+        ("purple", "wash"),
+        "241848 6848a8 b8a0e0 fbf4ff",
+        {"period": 6.5, "amount": 0.95, "length": 1.3, "bend": 3.0},
+        {"keep": 0.2, "outline": 0.6, "outline_color": (0.2, 0.1, 0.35)},
+    ),
+    "teal poster": _style(
+        ("teal", "flat"),
+        "041c24 0c6c74 3cc4b4 fdf2d8",
+        {},
+        {
+            "keep": 0.15,
+            "levels": 4,
+            "outline": 1.0,
+            "contour": 2.2,
+            "backdrop": "stripes",
+            "deformation": Deformation(eyes=1.25),
+        },
+    ),
+    "pencil": _style(
+        ("gray", "hatch"),
+        "181818 686868 c0c0bc fafaf6",
+        {"period": 5.0, "amount": 0.9, "angle": 2.2},
+        {"keep": 0.08, "outline": 0.9},
+    ),
+    "sunset brush": _style(
+        ("orange", "brush"),
+        "3c0c28 b83c30 f8903c fff0a8",
+        {"period": 6.0, "amount": 0.95, "angle": 2.4, "length": 2.5},
+        {"keep": 0.3, "levels": 5, "outline": 0.6, "backdrop": "halo"},
+    ),
+    "ocean tiles": _style(
+        ("blue", "tiles"),
+        "061428 14507c 48a8c8 e8fbf4",
+        {"period": 8.5, "amount": 0.9, "angle": 1.0, "bend": 2.5},
+        {"keep": 0.2, "outline": 0.8, "contour": 1.6, "backdrop": "stripes"},
+    ),
+    "orange weave": _style(
+        ("orange", "weave"),
+        "3c0c28 b83c30 f8903c fff0a8",
+        {"period": 5.5, "amount": 1.0, "angle": 0.6},
+        {"keep": 0.25, "outline": 0.8, "contour": 1.5},
+    ),
+    "teal engraving": _style(
+        ("teal", "engraving"),
+        "041c24 0c6c74 3cc4b4 fdf2d8",
+        {"period": 6.0, "amount": 1.0, "length": 1.1},
+        {"keep": 0.2, "outline": 0.9, "contour": 1.6},
+    ),
+}
+
+
+def draw_style(random: np.random.Generator, textures: tuple[Texture, ...] = TEXTURES) -> Named:
+    """Draw a style of some families at random; none is a held-out one."""
+    while True:
+        hue = int(random.integers(len(HUES)))
+        dull = random.random() < 0.25
+        family = textures[random.integers(len(textures))]
+        (near, far), length, bend = RANGES[family]
+        flat = family == "flat"
+        style = Style(
+            palette=draw_palette(random, hue / len(HUES) + random.normal(0, 0.02), dull),
+            texture=family,
+            keep=float(random.uniform(0.25, 0.6)),
+            period=float(random.uniform(near, far)),
+            amount=float(random.uniform(0.65, 1.0)),
+            angle=float(random.uniform(0, np.pi)),
+            levels=int(random.integers(3, 6)) if flat or random.random() < 0.25 else 0,
+            outline=float(random.uniform(0.7, 1)) if flat or random.random() < 0.4 else 0.0,
+            outline_color=tuple(random.uniform(0, 0.25, 3).tolist()),
+            backdrop=BACKDROPS[random.choice(len(BACKDROPS), p=[0.64, 0.12, 0.12, 0.12])],
+            deformation=Deformation(
+                height=float(random.choice([1, random.uniform(0.86, 1.16)])),
+                eyes=float(random.choice([1, random.uniform(0.82, 1.4)])),
+                width=float(random.choice([1, random.uniform(0.82, 1.1)])),
+            ),
+            length=float(random.uniform(*length)),
+            bend=float(random.uniform(*bend)),
+            contour=float(random.uniform(1.6, 2.2) if flat else random.uniform(1, 1.8)),
+        )
+        if not any(alike(style, held.style) for held in HELD_OUT.values()):
+            tones = "gray" if dull else HUES[hue]
+            return Named(style, WORDS.get(family, ANY_PAINTING), tones, stroke_words(style))
+
+
+def draw_palette(random: np.random.Generator, hue: float, dull: bool) -> tuple[Color, ...]:
+    """Return four colours from dark to light around a hue, the lights drifting away from it."""
+    drift = random.normal(0, 0.10)
+    strength = random.uniform(0.02, 0.15) if dull else random.uniform(0.45, 0.95)
+    low, high = random.uniform(0.03, 0.2), random.uniform(0.82, 0.98)
+    colors = []
+    for place in np.linspace(0, 1, 4):
+        light = low + (high - low) * place
+        pale = strength * (1 - 0.55 * place)
+        colors.append(colorsys.hls_to_rgb((hue + drift * (place - 0.4)) % 1, light, pale))
+    return tuple(colors)
+
+
+def alike(one: Style, other: Style) -> bool:
+    """Tell whether two styles are of one family and much the same colours."""
+    near = np.abs(np.array(one.palette[1]) - np.array(other.palette[1])).max() < 0.12
+    light = np.abs(np.array(one.palette[-1]) - np.array(other.palette[-1])).max() < 0.2
+    return one.texture == other.texture and bool(near and light)

@@ -44,9 +44,9 @@ from acfun_ops.contact_sheet import SheetRow, contact_sheet  # noqa: E402
 from acfun_ops.training.config import TrainConfig  # noqa: E402
 from evaluation.comfyui_host import new_server  # noqa: E402
 from evaluation.toy.draw_examples import SITTER, SITTER_POSE  # noqa: E402
-from evaluation.toy.held_out_styles import HELD_OUT  # noqa: E402
 from evaluation.toy.paintings import paint  # noqa: E402
 from evaluation.toy.people import draw_person, draw_pose  # noqa: E402
+from evaluation.toy.styles import HELD_OUT  # noqa: E402
 
 PICTURES_DIR = ROOT / "web" / "pictures"
 FIRST_RUN = ROOT / "docs" / "images" / "first-run.jpg"

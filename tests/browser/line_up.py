@@ -10,10 +10,10 @@ from small_prior_graphs import SIDE
 
 from evaluation.metrics.image_statistics import colour_distance
 from evaluation.toy.draw_examples import FACE, POSE, SITTER, SITTER_POSE, STYLE
-from evaluation.toy.held_out_styles import HELD_OUT
 from evaluation.toy.paintings import paint
 from evaluation.toy.people import Person, draw_person, draw_pose, stranger
 from evaluation.toy.reader import Reader, identity, load_reader
+from evaluation.toy.styles import HELD_OUT
 
 STRANGERS = 20
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluation.report.intervals import (
+from evaluation.report.results import (
     Interval,
     best_shares,
     bootstrap_mean,

@@ -21,31 +21,30 @@ from acfun_ops.style.style_file import load_style
 from acfun_ops.training.config import TrainConfig
 from evaluation.benchmark import Row, Sampling, Task
 from evaluation.methods import acfun
-from evaluation.methods import (
-    dreamstyler as dreamstyler_peer,
-)
-from evaluation.methods import (
-    lora as lora_peer,
-)
-from evaluation.methods import (
-    textual_inversion as peers,
-)
+from evaluation.methods import lora as lora_peer
+from evaluation.methods import textual_inversion as peers
 from evaluation.methods.acfun import Acfun, PartialBackbone, Variant, settings_of
-from evaluation.methods.attention import AttentionDistillation, StyleId, record_attention
-from evaluation.methods.dreamstyler import DreamStyler
+from evaluation.methods.attention import (
+    AttentionDistillation,
+    LatentAdain,
+    NamedImg2Img,
+    StyleId,
+    record_attention,
+)
 from evaluation.methods.feed_forward import PatchTransferPeer
-from evaluation.methods.img2img import LatentAdain, NamedImg2Img
 from evaluation.methods.instantstyle import InstantStyle
 from evaluation.methods.lora import BLora, DreamBoothLora
-from evaluation.methods.sampling import encode_square, image_start, sample
-from evaluation.methods.textual_inversion import Inst, TextualInversion
-from evaluation.methods.training import (
+from evaluation.methods.peers import (
+    encode_square,
     encode_words,
+    image_start,
     learn_by_noise_loss,
     noise_loss,
     read_tensors,
+    sample,
     write_tensors,
 )
+from evaluation.methods.textual_inversion import DreamStyler, Inst, TextualInversion
 from evaluation.runs import run_folder, training_name
 from evaluation.toy_benchmark import PRIOR
 
@@ -140,7 +139,7 @@ def test_peer_lowers_its_loss(method, backbone, pair, tmp_path, monkeypatch):
         learn_by_noise_loss(backbone, examples, parameters, *rest)
         losses.append(mean_loss())
 
-    for module in (peers, lora_peer, dreamstyler_peer):
+    for module in (peers, lora_peer):
         monkeypatch.setattr(module, "learn_by_noise_loss", watched)
     method.learn(backbone, pair, 30, tmp_path / "learnt.safetensors")
     assert losses[1] < 0.995 * losses[0]

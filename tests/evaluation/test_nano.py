@@ -14,10 +14,9 @@ from evaluation.methods.acfun import Acfun
 from evaluation.sections.references import VOTES, KnownAnswer
 from evaluation.toy.captions import describe
 from evaluation.toy.evaluation_pairs import make_pair, make_tuning_pair
-from evaluation.toy.held_out_styles import HELD_OUT
 from evaluation.toy.paintings import photograph
-from evaluation.toy.random_styles import alike
 from evaluation.toy.reader import attributes_of, load_reader
+from evaluation.toy.styles import HELD_OUT, alike
 
 NUMBERS = range(4)
 

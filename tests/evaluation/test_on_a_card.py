@@ -11,13 +11,11 @@ from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.training.config import TrainConfig
 from evaluation.benchmark import Sampling, Task
 from evaluation.methods.acfun import Acfun
-from evaluation.methods.attention import AttentionDistillation, StyleId
-from evaluation.methods.dreamstyler import DreamStyler
+from evaluation.methods.attention import AttentionDistillation, LatentAdain, NamedImg2Img, StyleId
 from evaluation.methods.feed_forward import PatchTransferPeer
-from evaluation.methods.img2img import LatentAdain, NamedImg2Img
 from evaluation.methods.instantstyle import InstantStyle
 from evaluation.methods.lora import BLora, DreamBoothLora
-from evaluation.methods.textual_inversion import Inst, TextualInversion
+from evaluation.methods.textual_inversion import DreamStyler, Inst, TextualInversion
 from evaluation.toy_benchmark import PRIOR
 
 CONFIG = TrainConfig(learning_rate=1e-2, rank=4)

@@ -17,7 +17,7 @@ from acfun_ops.image_files import read_image
 from acfun_ops.images import to_squares
 from evaluation import __main__ as command
 from evaluation import real_benchmark as real
-from evaluation.methods.img2img import LatentAdain
+from evaluation.methods.attention import LatentAdain
 from evaluation.metrics.identity_and_style import Identity, StyleFeatures
 from evaluation.sections.ablations import OURS
 

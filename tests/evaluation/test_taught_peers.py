@@ -17,9 +17,8 @@ from evaluation.methods.ip_adapter import (
     image_embedding,
     new_adapter,
 )
+from evaluation.methods.peers import read_tensors, sample
 from evaluation.methods.pretraining import load_first_drawings, pretrain
-from evaluation.methods.sampling import sample
-from evaluation.methods.training import read_tensors
 from evaluation.toy import drawings as nano_drawings
 
 SAMPLING = Sampling(steps=4, guidance=2.0)

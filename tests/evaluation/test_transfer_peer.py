@@ -12,7 +12,7 @@ from evaluation.methods.feed_forward import (
     statistics_loss,
     transfer_loss,
 )
-from evaluation.methods.sampling import encode_square
+from evaluation.methods.peers import encode_square
 
 
 def test_transfer_learns_from_photos_and_paintings(

@@ -18,8 +18,14 @@ from evaluation.sheets import write_sheet
 
 from .. import PRIOR
 from ..reader import load_reader
-from .autoencoder import identity_rate, texture_shares
-from .samples import GUIDANCE, nearness, sample_prompts, stroke_ratios
+from .measures import (
+    GUIDANCE,
+    identity_rate,
+    nearness,
+    sample_prompts,
+    stroke_ratios,
+    texture_shares,
+)
 
 COLUMNS = 12
 

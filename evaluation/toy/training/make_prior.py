@@ -22,13 +22,15 @@ from .. import PRIOR
 from ..captions import write_tokenizer
 from ..drawings import SEED, training_drawings, untaught_drawings
 from .autoencoder import new_autoencoder, set_scale, train_autoencoder
-from .dataset import Chunks, Material, token_ids
 from .denoiser import (
     BATCH,
+    Chunks,
+    Material,
     new_scheduler,
     new_text_encoder,
     new_tokenizer,
     new_unet,
+    token_ids,
     train_denoiser,
 )
 from .image_encoder import new_image_encoder, train_image_encoder

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from evaluation.robustness import faults as trainings
-from evaluation.robustness.cli_trainings import CommandLineHost
 from evaluation.robustness.report import record
+from evaluation.robustness.trainings import CommandLineHost
 
 
 @pytest.fixture(scope="module")

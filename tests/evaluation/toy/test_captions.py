@@ -7,9 +7,8 @@ import pytest
 
 from evaluation.toy.captions import MAX_TOKENS, caption, describe
 from evaluation.toy.people import draw_person, draw_pose
-from evaluation.toy.random_styles import draw_style
-from evaluation.toy.training.dataset import token_ids
-from evaluation.toy.training.denoiser import new_text_encoder, new_tokenizer
+from evaluation.toy.styles import draw_style
+from evaluation.toy.training.denoiser import new_text_encoder, new_tokenizer, token_ids
 
 
 @pytest.fixture(scope="module")

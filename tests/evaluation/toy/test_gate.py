@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from evaluation.toy.gate import __main__ as gate
-from evaluation.toy.gate.autoencoder import identity_rate, texture_shares
-from evaluation.toy.gate.samples import nearness
+from evaluation.toy.gate.measures import identity_rate, nearness, texture_shares
 from evaluation.toy.reader import load_reader
 from evaluation.toy.styles import WORDS
 
@@ -85,7 +84,7 @@ def test_identity_is_found_through_what_keeps_it():
 
 def test_a_training_drawing_counts_as_a_copy(monkeypatch):
     from evaluation.toy.drawings import draw_set
-    from evaluation.toy.gate import samples as gate_samples
+    from evaluation.toy.gate import measures as gate_samples
 
     drawn = draw_set(20, seed=9, workers=1)
     monkeypatch.setattr(gate_samples, "training_drawings", lambda _: drawn)

@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 
 from evaluation.toy.evaluation_pairs import EXTRAS, make_pairs
-from evaluation.toy.held_out_styles import HELD_OUT
 from evaluation.toy.paintings import paint
-from evaluation.toy.random_styles import draw_style
 from evaluation.toy.reader import attributes_of
-from evaluation.toy.styles import TEXTURES, UNTAUGHT
+from evaluation.toy.styles import HELD_OUT, TEXTURES, UNTAUGHT, draw_style
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,7 @@ import torch
 
 from evaluation.toy.drawings import SEED, draw_set
 from evaluation.toy.training.autoencoder import latents_of, new_autoencoder
-from evaluation.toy.training.dataset import Chunks, Material, token_ids
-from evaluation.toy.training.denoiser import new_tokenizer
+from evaluation.toy.training.denoiser import Chunks, Material, new_tokenizer, token_ids
 
 
 class Drawn:

@@ -25,8 +25,8 @@ from evaluation.toy.training.autoencoder import (
     train_autoencoder,
     unit_loss,
 )
-from evaluation.toy.training.dataset import Material
 from evaluation.toy.training.denoiser import (
+    Material,
     new_scheduler,
     new_text_encoder,
     new_tokenizer,

@@ -7,7 +7,7 @@ import torch
 from safetensors import safe_open
 
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
-from evaluation.toy.gate.samples import sample
+from evaluation.toy.gate.measures import sample
 from evaluation.toy.reader import load_reader
 from evaluation.toy.training.make_prior import CLIP_PREFIXES
 from evaluation.toy_benchmark import PRIOR

@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 
 from evaluation.metrics.image_statistics import texture_distance
-from evaluation.toy.held_out_styles import HELD_OUT
 from evaluation.toy.paintings import paint, photograph
 from evaluation.toy.people import draw_person, draw_pose
-from evaluation.toy.random_styles import draw_style
-from evaluation.toy.styles import TEXTURES, UNTAUGHT, stroke_words
+from evaluation.toy.styles import HELD_OUT, TEXTURES, UNTAUGHT, draw_style, stroke_words
 
 FAMILIES = (*TEXTURES, *UNTAUGHT)
 

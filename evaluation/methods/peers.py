@@ -1,4 +1,4 @@
-"""What the peers share in learning: the usual noise loss, and two pseudo-words in one prompt."""
+"""What the peers share: drawing, the usual noise loss, two pseudo-words in one prompt, files."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,10 +15,59 @@ from acfun_ops.backbones.backbone import Backbone, Context
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.errors import ACFunError
 from acfun_ops.file_io import write_whole
+from acfun_ops.images import to_squares
 from acfun_ops.method.diffusion import add_noise, prediction_weight, sample_sigma
+from acfun_ops.sampling.sampler import Guidance, draw_latents, initial_noise, sampling_sigmas
 
 from ..benchmark import STYLE_WORD, Images, Task
-from .sampling import sample_both
+
+Start = tuple[Tensor, list[float]]
+"""Noisy latents ``(n, c, h, w)``, and the falling sigmas from theirs to 0."""
+
+
+def encode_square(backbone: Backbone, image: Tensor) -> Tensor:
+    """Return the latent ``(1, c, h, w)`` of an image ``(s, s, 3)`` in [0, 1], on the device."""
+    square = to_squares(image[None], backbone.native_side, "picture")
+    return backbone.encode_pictures(square).to(backbone.device)
+
+
+def noise_start(task: Task) -> Start:
+    """Return the task's noise, to be denoised in all steps."""
+    sigmas = sampling_sigmas(task.backbone.sigmas, task.sampling.steps)
+    return initial_noise(sigmas[0], task.noise), sigmas
+
+
+def image_start(task: Task, latent: Tensor, strength: float) -> Start:
+    """Return a clean latent ``(1, c, h, w)`` made noisy (img2img; SDEdit, 2022).
+
+    strength: share of the sampling steps that is done, above 0 and up to 1.
+    """
+    done = max(1, round(strength * task.sampling.steps))
+    sigmas = sampling_sigmas(task.backbone.sigmas, task.sampling.steps)[-done - 1 :]
+    return add_noise(latent, task.noise.to(task.backbone.device), sigmas[0]), sigmas
+
+
+@torch.no_grad()
+def sample(task: Task, context: Context, start: Start | None = None) -> Tensor:
+    """Return images ``(n, s, s, 3)`` under a prompt, from noise or from another start."""
+    backbone, scale = task.backbone, task.sampling.guidance
+    latents, sigmas = start or noise_start(task)
+    empty = None if scale == 1 else backbone.encode_prompt("", STYLE_WORD, {})
+    guidance = Guidance(context, empty, scale)
+    return backbone.decode_latents(draw_latents(backbone, latents, sigmas, guidance))
+
+
+def sample_both(task: Task, encode: Callable[[str], Context], start: Start | None = None) -> Images:
+    """Return the images of a pair's two prompts."""
+    pair = task.pair
+    return sample(task, encode(pair.prompt), start), sample(task, encode(pair.other_prompt), start)
+
+
+def repeat_image(task: Task, latent: Tensor) -> Images:
+    """Return one latent ``(1, c, h, w)`` as every image, for a method that reads no prompt."""
+    images = task.backbone.decode_latents(latent).expand(len(task.noise), -1, -1, -1)
+    return images, images
+
 
 FACE_WORD = "F*"
 MAX_GRAD_NORM = 1.0
