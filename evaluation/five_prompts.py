@@ -36,6 +36,7 @@ from .toy_benchmark import CONFIG, add_options, open_bench, sections
 
 ROWS = (OURS, "InstantStyle")
 CHANGED = ("hat", "glasses", "smile", "hair_length", "hair_color")
+HEADERS = [group.replace("_", " ") for group in CHANGED]
 PAIRS, SHOWN, SIDE = 10, 4, 96
 README_IMAGE = Path(__file__).resolve().parents[1] / "web" / "pictures" / "pairs.jpg"
 README_PAIRS, README_SEED, README_SIDE = (11, 20), 7, 300
@@ -87,8 +88,7 @@ def generate_changed(bench: Bench, row: Row, index: int, work: Path) -> Tensor:
     noise = pair_noise(bench, index, 1)
     images = []
     for changed in people_of_prompts(person).values():
-        prompt = pair.other_prompt.replace(_face_words(pair.other_prompt), describe(changed))
-        asked = replace(pair, other_prompt=prompt)
+        asked = replace(pair, other_prompt=f"a painting of {describe(changed)} in S* style")
         task = Task(bench.backbone, asked, learnt, noise, row.sampling)
         images.append(row.method.generate(task)[1])
     return torch.cat(images)
@@ -116,7 +116,7 @@ def table(results: dict[tuple[str, int], Tensor]) -> str:
         cells = [f"{share:.2f}" for share in right.mean(axis=0)]
         cells.append(f"{mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}]")
         rows.append([name, *cells])
-    return format_markdown(["row", *_headers(), "all five"], rows)
+    return format_markdown(["row", *HEADERS, "all five"], rows)
 
 
 def sheet(bench: Bench, results: dict[tuple[str, int], Tensor]) -> Image.Image:
@@ -128,7 +128,7 @@ def sheet(bench: Bench, results: dict[tuple[str, int], Tensor]) -> Image.Image:
             images: Sequence[Tensor] = [pair.style, pair.face, *results[name, index]]
             line = SheetRow(f"{name} on {pair.name}", [to_pil(image[None]) for image in images])
             lines.append(line)
-    return contact_sheet(["style", "face", *_headers()], lines, SIDE)
+    return contact_sheet(["style", "face", *HEADERS], lines, SIDE)
 
 
 def readme_sheet(bench: Bench) -> Image.Image:
@@ -146,15 +146,6 @@ def readme_sheet(bench: Bench) -> Image.Image:
             images = (pair.style, pair.face, result)
             rows.append(SheetRow(pair.prompt, [to_pil(one[None]) for one in images]))
     return contact_sheet(README_COLUMNS, rows, README_SIDE)
-
-
-def _headers() -> list[str]:
-    return [group.replace("_", " ") for group in CHANGED]
-
-
-def _face_words(prompt: str) -> str:
-    """Return what a prompt says of the face: "a woman with long red hair"."""
-    return prompt.removeprefix("a painting of ").removesuffix(" in S* style")
 
 
 if __name__ == "__main__":

@@ -17,10 +17,9 @@ from ..acfun_ops.style.style import Style
 from ..acfun_ops.style.style_file import load_style, read_facts, save_style
 from .comfyui.node_status import show_errors_on_node, show_text
 from .comfyui.prompt_graph import style_image_name
-from .library.folder import check_prefix, find_save_path
+from .library.folder import check_prefix, find_save_path, mark_saved
 from .library.preview_image import check_preview, read_preview, thumbnail_of, write_preview
 from .library.runs import find_run_file
-from .library.saved_marks import mark_saved
 from .schema import CATEGORY, StyleSocket, search_aliases
 
 _NAMELESS = "style"

@@ -1,6 +1,5 @@
 """ACFun Style Sheet."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import comfy.samplers
@@ -25,7 +24,7 @@ from .comfyui.node_status import (
     show_text,
     ui_text,
 )
-from .comfyui.prompts import Conditioning, encode_fused, encode_plain, prompt_warnings
+from .comfyui.prompts import encode_fused, encode_plain, prompt_warnings
 from .comfyui.schedule import AdapterSchedule
 from .schema import CATEGORY, StyleSocket, search_aliases
 
@@ -41,16 +40,6 @@ COLUMNS: dict[str, tuple[float | None, PartStrengths]] = {
 _SEEDS = 2**64  # The next after the last is 0.
 _LABELLED_WIDTH = 192  # Of a picture whose labels are of plain size.
 _LEAST_SCALE = 0.5
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """The settings of KSampler that all pictures share."""
-
-    steps: int
-    cfg: float
-    sampler_name: str
-    scheduler: str
 
 
 class ACFunStyleSheet(io.ComfyNode):
@@ -159,12 +148,14 @@ class ACFunStyleSheet(io.ComfyNode):
         columns = [
             (
                 apply_adapters(model, style, strengths, AdapterSchedule(), None, status),
-                _encode(clip, text, style, abstract),
+                encode_plain(clip, text, style)
+                if abstract is None
+                else encode_fused(clip, text, style, abstract),
             )
             for abstract, strengths in COLUMNS.values()
         ]
         latent = stock.EmptyLatentImage().generate(width, height)[0]
-        sampling = Sampling(steps, cfg, sampler_name, scheduler)
+        settings = (steps, cfg, sampler_name, scheduler)
         pictures = []
         row_seeds = [(seed + row) % _SEEDS for row in range(seeds)]
         for number in range(seeds * len(COLUMNS)):
@@ -179,8 +170,10 @@ class ACFunStyleSheet(io.ComfyNode):
                 )
             )
             styled, positive = columns[column]
-            conditionings = (positive, against)
-            pictures.append(_generate(styled, vae, conditionings, latent, row_seeds[row], sampling))
+            (samples,) = stock.common_ksampler(
+                styled, row_seeds[row], *settings, positive, against, latent
+            )
+            pictures.append(stock.VAEDecode().decode(vae, samples)[0])
         batch = torch.cat(pictures)
         status.show()
         sheet = _sheet(batch, [f"seed {each}" for each in row_seeds])
@@ -188,27 +181,6 @@ class ACFunStyleSheet(io.ComfyNode):
         if status.text:
             shown |= ui_text(status.text)
         return io.NodeOutput(sheet, batch, ui=shown)
-
-
-def _encode(clip: Any, text: str, style: Style, abstract: float | None) -> Conditioning:
-    if abstract is None:
-        return encode_plain(clip, text, style)
-    return encode_fused(clip, text, style, abstract)
-
-
-def _generate(
-    model: Any,
-    vae: Any,
-    conditionings: tuple[Conditioning, Conditioning],
-    latent: dict[str, Any],
-    seed: int,
-    sampling: Sampling,
-) -> Tensor:
-    """Return what KSampler and VAE Decode give, ``(1, h, w, 3)``."""
-    settings = (sampling.steps, sampling.cfg, sampling.sampler_name, sampling.scheduler)
-    (samples,) = stock.common_ksampler(model, seed, *settings, *conditionings, latent)
-    picture: Tensor = stock.VAEDecode().decode(vae, samples)[0]
-    return picture
 
 
 def _sheet(pictures: Tensor, labels: list[str]) -> Tensor:

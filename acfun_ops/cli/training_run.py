@@ -189,11 +189,9 @@ class _Reporter(Reporter):
         return self.user_wants_stop()
 
     def show_step(self, event: StepEvent) -> None:
-        """Move the progress bar."""
         self.progress.reach(event.step, loss=f"{event.loss:.4f}")
 
     def show_restyling(self, event: RestylingEvent) -> None:
-        """Show beside the bar how far it is."""
         self.progress.reach(0, redrawing=f"{event.step}/{event.total}")
 
     def show_preview(self, event: PreviewEvent) -> None:
@@ -205,7 +203,6 @@ class _Reporter(Reporter):
             self.add_warning(str(error))
 
     def add_warning(self, text: str) -> None:
-        """Write a note above the progress bar."""
         note(f"note: {text}")
 
     def save_result(self, result: TrainResult) -> str:

@@ -62,7 +62,8 @@ class Restyler:
         self.prompts = batch_contexts([prompt] if how.guidance == 1 else [self.plain, prompt])
         self.sigmas = sampling_sigmas(backbone.sigmas, how.steps)
         self.attentions = last_two_thirds(backbone.self_attentions())
-        if not self.attentions or not all(map(_has_projections, self.attentions)):
+        projections = [(a, name) for a in self.attentions for name in ("to_q", "to_k", "to_v")]
+        if not projections or not all(hasattr(*one) for one in projections):
             raise _not_seen()
 
     @torch.no_grad()
@@ -195,10 +196,6 @@ def inject_style(
         yield
     if len(called) != 3 * len(attentions):
         raise _not_seen()
-
-
-def _has_projections(attention: nn.Module) -> bool:
-    return all(hasattr(attention, name) for name in ("to_q", "to_k", "to_v"))
 
 
 def _not_seen() -> InjectionError:

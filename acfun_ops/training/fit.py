@@ -102,8 +102,6 @@ class _FullError(Exception):
 
 
 class _Run:
-    """One training run."""
-
     def __init__(
         self,
         backbone: Backbone,

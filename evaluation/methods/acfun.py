@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from acfun_ops.backbones.backbone import Context, InsertPoint
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
@@ -65,12 +66,12 @@ class Acfun(Method):
     abstract_strength: float = 1.0
     strengths: PartStrengths = FULL_STRENGTH
 
+    @override
     def training_key(self) -> "Acfun":
-        """See Method."""
         return replace(self, abstract_strength=1.0, strengths=FULL_STRENGTH)
 
+    @override
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
-        """See Method."""
         config = replace(
             self.config,
             steps=steps,
@@ -87,9 +88,9 @@ class Acfun(Method):
             log.warning("%s, %s: %s", pair.name, self, result.message)
         save_style(result.style, path)
 
+    @override
     @torch.no_grad()
     def generate(self, task: Task) -> Images:
-        """See Method."""
         backbone, style = task.backbone, load_style(task.learnt)
         partial = PartialBackbone(backbone, self.parts, self.variant)
         partial_task = replace(task, backbone=partial)
@@ -108,8 +109,9 @@ class Acfun(Method):
         with attach_adapters(inserts, modules, self.strengths):
             return images(self._prompt(task.pair)), images(task.pair.other_prompt)
 
+    @override
     def settings_changes(self) -> dict[str, float]:
-        """See Method; here of release 0.2.0."""
+        """Of release 0.2.0."""
         return SETTINGS.changes()
 
     def _prompt(self, pair: Pair) -> str:

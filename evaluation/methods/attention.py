@@ -11,6 +11,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
+from typing_extensions import override
 
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.method.alignment_loss import Redrawing, match_statistics
@@ -80,9 +81,9 @@ class StyleId(Method):
     temperature: float = 1.5
     steps: int = 20
 
+    @override
     @torch.no_grad()
     def generate(self, task: Task) -> Images:
-        """See Method."""
         images = task.pair.style, task.pair.face
         style, face = (encode_square(task.backbone, image) for image in images)
         return repeat_image(task, self.latent(task.backbone, style, face))
@@ -108,8 +109,8 @@ class AttentionDistillation(Method):
     learning_rate: float = 0.05
     query_weight: float = 0.25
 
+    @override
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
-        """See Method."""
         style, face = (encode_square(backbone, picture) for picture in (pair.style, pair.face))
         write_tensors(path, latents={"face": self.latent(backbone, style, face, steps)})
 
@@ -144,9 +145,9 @@ class AttentionDistillation(Method):
             terms.append(self.query_weight * off)
         return torch.stack(terms).sum()
 
+    @override
     @torch.no_grad()
     def generate(self, task: Task) -> Images:
-        """See Method."""
         groups = read_tensors(task.learnt, task.backbone.device)
         return repeat_image(task, groups["latents"]["face"])
 
@@ -160,9 +161,9 @@ class LatentAdain(Method):
 
     strength: float = 0.3
 
+    @override
     @torch.no_grad()
     def generate(self, task: Task) -> Images:
-        """See Method."""
         backbone, pair = task.backbone, task.pair
         latent = match_statistics(
             encode_square(backbone, pair.face), encode_square(backbone, pair.style)
@@ -180,9 +181,9 @@ class NamedImg2Img(Method):
 
     strength: float = 0.6
 
+    @override
     @torch.no_grad()
     def generate(self, task: Task) -> Images:
-        """See Method."""
         backbone, pair = task.backbone, task.pair
         return sample_both(
             task,

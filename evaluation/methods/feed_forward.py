@@ -16,6 +16,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.images import to_squares
@@ -90,7 +91,11 @@ def transfer_loss(
     latents = [backbone.encode_pictures(pictures) for pictures in (content, style)]
     redrawn = network(*latents)
     with torch.no_grad():
-        kept, taken = (features(backbone, _pixels(backbone, one)) for one in (content, style))
+        vae, pixels = backbone.vae, partial(rearrange, pattern="b h w c -> b c h w")
+        kept, taken = (
+            features(backbone, pixels(one).to(backbone.device, vae.dtype) * 2 - 1)
+            for one in (content, style)
+        )
     seen = features(backbone, _decode(backbone, redrawn))
     off_content = F.mse_loss(F.instance_norm(seen[-1]), F.instance_norm(kept[-1]))
     off_statistics = torch.stack(
@@ -163,10 +168,6 @@ def _add_position(latents: Tensor) -> Tensor:
     return torch.cat([latents, *whole], dim=1)
 
 
-def _pixels(backbone: DiffusersBackbone, pictures: Tensor) -> Tensor:
-    return rearrange(pictures, "b h w c -> b c h w").to(backbone.device, backbone.vae.dtype) * 2 - 1
-
-
 def _decode(backbone: DiffusersBackbone, latents: Tensor) -> Tensor:
     """Decode as :meth:`DiffusersBackbone.decode_latents` does, to pixels, with gradients."""
     config = backbone.vae.config
@@ -189,30 +190,30 @@ class PatchTransferPeer(LearnsOnce):
     learning_rate: float = 1e-3
     seed: int = 0
 
+    @override
     def prepare(self, folder: Path, workers: int) -> None:
-        """See LearnsOnce."""
         load_first_drawings(folder, workers=workers)
 
+    @override
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
-        """See Method; every pair gives the same."""
+        """Every pair gives the same."""
         drawn = load_first_drawings(path.parent)
         is_painting = drawn.labels[:, PAINTED] > 0
         sets = [np.flatnonzero(~is_painting), np.flatnonzero(is_painting)]
         network = _network(backbone, self.seed)
 
         def loss(generator: torch.Generator) -> Tensor:
-            content, style = (
-                _squares(backbone, drawn.images[_sample_batch(numbers, generator)])
-                for numbers in sets
-            )
-            return transfer_loss(backbone, network, content, style)
+            chosen = (n[torch.randint(len(n), (BATCH,), generator=generator).numpy()] for n in sets)
+            images = (torch.from_numpy(drawn.images[numbers]).float() / 255 for numbers in chosen)
+            squares = (to_squares(one, backbone.native_side, "drawings") for one in images)
+            return transfer_loss(backbone, network, *squares)
 
         pretrain(list(network.parameters()), loss, steps, self.learning_rate, self.seed)
         write_tensors(path, network=network.state_dict())
 
+    @override
     @torch.no_grad()
     def generate(self, task: Task) -> Images:
-        """See Method."""
         backbone, pair = task.backbone, task.pair
         network = _network(backbone, self.seed)
         network.load_state_dict(read_tensors(task.learnt, backbone.device)["network"])
@@ -225,11 +226,3 @@ def _network(backbone: DiffusersBackbone, seed: int) -> PatchTransfer:
         torch.manual_seed(seed)
         network = PatchTransfer(int(backbone.unet.config.in_channels))
     return network.to(backbone.device)
-
-
-def _sample_batch(numbers: np.ndarray, generator: torch.Generator) -> np.ndarray:
-    return numbers[torch.randint(len(numbers), (BATCH,), generator=generator).numpy()]
-
-
-def _squares(backbone: DiffusersBackbone, pictures: np.ndarray) -> Tensor:
-    return to_squares(torch.from_numpy(pictures).float() / 255, backbone.native_side, "drawings")

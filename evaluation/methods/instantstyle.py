@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from acfun_ops.backbones.backbone import Context
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
@@ -102,16 +103,17 @@ class InstantStyle(AdapterGeneration, LearnsOnce):
     learning_rate: float = 1e-3
     seed: int = 0
 
+    @override
     def training_key(self) -> "InstantStyle":
-        """See Method."""
         return InstantStyle(learning_rate=self.learning_rate, seed=self.seed)
 
+    @override
     def prepare(self, folder: Path, workers: int) -> None:
-        """See LearnsOnce."""
         load_first_drawings(folder, workers=workers)
 
+    @override
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
-        """See Method; every pair gives the same."""
+        """Every pair gives the same."""
         paintings = _Paintings(backbone, path.parent)
         with apply_adapter(backbone, new_adapter(backbone, self.seed)) as seen:
             groups = adapter_parameters(backbone)
@@ -132,9 +134,9 @@ class InstantStyle(AdapterGeneration, LearnsOnce):
         }
         write_tensors(path, **taught, content=content, block={"number": torch.tensor(block)})
 
+    @override
     @torch.no_grad()
     def generate(self, task: Task) -> Images:
-        """See Method."""
         backbone, pair = task.backbone, task.pair
         groups = read_tensors(task.learnt, backbone.device)
         square = to_squares(pair.style[None], backbone.native_side, "style")

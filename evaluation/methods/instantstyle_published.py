@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+from typing_extensions import override
 
 from acfun_ops.errors import ACFunError, first_line
 
@@ -37,9 +38,9 @@ class PublishedInstantStyle(AdapterGeneration):
     adapter: str
     image_encoder: str
 
+    @override
     @torch.no_grad()
     def generate(self, task: Task) -> Images:
-        """See Method."""
         backbone = task.backbone
         embedding = clip_embedding(self.image_encoder, task.pair.style)
         embedding = embedding.to(backbone.device, backbone.compute_dtype)

@@ -31,7 +31,8 @@ def new_adapter(backbone: DiffusersBackbone, seed: int) -> Adapter:
     unet = backbone.unet
     with torch.random.fork_rng(devices=[]):  # torch's layers draw from its global generator
         torch.manual_seed(seed)
-        width = int(image_embedding(backbone, _blank(backbone)).shape[-1])
+        blank = torch.zeros(1, backbone.native_side, backbone.native_side, 3)
+        width = int(image_embedding(backbone, blank).shape[-1])
         projection = ImageProjection(width, unet.config.cross_attention_dim, TOKENS)
     names = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
     attentions = [unet.get_submodule(name.removesuffix(".processor")) for name in names]
@@ -156,7 +157,3 @@ def as_adapter(groups: Mapping[str, Mapping[str, Tensor]]) -> Adapter:
         for group, members in groups.items()
         if group in ("image_proj", "ip_adapter")
     }
-
-
-def _blank(backbone: DiffusersBackbone) -> Tensor:
-    return torch.zeros(1, backbone.native_side, backbone.native_side, 3)

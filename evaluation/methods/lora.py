@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.errors import ACFunError
@@ -54,8 +55,8 @@ class _RareWords(Method):
         """Return the group that an update is taken from when images are generated."""
         raise NotImplementedError
 
+    @override
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
-        """See Method."""
         words = _rare_words(backbone, self.seed)
         groups = {}
         for group, shown in self._groups(pair).items():
@@ -66,9 +67,9 @@ class _RareWords(Method):
                 groups[group] = {name: update.detach().clone() for name, update in updates.items()}
         write_tensors(path, **words, **groups)
 
+    @override
     @torch.no_grad()
     def generate(self, task: Task) -> Images:
-        """See Method."""
         groups = read_tensors(task.learnt, task.backbone.device)
         with lora_updates(task.backbone, self.rank, self.seed, self.targets) as updates:
             for name, update in updates.items():
@@ -110,8 +111,8 @@ class BLora(_RareWords):
     def _group_of(self, name: str) -> str:
         return "content" if CONTENT_BLOCK in name else "painting"
 
+    @override
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
-        """See Method."""
         if len(getattr(backbone.unet.up_blocks[0], "attentions", [])) < 2:
             raise ACFunError(
                 "B-LoRA needs two transformers in the first block of the U-Net's decoder, and "

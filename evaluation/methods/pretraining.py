@@ -69,11 +69,6 @@ class Trial:
     tokens: Tensor
     empty: Tensor
 
-    def noise_shape(self, backbone: DiffusersBackbone) -> tuple[int, int, int, int]:
-        """Return the shape of the latents of as many pictures."""
-        channels, side = int(backbone.unet.config.in_channels), self.styles.shape[1]
-        return len(self.styles), channels, *(side // backbone.latent_scale,) * 2
-
 
 def blocks(backbone: DiffusersBackbone) -> list[str]:
     """Return the names of the U-Net's transformers, as "up_blocks.1.attentions.0."."""
@@ -105,9 +100,8 @@ def _try_block(
     backbone: DiffusersBackbone, adapter: Adapter, block: str, trial: Trial
 ) -> Sequence[float]:
     """Return the means of what is off when only one block sees the pictures; lower is better."""
-    noise = torch.randn(
-        trial.noise_shape(backbone), generator=torch.Generator().manual_seed(TRIAL_SEED)
-    )
+    shape = (len(trial.styles), *backbone.latents_shape(trial.styles.shape[1])[1:])
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(TRIAL_SEED))
     sigmas = sampling_sigmas(backbone.sigmas, TRIAL_STEPS)
     embeddings = image_embedding(backbone, trial.styles)
     latents = []

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from acfun_ops.backbones.backbone import Context
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
@@ -43,8 +44,8 @@ class TextualInversion(Method):
     stand_in: str = "z"
     seed: int = 0
 
+    @override
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
-        """See Method."""
         face = trainable_words(backbone, self.initial_face)
         style = trainable_words(backbone, self.initial_style)
 
@@ -64,9 +65,9 @@ class TextualInversion(Method):
         learn_by_noise_loss(backbone, examples, words, steps, self.learning_rate, self.seed)
         write_tensors(path, face=face, style=style)
 
+    @override
     @torch.no_grad()
     def generate(self, task: Task) -> Images:
-        """See Method."""
         words = read_tensors(task.learnt, task.backbone.device)
         return sample_words(task, words, FACE_WORD, self.stand_in)
 
@@ -86,12 +87,12 @@ class Inst(Method):
     strength: float = 0.7
     seed: int = 0
 
+    @override
     def training_key(self) -> "Inst":
-        """See Method."""
         return replace(self, strength=1.0)
 
+    @override
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
-        """See Method."""
         words = trainable_words(backbone, self.initial_style)
         image_tokens = _style_tokens(backbone, pair)
         with torch.no_grad():
@@ -110,9 +111,9 @@ class Inst(Method):
         learn_by_noise_loss(backbone, [example], parameters, steps, self.learning_rate, self.seed)
         write_tensors(path, style=words, fusion=fusion.state_dict())
 
+    @override
     @torch.no_grad()
     def generate(self, task: Task) -> Images:
-        """See Method."""
         backbone = task.backbone
         groups = read_tensors(task.learnt, backbone.device)
         image_tokens = _style_tokens(backbone, task.pair)
@@ -166,13 +167,13 @@ class DreamStyler(Method):
     strength: float = 0.7
     seed: int = 0
 
+    @override
     def training_key(self) -> "DreamStyler":
-        """See Method."""
         usual = {"strength": 1.0, "style_guidance": 1.0, "content_guidance": 1.0}
         return replace(self, **usual)  # type: ignore[arg-type]
 
+    @override
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
-        """See Method."""
         words = [trainable_words(backbone, self.initial_style) for _ in range(self.bands)]
 
         def encode(sigma: float) -> Context:
@@ -189,9 +190,9 @@ class DreamStyler(Method):
         time = int((backbone.sigmas - sigma).abs().argmin())
         return time * self.bands // len(backbone.sigmas)
 
+    @override
     @torch.no_grad()
     def generate(self, task: Task) -> Images:
-        """See Method."""
         backbone, pair = task.backbone, task.pair
         words = read_tensors(task.learnt, backbone.device)
         start, sigmas = image_start(task, encode_square(backbone, pair.face), self.strength)

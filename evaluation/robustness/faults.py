@@ -3,29 +3,16 @@
 import errno
 import random
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import closing, nullcontext
 from functools import partial
 from typing import Any
 
 from acfun_ops.training.previews import PREVIEW_STEPS
 
 from .failing_disk import DiskFault
-from .trainings import STEPS, ComfyUIHost, CommandLineHost, Host
+from .trainings import STEPS, ComfyUIHost, CommandLineHost, Fault, Host
 
 OPERATIONS = ("open", "write", "fsync", "replace")
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One fault: a disk's or an effect on the U-Net, and how many steps the style must have."""
-
-    text: str
-    least: int
-    disk: DiskFault | None = None
-    effect: str | None = None
-    calls: tuple[int, ...] = ()
-    has_previews: bool = False
 
 
 def faults() -> Iterator[Fault]:
@@ -83,11 +70,8 @@ def run_fault(host: Host, fault: Fault) -> dict[str, Any]:
 
     def train() -> int:
         host.clear()
-        if fault.disk is None:
-            host.train(fault.effect, fault.calls, fault.has_previews)
-        else:
-            with fault.disk.inject():
-                host.train(has_previews=fault.has_previews)
+        with fault.disk.inject() if fault.disk else nullcontext():
+            host.train(fault)
         return host.steps_on_disk()
 
     return _row(host.name, fault.text, fault.least, train)
@@ -96,7 +80,7 @@ def run_fault(host: Host, fault: Fault) -> dict[str, Any]:
 def fail_afterwards(nodes: ComfyUIHost, fail: Callable[[], None]) -> int:
     """Train and let another node fail; return the saved steps."""
     nodes.clear()
-    nodes.train()
+    nodes.train(Fault("none", STEPS))
     fail()
     return nodes.steps_on_disk()
 

@@ -11,12 +11,13 @@ import sys
 import tempfile
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.cli.training_run import train_and_save
@@ -30,6 +31,26 @@ from ..comfyui_host import ROOT, import_pack, load, start
 from .failing_disk import DiskFault
 
 STEPS = 4
+# "drawn" would call the U-Net before the first step as a preview does.
+CONFIG = TrainConfig(steps=STEPS, learning_rate=0.02, resolution=64, rank=4, layers=1)
+CONFIG = replace(CONFIG, alignment="staged", preview_every=0)
+START_SECONDS = 180.0
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault: a disk's or an effect on the U-Net, and how many steps the style must have.
+
+    effect: "memory", "cancel", "nan" or "error", after "preview " in previews only. calls: those of
+    the U-Net that it changes, from 1; all if empty. has_previews: whether the training has any.
+    """
+
+    text: str
+    least: int
+    disk: DiskFault | None = None
+    effect: str | None = None
+    calls: tuple[int, ...] = ()
+    has_previews: bool = False
 
 
 class Host:
@@ -46,13 +67,10 @@ class Host:
         """Remove the folder."""
         self._folder.cleanup()
 
-    def train(
-        self, effect: str | None = None, calls: tuple[int, ...] = (), has_previews: bool = False
-    ) -> None:
-        """Train ``STEPS`` steps, saving after each; an effect changes calls of the U-Net, or all.
+    def train(self, fault: Fault) -> None:
+        """Train ``STEPS`` steps, saving after each, with the effect of a fault on the U-Net.
 
-        Errors that the host raises by design end here; any other is raised. An effect is "memory",
-        "cancel", "nan" or "error", after "preview " in previews only; calls count from 1.
+        Errors that the host raises by design end here; any other is raised.
         """
         raise NotImplementedError
 
@@ -67,19 +85,6 @@ class Host:
             path.unlink()
 
 
-# "drawn" would call the U-Net before the first step as a preview does.
-CONFIG = TrainConfig(
-    steps=STEPS,
-    learning_rate=0.02,
-    resolution=64,
-    rank=4,
-    layers=1,
-    alignment="staged",
-    preview_every=0,
-)
-START_SECONDS = 180.0
-
-
 class CommandLineHost(Host):
     """Training on the command line."""
 
@@ -92,14 +97,12 @@ class CommandLineHost(Host):
             load("headless_files").write_random_picture(self.folder / f"{name}.png", seed + 1)
         self.styles = self.folder / "out"
 
-    def train(
-        self, effect: str | None = None, calls: tuple[int, ...] = (), has_previews: bool = False
-    ) -> None:
-        """Train, see Host; our own errors and injected ones end here."""
+    @override
+    def train(self, fault: Fault) -> None:
         backbone = load_pipeline(self.folder / "tiny")
-        if effect is not None:
-            _inject(backbone, effect.removeprefix("preview "), calls, effect.startswith("preview"))
-        config = replace(CONFIG, preview_every=2 if has_previews else 0)
+        if fault.effect is not None:
+            _inject(backbone, fault.effect.removeprefix("preview "), fault)
+        config = replace(CONFIG, preview_every=2 if fault.has_previews else 0)
         with (
             contextlib.redirect_stderr(io.StringIO()),
             contextlib.redirect_stdout(io.StringIO()),
@@ -132,9 +135,9 @@ def train(backbone: Any, config: TrainConfig, folder: Path) -> int:
     return train_and_save(backbone, TrainImages(**images), config, out, None, 1)
 
 
-def _inject(backbone: Any, effect: str, calls: tuple[int, ...], in_previews: bool) -> None:
+def _inject(backbone: Any, effect: str, fault: Fault) -> None:
     """Let an effect change some calls of a backbone's ``denoise``, in training or in previews."""
-    denoise, count = backbone.denoise, 0
+    denoise, count, calls, in_previews = backbone.denoise, 0, fault.calls, fault.effect != effect
 
     def denoise_faultily(*inputs: Any) -> Any:
         nonlocal count
@@ -182,17 +185,16 @@ class ComfyUIHost(Host):
         self.styles = self.nodes.folder.style_folder() / "training"
         self.style: Any = None
 
-    def train(
-        self, effect: str | None = None, calls: tuple[int, ...] = (), has_previews: bool = False
-    ) -> None:
-        """Train, see Host; Cancel, our own errors and injected ones end here."""
-        fault: AbstractContextManager[None] = nullcontext()
-        if effect is not None:
-            fault = self.faulty(self.model, self._effect(effect), calls or range(1, 10_000))
+    @override
+    def train(self, fault: Fault) -> None:
+        injected: AbstractContextManager[None] = nullcontext()
+        if fault.effect is not None:
+            effect, calls = self._effect(fault.effect), fault.calls or range(1, 10_000)
+            injected = self.faulty(self.model, effect, calls)
         self.style = None
-        inputs = {"steps": STEPS, "preview_every": 2 if has_previews else 0}
+        inputs = {"steps": STEPS, "preview_every": 2 if fault.has_previews else 0}
         interrupted = load("comfy.model_management").InterruptProcessingException
-        with fault:
+        with injected:
             try:
                 inputs = self.nodes.train_inputs() | inputs
                 self.style = self.nodes.run("ACFunTrainStyle", **inputs)[0]

@@ -6,7 +6,6 @@ python -m evaluation.toy.draw_examples
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from .evaluation_pairs import make_pair
@@ -42,20 +41,12 @@ def main() -> None:
 def face_mask(landmarks: dict[str, tuple[float, float]], side: int = SIDE) -> Plane:
     """Return ``(s, s, 3)``, white on an oval from brow to chin."""
     (left, _), (right, _) = landmarks["left_eye"], landmarks["right_eye"]
-    middle, chin = landmarks["nose"], landmarks["chin"][1]
-    return _white(_oval(middle, (1.15 * (right - left), 1.15 * (chin - middle[1])), side))
-
-
-def _oval(
-    middle: tuple[float, float], reach: tuple[float, float], side: int
-) -> npt.NDArray[np.bool_]:
+    (across, down), chin = landmarks["nose"], landmarks["chin"][1]
     grid = (np.arange(side, dtype=np.float32) + 0.5) / side
-    x, y = np.meshgrid((grid - middle[0]) / reach[0], (grid - middle[1]) / reach[1])
-    return x**2 + y**2 < 1
-
-
-def _white(inside: npt.NDArray[np.bool_]) -> Plane:
-    return np.repeat(inside[..., None], 3, axis=2).astype(np.float32)
+    x, y = np.meshgrid(
+        (grid - across) / (1.15 * (right - left)), (grid - down) / (1.15 * (chin - down))
+    )
+    return np.repeat((x**2 + y**2 < 1)[..., None], 3, axis=2).astype(np.float32)
 
 
 def _person(number: int) -> Person:

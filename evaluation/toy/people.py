@@ -40,7 +40,6 @@ class Person:
     proportions: tuple[float, ...]
 
     def __getitem__(self, proportion: str) -> float:
-        """Return one proportion by name."""
         return self.proportions[PROPORTIONS.index(proportion)]
 
 

@@ -94,13 +94,9 @@ def stroke_words(style: Style) -> str:
 def _style(words: tuple[str, Texture], palette: str, strokes: Any, look: Any) -> Named:
     """Return a style whose palette is given as hex colours, from dark to light."""
     tones, texture = words
-    style = Style(tuple(map(_color, palette.split())), texture, **strokes, **look)
+    colors = tuple(tuple(byte / 255 for byte in bytes.fromhex(c)) for c in palette.split())
+    style = Style(colors, texture, **strokes, **look)
     return Named(style, WORDS.get(texture, ANY_PAINTING), tones, stroke_words(style))
-
-
-def _color(digits: str) -> Color:
-    red, green, blue = bytes.fromhex(digits)
-    return red / 255, green / 255, blue / 255
 
 
 HELD_OUT = {

@@ -36,7 +36,8 @@ def training_backbone(
     Raises:
         ACFunError: a socket brings nothing, or nothing that training can use.
     """
-    check_sockets(model, clip, vae, clip_vision)
+    check_connected(model=model, clip=clip, vae=vae, clip_vision=clip_vision)
+    unet_of(model)
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
@@ -84,9 +85,3 @@ def static_clone(loaded: Any) -> Any:
     clip = loaded.clone()
     clip.patcher, clip.cond_stage_model = static, static.model
     return clip
-
-
-def check_sockets(model: Any, clip: Any, vae: Any, clip_vision: Any) -> None:
-    """Raise ACFunError for sockets that bring nothing, or no U-Net, and say what to connect."""
-    check_connected(model=model, clip=clip, vae=vae, clip_vision=clip_vision)
-    unet_of(model)

@@ -13,9 +13,8 @@ from pathlib import Path, PurePosixPath
 import folder_paths
 
 from ...acfun_ops.errors import ACFunError
-from ...acfun_ops.file_io import check_can_be_written
+from ...acfun_ops.file_io import check_can_be_written, write_whole
 from ...acfun_ops.style.style_file import RUN_ID, read_facts
-from .saved_marks import is_saved
 
 FOLDER = "acfun"
 TRAINING = "training"
@@ -262,3 +261,23 @@ def _describe_run(path: Path, changed: int) -> str:
     short = prompt if len(prompt) <= _LONGEST else f"{prompt[: _LONGEST - 3]}..."
     date = time.strftime("%Y-%m-%d %H:%M", time.localtime(changed / 1e9))
     return f"{TRAINING}/{short}, {facts.get('steps', '?')} steps, {date}"
+
+
+def mark_saved(run_file: Path, saved: Path) -> None:
+    """Note beside a run's file where its style was saved; without room for it nothing is noted."""
+    with suppress(ACFunError):
+        write_whole(str(saved).encode("utf-8", "surrogateescape"), _mark(run_file), "mark")
+
+
+def is_saved(run_file: Path) -> bool:
+    """Tell whether a run's style was saved, is still there, and has not been trained on since."""
+    mark = _mark(run_file)
+    try:
+        saved = Path(mark.read_bytes().decode("utf-8", "surrogateescape"))
+        return saved.is_file() and mark.stat().st_mtime_ns >= run_file.stat().st_mtime_ns
+    except (OSError, ValueError):
+        return False
+
+
+def _mark(run_file: Path) -> Path:
+    return run_file.with_suffix(".saved")

@@ -1,7 +1,7 @@
 """Training runs in ``models/acfun/training``: find finished and partial ones, save new ones."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -197,7 +197,8 @@ class TrainingSaver:
 
 def find_state(style: Style) -> TrainState | None:
     """Return the training state that a style was written from, None if there is none."""
-    for path in _state_files(style.facts.run):
+    files = (p for f in _training_folders() for p in sorted(f.glob(f"{style.facts.run}*.resume")))
+    for path in files:
         try:
             state = load_state(path)
         except ACFunError as error:
@@ -206,11 +207,6 @@ def find_state(style: Style) -> TrainState | None:
         if state.belongs_to(style):
             return state
     return None
-
-
-def _state_files(run: str) -> Iterator[Path]:
-    for folder in _training_folders():
-        yield from sorted(folder.glob(f"{run}*.resume"))
 
 
 def _training_folders() -> list[Path]:

@@ -118,6 +118,7 @@ def whole(tmp_path_factory):
     return contents
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("read_as", KINDS)
 @given(st.sampled_from(DAMAGES), st.sampled_from([*KINDS]), st.integers(0))

@@ -1,6 +1,6 @@
 """What the gate asks of the prior: words followed, strokes and faces that survive, no copies."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from evaluation.metrics.image_statistics import texture_distance
 
 from ..captions import PHOTO, describe
 from ..drawings import SEED, draw_set, training_drawings
-from ..evaluation_pairs import DISTRACTORS, HeldOutPair, make_pairs
+from ..evaluation_pairs import DISTRACTORS, make_pairs
 from ..paintings import paint, photograph
 from ..people import draw_person, draw_pose, stranger
 from ..reader import GROUPS, Reader, attributes_of, identity
@@ -41,7 +41,8 @@ def texture_shares(backbone: DiffusersBackbone) -> dict[str, float]:
         return float(np.mean(distances))
 
     truths, photos, styles = (
-        _stack(pairs, pick) for pick in (lambda p: p.truth, lambda p: p.face, lambda p: p.style)
+        torch.from_numpy(np.stack([getattr(pair, name) for pair in pairs]))
+        for name in ("truth", "face", "style")
     )
     through = backbone.decode_latents(backbone.encode_pictures(truths)).numpy()
     restyled = match_statistics(backbone.encode_pictures(photos), backbone.encode_pictures(styles))
@@ -69,10 +70,6 @@ def identity_rate(backbone: DiffusersBackbone, reader: Reader) -> float:
         ours, theirs = (identity(reader.read(p), reader.trust) for p in (through, line_up))
         found.append(int(torch.cdist(ours, theirs).argmin()) == 0)
     return float(np.mean(found))
-
-
-def _stack(pairs: Sequence[HeldOutPair], pick: Callable[[HeldOutPair], np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack([pick(pair) for pair in pairs]))
 
 
 # A sample this much nearer to a training drawing than any fresh drawing is, is a copy of it.
