@@ -3,6 +3,7 @@
 import logging
 import math
 import multiprocessing
+import multiprocessing.context
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -64,9 +65,8 @@ def run_rows(
         if workers == 1 or len(jobs) < 2:
             _opened.update(bench=bench, work=work, ends=ends)
         else:
-            spawn = multiprocessing.get_context("spawn")
             opening = _open_in_worker, (open_bench, work, ends)
-            pool = stack.enter_context(ProcessPoolExecutor(workers, spawn, *opening))
+            pool = stack.enter_context(ProcessPoolExecutor(workers, _start_method(), *opening))
             do = partial(_results, pool)
         progress = stack.enter_context(tqdm(total=sum(map(len, jobs)), desc="runs"))
         list(do(_pretrain, pretrainings))
@@ -126,6 +126,15 @@ def _results(
             errors.append(error)
     if errors:
         raise errors[0]
+
+
+def _start_method() -> multiprocessing.context.BaseContext:
+    """Return how processes start: from one that has imported the libraries, where there is one."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    start = multiprocessing.get_context("forkserver")
+    start.set_forkserver_preload([__name__])
+    return start
 
 
 # What this process works with.
