@@ -28,8 +28,12 @@ def contact_sheet(
 ) -> Image.Image:
     """Return a sheet with the columns' names above and the rows' labels at the left.
 
-    Each picture is resized to the side, or the side and the height, in pixels. The scale is that of
-    the labels and of what is around the pictures.
+    Args:
+        columns: a name for each column.
+        rows: as many pictures in each as there are columns.
+        side: each picture is resized to this width in pixels.
+        height: and to this height; to a square without it.
+        scale: of the labels and what is around the pictures.
     """
     high = height or side
     gap, margin, beside, header, size = (

@@ -12,9 +12,13 @@ _LAZY = re.compile(r"Failed to import (\w+)\S* because of the following error")
 
 
 class ACFunError(ValueError):
-    """A mistake a user can correct: a template with values, see :class:`Message`.
+    """A mistake a user can correct.
 
     The message says what happened, what was expected, what was found and what to do.
+
+    Args:
+        template: the text, with a hole for each value, see :class:`Message`.
+        values: what stands in the holes.
     """
 
     def __init__(self, template: str, /, **values: object) -> None:

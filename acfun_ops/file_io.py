@@ -59,7 +59,11 @@ class FileKind:
 
 
 def check_can_be_written(path: Path) -> None:
-    """Raise OSError if a file of this name, and its folders, could not be made."""
+    """Try whether a file of this name, and its folders, could be made; nothing is left behind.
+
+    Raises:
+        OSError: they could not: no permission, a file where a folder should be, a name too long.
+    """
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     present = next((folder for folder in path.parents if folder.exists()), None)
@@ -73,7 +77,15 @@ def check_can_be_written(path: Path) -> None:
 
 
 def check_place(path: Path, what: str) -> None:
-    """Raise ACFunError if ``what`` could not be written to a path, before the work for it."""
+    """Refuse a path that cannot be written, before the work whose result it is for.
+
+    Args:
+        path: of the file to be.
+        what: it will be, for the sentence.
+
+    Raises:
+        ACFunError: a folder, no permission, or a name that cannot be.
+    """
     try:
         check_can_be_written(path)
     except OSError as error:
@@ -84,7 +96,14 @@ def check_place(path: Path, what: str) -> None:
 
 
 def write_whole(content: bytes, path: Path, what: str) -> int:
-    """Write a file whole or not at all, which is an ACFunError, and return its size."""
+    """Write a file under a temporary name and rename it, so that it is whole or absent.
+
+    Returns:
+        The size in bytes.
+
+    Raises:
+        ACFunError: it could not be written.
+    """
     # Not made of the file's own name, which may be as long as a name can be.
     temporary = path.with_name(TEMPORARY.replace("*", secrets.token_hex(4)))
     try:
@@ -128,7 +147,10 @@ def read_metadata(path: Path) -> dict[str, str]:
 def read_safetensors(
     path: Path, kind: FileKind
 ) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, str]]:
-    """Read one of our own safetensors files: tensors, the JSON under its key, all metadata.
+    """Read one of our own safetensors files.
+
+    Returns:
+        Its tensors, the JSON under the kind's metadata key, and the whole metadata.
 
     Raises:
         ACFunError: the file is missing, not safetensors, too large, or made by something else.

@@ -61,7 +61,10 @@ def to_tensor(image: object) -> Tensor:
 
 
 def to_mask(image: object) -> Tensor:
-    """Return what :func:`to_tensor` takes, or numpy's ``(b, h, w)``, as ``(b, h, w)``."""
+    """Return a mask of Pillow or numpy as ``(b, h, w)`` in [0, 1]; see :func:`to_tensor`.
+
+    Of numpy ``(b, h, w)`` is taken, too.
+    """
     if isinstance(image, np.ndarray) and image.ndim == 3:
         image = image[..., None]
     return _mean_colour(to_tensor(image))
@@ -120,7 +123,11 @@ def _deep_levels(file: Image.Image, values: Values, name: str) -> Values:
 
 
 def read_mask(path: Path) -> Tensor:
-    """Read a mask as :func:`read_image` reads, ``(1, h, w)`` in [0, 1]; white counts."""
+    """Read a mask, ``(1, h, w)`` in [0, 1]; white counts.
+
+    Raises:
+        ACFunError: see :func:`read_image`.
+    """
     return _mean_colour(read_image(path))
 
 
@@ -130,7 +137,11 @@ def _mean_colour(picture: Tensor) -> Tensor:
 
 
 def check_image_name(path: Path) -> None:
-    """Raise ACFunError for a name that says no kind of picture that can be written."""
+    """Refuse a name that says no kind of picture that can be written.
+
+    Raises:
+        ACFunError: its ending is unknown.
+    """
     if path.suffix.lower() not in (".png", ".jpg", ".jpeg", ".webp"):
         raise ACFunError(f"{path} does not end in .png, .jpg or .webp. Choose such a name.")
 
@@ -142,7 +153,11 @@ def to_pil(image: Tensor) -> Image.Image:
 
 
 def write_image(image: Tensor | Image.Image, path: Path) -> None:
-    """Write a Pillow image, or a tensor ``(1, h, w, 3)`` in [0, 1]; the file is complete or absent.
+    """Write an image; the file is complete or absent.
+
+    Args:
+        image: a Pillow image, or a tensor ``(1, h, w, 3)`` in [0, 1].
+        path: its ending names the format.
 
     Raises:
         ACFunError: it could not be written, or its name ends in no known format.

@@ -38,9 +38,11 @@ def subsample_evenly(images: Sequence[Tensor], limit: int) -> list[Tensor]:
 
 
 def check_images(images: Images, role: str) -> list[Tensor]:
-    """Validate images of 1 (grey) to 4 channels (2 and 4: alpha) and return them as batches of 1.
+    """Validate images and return them one by one, each as a batch of 1.
 
-    ``role`` is what the user calls them, for the message: "style_image".
+    Args:
+        images: c of 1 (grey), 2 (grey and alpha), 3 or 4 (alpha).
+        role: what the user calls them, for the message: "style_image".
 
     Raises:
         ACFunError: wrong layout, empty batch, NaN or infinite values, a side under
@@ -97,9 +99,14 @@ def _check_batch(images: Tensor, role: str) -> None:
 
 
 def check_mask(mask: Tensor, role: str) -> Tensor:
-    """Return a mask ``(h, w)``, ``(b, h, w)`` or ``(b, 1, h, w)`` as ``(b, 1, h, w)`` in [0, 1].
+    """Validate a mask and return it in one layout.
 
-    Float32 on the CPU. ``role`` is what the user calls it, for the message: "face_mask".
+    Args:
+        mask: ``(h, w)``, ``(b, h, w)`` or ``(b, 1, h, w)``, any size.
+        role: what the user calls it, for the message: "face_mask".
+
+    Returns:
+        ``(b, 1, h, w)`` float32 on the CPU, clamped to [0, 1].
 
     Raises:
         ACFunError: wrong layout, empty batch, a side of zero, NaN or infinite values.
@@ -129,15 +136,26 @@ def check_mask(mask: Tensor, role: str) -> Tensor:
 
 
 def to_squares(images: Images, side: int, role: str) -> Tensor:
-    """Check images by :func:`check_images` and return them as :func:`crop_images` does."""
+    """Validate images and return them as RGB squares, see :func:`crop_images`.
+
+    Raises:
+        ACFunError: see :func:`check_images`.
+    """
     return crop_images(check_images(images, role), side)
 
 
 def crop_images(images: Sequence[Tensor], side: int) -> Tensor:
-    """Return validated images as RGB squares ready for training, ``(b, side, side, 3)`` in [0, 1].
+    """Return RGB squares ready for training.
 
-    Grey becomes three equal channels, alpha is composited on white, values are clamped, the largest
-    centred square of each image is cropped and resized (bicubic, antialiased). Float32 on the CPU.
+    Grey becomes three equal channels, alpha is composited on white, values are clamped to [0, 1],
+    the largest centred square of each image is cropped and resized (bicubic, antialiased).
+
+    Args:
+        images: validated; they may differ in size and channels.
+        side: side of the result in pixels.
+
+    Returns:
+        ``(b, side, side, 3)`` float32 on the CPU, in [0, 1], in the order given.
     """
     squares = []
     for image in images:
@@ -161,8 +179,13 @@ def _composite_on_white(image: Tensor) -> Tensor:
 def crop_masks(mask: Images, photos: Sequence[Tensor]) -> list[Tensor]:
     """Validate face masks, and stretch and crop one for each photo as the photo is cropped.
 
-    One for all photos or one for each, see :func:`check_mask`; 1 where the face counts. Returns
-    masks ``(1, 1, s, s)`` in [0, 1], s the shorter side of the photo.
+    Args:
+        mask: see :func:`check_mask`, or several of these; 1 where the face counts. One for all
+            photos or one for each.
+        photos: the face photos one by one, uncropped.
+
+    Returns:
+        Masks ``(1, 1, s, s)`` in [0, 1], s the shorter side of the photo.
 
     Raises:
         ACFunError: see :func:`check_mask`; or another number of masks than of photos.
@@ -184,7 +207,18 @@ def crop_masks(mask: Images, photos: Sequence[Tensor]) -> list[Tensor]:
 
 
 def resize_masks(masks: Sequence[Tensor], side: int) -> Tensor:
-    """Return masks ``(b, 1, side, side)`` of mean 1 for the loss; ACFunError if one is empty."""
+    """Return square masks of one size, each with mean 1, so that the loss keeps its scale.
+
+    Args:
+        masks: of :func:`crop_masks`.
+        side: side of the result in pixels or latent pixels.
+
+    Returns:
+        ``(b, 1, side, side)`` float32.
+
+    Raises:
+        ACFunError: a mask is empty.
+    """
     small = torch.cat(
         [F.interpolate(m, size=(side, side), mode="bilinear", antialias=True) for m in masks]
     )

@@ -5,11 +5,15 @@ from string import Formatter
 
 
 class Message(str):
-    """An English text that remembers its template, with a named hole for each value.
+    """An English text that remembers what it was made of.
 
     ``str(message)`` is the English text. A format specification in the template is applied and
     dropped: ``Message("{size:.1f} MB", size=2.04)`` has the template ``"{size} MB"`` and the value
-    ``"2.0"``. Without values braces are literal; a value may be a message itself.
+    ``"2.0"``.
+
+    Args:
+        template: a text with a named hole for each value; without values its braces are literal.
+        values: what stands in the holes; a value may be a message itself.
     """
 
     template: str

@@ -1,4 +1,8 @@
-"""The command: ``python -m evaluation nano`` and ``... real``; it loads what is named."""
+"""The command: ``python -m evaluation nano`` and ``... real``.
+
+A benchmark has ``add_options(parser)``, ``opener(options)`` and ``sections(options)``; only the
+module of the one that is named is loaded.
+"""
 
 import argparse
 import importlib

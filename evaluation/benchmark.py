@@ -24,10 +24,14 @@ class Pair:
     """A face and a style to generate it in. Prompts read "a painting of a woman ... in S* style".
 
     name: names its files. style, face: RGB squares ``(s, s, 3)`` in [0, 1]. prompt: says of the
-    face whatever words can, and names the style S*. face_words: the part of it that says who, "a
-    woman". style_words: the style in plain words, "an oil painting". other_prompt: the prompt with
-    one attribute that neither image has. style_prompt: says what the style image shows, and names
-    the style. spliced: a face put together from several people's, if any.
+    face whatever words can, and names the style S*. face_words: the part of it that says who,
+    "a woman". style_words: the style in plain words, "an oil painting". other_prompt: the prompt
+    with one attribute that neither image has. style_prompt: says what the style image shows,
+    and names the style. spliced: a face put together from several
+    people's, if any.
+
+    Raises:
+        ACFunError: a prompt lacks S* or the face's words.
     """
 
     name: str
@@ -77,7 +81,11 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class MethodResult:
-    """Samples ``(n, s, s, 3)`` in [0, 1], and others from the same noise under the other prompt."""
+    """What a method generated for a pair.
+
+    samples: ``(n, s, s, 3)`` in [0, 1]. other: the same under the pair's other prompt, from the
+    same noise.
+    """
 
     samples: Tensor
     other: Tensor
@@ -107,7 +115,10 @@ class Method:
         return type(self).learn is not Method.learn
 
     def training_key(self) -> "Method":
-        """Return the method without what concerns generating; equal ones share what they learn."""
+        """Return the method with all that only concerns generating set to one value.
+
+        Methods that are equal then share what they learn from a pair.
+        """
         return self
 
     def settings_changes(self) -> dict[str, float]:
@@ -115,7 +126,10 @@ class Method:
         return {}
 
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
-        """Learn in so many steps and write a safetensors file; the backbone stays as it was."""
+        """Learn from a pair in so many optimiser steps and write it to a safetensors file.
+
+        The backbone is afterwards bit for bit as it was.
+        """
 
     def generate(self, task: Task) -> Images:
         """Return images ``(n, s, s, 3)`` of a pair, and those under its other prompt."""
@@ -123,7 +137,10 @@ class Method:
 
 
 class LearnsOnce(Method):
-    """A Method pretrained once for all pairs, in a row's steps, whose seconds count for no pair."""
+    """A Method that is pretrained once for all pairs.
+
+    A row's steps are those of the pretraining, whose seconds count for no pair.
+    """
 
     def prepare(self, folder: Path, workers: int) -> None:
         """Put what the pretraining looks for into a folder, made by several processes."""
@@ -212,7 +229,11 @@ class Section:
 
 
 def rows_of(sections: Sequence[Section]) -> list[Row]:
-    """Return the rows of all sections, each once; ValueError if two share a name."""
+    """Return the rows of all sections, each once.
+
+    Raises:
+        ValueError: two different rows have the same name, or a section names a row it lacks.
+    """
     rows: dict[str, Row] = {}
     for section in sections:
         for row in section.rows:
@@ -228,7 +249,11 @@ def rows_of(sections: Sequence[Section]) -> list[Row]:
 
 
 def select_sections(sections: Sequence[Section], titles: Sequence[str]) -> list[Section]:
-    """Return the sections with these titles, or all if none is named; ValueError without one."""
+    """Return the sections with these titles, or all if none is named.
+
+    Raises:
+        ValueError: there is no such section.
+    """
     known = {section.title.lower(): section for section in sections}
     missing = [title for title in titles if title.lower() not in known]
     if missing:

@@ -31,8 +31,10 @@ def start(**options: Any) -> None:
     """Make ComfyUI importable in this process; call it before anything else imports ComfyUI.
 
     ComfyUI is put first on the search path, so that ``import nodes`` is its module and not the
-    pack's folder. It reads no command line: its options have their defaults but for those given
-    here, as ``cpu=True``.
+    pack's folder. It reads no command line: its options have their defaults.
+
+    Args:
+        **options: options in place of the defaults, as ``cpu=True``.
     """
     if str(COMFYUI) not in sys.path:
         sys.path.insert(0, str(COMFYUI))
@@ -44,7 +46,11 @@ def start(**options: Any) -> None:
 
 
 def load(name: str) -> Any:
-    """Return a module of ComfyUI ("comfy.sd"), of the tests' helpers or of the pack."""
+    """Return a module of ComfyUI, of the tests' helpers or of the pack.
+
+    Args:
+        name: as in ``import``: "comfy.sd", "tiny_models", "acfun_pack.nodes.comfyui.backbone".
+    """
     if name.split(".")[0] == PACK:
         import_pack()
     for folder in map(str, HELPERS):
@@ -72,7 +78,9 @@ def import_pack() -> ModuleType:
 def new_server(models: Path, comfyui: Path = COMFYUI, **options: Any) -> Any:
     """Return a ComfyUI server with the pack, to be started by a ``with`` statement.
 
-    Files in the models folder, which has ComfyUI's layout, appear in it. The options are those of
-    ``ComfyProcess`` in the tests' helpers, as ``arguments`` and ``cpu``.
+    Args:
+        models: a models folder in ComfyUI's layout; its files appear in the server.
+        comfyui: the folder of ComfyUI.
+        **options: of ``ComfyProcess`` in the tests' helpers, as ``arguments`` and ``cpu``.
     """
     return load("comfy_server").ComfyServer(comfyui, models, **({"pack": ROOT} | options))

@@ -1,4 +1,7 @@
-"""Run what is missing of many rows, on several processes and within a time."""
+"""Run what is missing of many rows, on several processes and within a time.
+
+What is pretrained once for all pairs comes first.
+"""
 
 import logging
 import math
@@ -45,8 +48,13 @@ def run_rows(
 ) -> list[Run]:
     """Run what is missing and return everything that is there, by row and pair.
 
-    The bench is opened once in each process. A run that was interrupted goes on. After the seconds
-    nothing is begun, and what has begun is brought to its end.
+    Args:
+        open_bench: opens the bench; called once in each process, so it must be picklable. Results
+            do not depend on the number of processes.
+        rows: what to run.
+        folder: the work folder, made if it is missing; a run that was interrupted goes on.
+        workers: processes; with one, all is done in this one.
+        seconds: after them nothing is begun; what has begun is brought to its end.
 
     Raises:
         Exception: the first that a run failed with; those of other processes go on before that. A

@@ -82,7 +82,10 @@ def store_run(bench: Bench, row: Row, run: Run) -> None:
 
 
 def learn_row(bench: Bench, row: Row, index: int, work: Path) -> tuple[Path, float]:
-    """Learn from a pair unless that is done; return the file, and this pair's seconds."""
+    """Learn from a pair unless that is done; return the file, and how long it took.
+
+    What a method learns once for all pairs is no pair's time.
+    """
     learnt = work / LEARNT / f"{training_name(bench, row, index)}.safetensors"
     method = row.method.training_key()
     if not method.learns:

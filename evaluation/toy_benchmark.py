@@ -115,8 +115,10 @@ def prior_setting() -> Setting:
 def open_bench(count: int | None = None, device: str = "cpu", name: str = "nano") -> Bench:
     """Load the prior and the reader, and make the pairs; all noise is sampled on the CPU.
 
-    count: of pairs; None makes as many as the results have. name: "nano", or "tuning" with other
-    people and styles, to choose settings on.
+    Args:
+        count: of pairs; None makes as many as the results have.
+        device: what the model computes on.
+        name: "nano", or "tuning" with other people and styles, to choose settings on.
     """
     # Convolutions in full single precision, as on the CPU.
     torch.backends.cudnn.allow_tf32 = False

@@ -113,9 +113,13 @@ def _read_ui_label(name: str) -> dict[str, Any]:
 def ui_label(
     path: Path, facts: StyleFacts, card: StyleCard, node: type[io.ComfyNode] | None = None
 ) -> dict[str, Any]:
-    """Return a node's ``ui`` output that shows a style, and the picture in or beside its file.
+    """Return a node's ``ui`` output that shows a style.
 
-    The node's graph is written into the image that the page gets, None for no graph.
+    Args:
+        path: of the style's file, beside which its picture may be.
+        facts: of the style.
+        card: of the style.
+        node: whose graph is written into the image that the page gets, None for no graph.
     """
     shown = ui_text(label_text(path, facts, card))
     picture = read_preview(path, card)

@@ -129,11 +129,18 @@ def save_once(
     preview: Tensor | None,
     has_thumbnail: bool,
 ) -> str:
-    """Write a style under a prefix, unless the same one is there, and return where it is.
+    """Write a style under a prefix, unless the same one is there, and a picture beside it.
 
-    Its card stays where the label, "author" and "license", says nothing. The last picture of the
-    preview is put beside the file, without one the last preview of its training, if there is any;
-    with ``has_thumbnail`` into the file as well, else no picture is in it.
+    Args:
+        style: what its card says stays where the label says nothing.
+        prefix: of the file's name, numbered.
+        label: "author" and "license", each perhaps empty.
+        preview: an IMAGE whose last picture is put beside the file; None takes the last preview of
+            the training, if it has left one.
+        has_thumbnail: whether it is put into the file as well; if not, no picture is in it.
+
+    Returns:
+        A sentence that says where the style is.
 
     Raises:
         ACFunError: it cannot be written.

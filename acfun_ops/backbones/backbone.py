@@ -90,7 +90,8 @@ class Backbone(Protocol):
     def word_vectors(self, word: str) -> dict[str, Tensor]:
         """Return a word's mean token embedding ``(d,)`` in each text encoder, by encoder name.
 
-        Raises ACFunError for a word without tokens.
+        Raises:
+            ACFunError: the word has no tokens.
         """
 
     def encode_prompt(
@@ -133,7 +134,9 @@ class Backbone(Protocol):
 def fingerprint_of(weights: Iterable[tuple[str, Tensor]], settings: str = "") -> str:
     """Return the fingerprint of a model: a SHA-256 of the first 64 values of each weight, in hex.
 
-    Names and order of the weights, and the settings, which tell one model from another, count too.
+    Args:
+        weights: by name, in an order that is part of the hash, as the names are.
+        settings: what else tells one model from another.
     """
     digest = hashlib.sha256(settings.encode())
     for name, weight in weights:

@@ -189,7 +189,11 @@ class DiffusersBackbone:
         return nullcontext()
 
     def autocast(self, dtype: torch.dtype) -> AbstractContextManager[None]:
-        """Use torch's autocast, for a float32 U-Net only; raise ACFunError for another."""
+        """Use torch's autocast, for a float32 U-Net only.
+
+        Raises:
+            ACFunError: the U-Net's weights are of another half precision.
+        """
         if dtype == self.compute_dtype:
             return nullcontext()
         if self.compute_dtype != torch.float32:

@@ -25,7 +25,11 @@ _BLOCKS = {
 
 
 def check_unet(unet: Any) -> None:
-    """Raise ACFunError for a U-Net without the ResBlocks of the SD1.x, SD2.x and SDXL family."""
+    """Refuse a U-Net without the ResBlocks of the SD1.x, SD2.x and SDXL family.
+
+    Raises:
+        ACFunError: it is another kind of network, or has another kind of block.
+    """
     known = isinstance(unet, UNet2DConditionModel)
     blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks] if known else []
     # KOALA-700M and SDXS have no middle.
@@ -39,7 +43,11 @@ def check_unet(unet: Any) -> None:
 
 
 def check_widths(unet: Any, text_width: int, latent_channels: int) -> None:
-    """Raise ACFunError for a U-Net that does not fit its pipeline's text encoders and VAE."""
+    """Refuse a U-Net that does not fit its pipeline's text encoders and VAE.
+
+    Raises:
+        ACFunError: one of the widths differs.
+    """
     if text_width != unet.config.cross_attention_dim:
         raise ACFunError(
             "Text encoders and U-Net are of different models (embeddings "
@@ -55,7 +63,11 @@ def check_widths(unet: Any, text_width: int, latent_channels: int) -> None:
 
 
 def prediction_of(scheduler: Any) -> Prediction:
-    """Return what a pipeline's U-Net predicts; raise ACFunError for neither noise nor v."""
+    """Return what a pipeline's U-Net predicts, as its scheduler has it.
+
+    Raises:
+        ACFunError: it is neither the noise nor v.
+    """
     kinds: dict[str, Prediction] = {"epsilon": "noise", "v_prediction": "v"}
     kind = scheduler.config.prediction_type
     if kind not in kinds:

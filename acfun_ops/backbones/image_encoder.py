@@ -34,7 +34,11 @@ class VisionEncoder:
 
     @torch.no_grad()
     def tokens(self, pictures: Tensor) -> Tensor:
-        """Return patch tokens (penultimate layer, as ComfyUI) ``(b, n, di)``, float32."""
+        """Return patch tokens (penultimate layer) ``(b, n, di)``, float32, as ComfyUI does.
+
+        Args:
+            pictures: RGB squares ``(b, s, s, 3)`` in [0, 1].
+        """
         # ComfyUI's pixels exactly; transformers' CLIPImageProcessor is up to 2 of 255 levels off.
         side = self.model.config.image_size
         pixels = rearrange(pictures, "b h w c -> b c h w").float().to(self.model.device)
@@ -48,11 +52,14 @@ class VisionEncoder:
 
 
 def load_vision_encoder(pipeline: Path, image_encoder: Path | None) -> VisionEncoder:
-    """Load the CLIP vision model of a pipeline's folder; nothing is downloaded or unpickled.
+    """Load the CLIP vision model of a pipeline; nothing is downloaded or unpickled.
 
-    It is taken from the folder ``image_encoder``, if one is given, else from that of this name in
-    the pipeline, else from its safety checker, which in SD1.x holds a whole ViT-L/14 and never
-    runs.
+    It is taken from ``image_encoder``, else from the pipeline's folder ``image_encoder``, else from
+    its safety checker, which in SD1.x pipelines holds a whole ViT-L/14; the checker never runs.
+
+    Args:
+        pipeline: a diffusers folder.
+        image_encoder: a folder with a CLIPVisionModel or CLIPVisionModelWithProjection.
 
     Raises:
         ACFunError: there is none, or it cannot be read.

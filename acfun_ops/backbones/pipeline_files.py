@@ -47,7 +47,11 @@ class PipelineParts:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise ACFunError, with what is missing, unless it is a diffusers pipeline in safetensors."""
+    """Refuse what is no diffusers pipeline with a U-Net, in safetensors.
+
+    Raises:
+        ACFunError: the message says what is missing.
+    """
     if folder.is_file():
         raise ACFunError(
             "{file} is a file; expected {wanted}. Use it in ComfyUI, which reads such files, or "
@@ -108,10 +112,15 @@ def _name_of(pipeline: str) -> str:
 
 
 def load_part(kind: Any, part: Path, **options: Any) -> Any:
-    """Load a network of diffusers or transformers from the safetensors files of its folder.
+    """Load a network of diffusers or transformers from its folder, with all of its weights.
 
-    Raises ACFunError where a weight is missing or has another shape, which ``kind.from_pretrained``
-    would fill at random; the options are further ones of it.
+    Args:
+        kind: the class, with a ``from_pretrained`` that would fill missing weights at random.
+        part: the folder; only its safetensors files are read.
+        options: further arguments of ``from_pretrained``.
+
+    Raises:
+        ACFunError: a weight is missing or has another shape.
     """
     network, found = kind.from_pretrained(
         part,
@@ -127,7 +136,16 @@ def load_part(kind: Any, part: Path, **options: Any) -> Any:
 
 
 def check_weights(part: Path, missing: Collection[str], mismatched: Collection[str]) -> None:
-    """Raise ACFunError where a part's files lack weights or hold some of another shape."""
+    """Refuse a part whose files lack weights, or hold some of another shape.
+
+    Args:
+        part: the folder, named as diffusers names the part.
+        missing: names of weights that no file has.
+        mismatched: names of weights that do not have the shape of the configuration.
+
+    Raises:
+        ACFunError: there are any.
+    """
     missing = sorted(name for name in missing if not name.endswith(_COMPUTED))
     if not missing and not mismatched:
         return
@@ -150,7 +168,11 @@ def weights_variant(part: Path) -> str | None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON table; raise ACFunError if the file is missing, no JSON or no table."""
+    """Read a JSON table.
+
+    Raises:
+        ACFunError: the file is missing, no JSON or no table.
+    """
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -25,9 +25,12 @@ _VAES = {kind.__name__: kind for kind in (AutoencoderKL, AutoencoderTiny, Autoen
 
 
 def load_parts(folder: Path, device: torch.device | str, dtype: torch.dtype) -> PipelineParts:
-    """Load what training needs of a checked folder, but the image encoder.
+    """Load what training needs of a pipeline but the image encoder.
 
-    A VAE that needs float32 (SDXL's) gets it.
+    Args:
+        folder: one that :func:`check_folder` has let pass.
+        device: where all of it computes.
+        dtype: of the weights. A VAE that needs float32 (SDXL's) gets it.
 
     Raises:
         ACFunError: a part cannot be read, or lacks weights.
@@ -54,7 +57,10 @@ def load_text_to_image(
 ) -> Any:
     """Load a StableDiffusionPipeline or StableDiffusionXLPipeline with the folder's own scheduler.
 
-    Neither safety checker nor image encoder is read.
+    Args:
+        folder: a pipeline saved as safetensors; neither safety checker nor image encoder is read.
+        device: where all of it computes.
+        dtype: of the weights.
 
     Raises:
         ACFunError: the folder is no such pipeline; the message says what is missing.

@@ -29,7 +29,11 @@ class TextEncoder:
     """Whether the U-Net wants the last layer but one, without the final norm, as SDXL does."""
 
     def vector(self, word: str) -> Tensor:
-        """Return a word's mean token embedding ``(d,)``, float32; ACFunError without tokens."""
+        """Return a word's mean token embedding ``(d,)``, float32.
+
+        Raises:
+            ACFunError: the word has no tokens.
+        """
         ids = self.tokenizer(word, add_special_tokens=False)["input_ids"]
         if not ids:
             raise ACFunError(
@@ -41,11 +45,18 @@ class TextEncoder:
     def encode(
         self, prompt: str, pseudo_word: str, vector: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Encode a prompt, differentiably in the pseudo-word's vector ``(d,)``, None for none.
+        """Encode a prompt, differentiably in the pseudo-word's vector.
 
-        The prompt is taken literally, without weights. A longer one than the encoder takes is
-        encoded in chunks, as ComfyUI does. Returns the embedding ``(1, t, d)`` and, of encoders
-        that have one, the first chunk's pooled embedding ``(1, p)``; float32.
+        A prompt longer than the encoder is encoded in chunks, as ComfyUI does.
+
+        Args:
+            prompt: any prompt; taken literally, without weights.
+            pseudo_word: "S*", as a word of its own, any number of times.
+            vector: its vector ``(d,)``; None leaves the word as any other.
+
+        Returns:
+            The embedding ``(1, t, d)`` and, of encoders that have one, the first chunk's pooled
+            embedding ``(1, p)``; float32.
         """
         ids, places = self._token_ids(prompt, pseudo_word, vector is not None)
         with _replace_vector(self.model.get_input_embeddings(), places, vector):

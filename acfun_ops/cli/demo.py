@@ -60,7 +60,11 @@ def add_options(command: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Make the demo with the prior and the pair of this repository; return the exit code."""
+    """Make the demo with the prior and the pair of this repository; return the exit code.
+
+    Raises:
+        ACFunError: they are missing, or the folder cannot be written.
+    """
     # An installed package has left the clone; the user may stand in it.
     clones = (Path(__file__).resolve().parents[2], Path.cwd())
     places = [clone / "evaluation" / "toy" for clone in clones]
@@ -68,10 +72,15 @@ def run(options: Namespace) -> int:
 
 
 def make_demo(nano: Path, out: Path) -> int:
-    """Train on the demo's pair, save the style, draw the contact sheet, and return the exit code.
+    """Train on the demo's pair, save the style, and draw the contact sheet.
 
-    ``nano`` holds ``prior``, a diffusers pipeline, and ``demo`` with style.png, face.png and
-    truth.png, which is the face in the style.
+    Args:
+        nano: holds ``prior``, a diffusers pipeline, and ``demo`` with style.png, face.png and
+            truth.png, which is the face in the style.
+        out: gets style.safetensors and contact_sheet.png.
+
+    Returns:
+        The exit code, see :func:`train_and_save`.
 
     Raises:
         ACFunError: something is missing, or the folder cannot be written.

@@ -53,7 +53,11 @@ def add_options(command: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Draw and save pictures, and return the exit code."""
+    """Draw and save pictures, and return the exit code.
+
+    Raises:
+        ACFunError: a mistake in the options, style or pipeline.
+    """
     check_image_name(options.out)
     if options.count < 1:
         raise ACFunError(f"count is {options.count}; expected 1 or more.")

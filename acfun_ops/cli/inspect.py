@@ -22,7 +22,11 @@ def add_options(command: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Write facts, sizes and norms of a style to standard output; return the exit code."""
+    """Write facts, sizes and norms of a style to standard output; return the exit code.
+
+    Raises:
+        ACFunError: the style cannot be read.
+    """
     style = load_style(options.file)
     size = options.file.stat().st_size
     lines = [f"{options.file} ({size / 1e6:.2f} MB)", *describe(style)]

@@ -38,7 +38,11 @@ class Pair:
     """The style's file."""
 
     def pictures(self) -> TrainImages:
-        """Read the pictures; raise ACFunError if one is missing or damaged."""
+        """Read the pictures.
+
+        Raises:
+            ACFunError: one is missing, damaged or too small.
+        """
         style, face = read_image(self.style), read_image(self.face)
         return TrainImages(
             style=style, face=face, face_mask=None if self.mask is None else read_mask(self.mask)
@@ -55,8 +59,10 @@ class _CellError(ACFunError):
 def read_pairs(file: Path, out: Path, defaults: Mapping[str, Any]) -> list[Pair]:
     """Read a list of pairs and check every cell and every picture of it.
 
-    The file is CSV in UTF-8 with a header line, see ``COLUMNS``; paths are relative to its folder.
-    Of TrainConfig's options those hold where a line says nothing that ``defaults`` has.
+    Args:
+        file: CSV in UTF-8 with a header line, see ``COLUMNS``; paths are relative to its folder.
+        out: folder of the styles.
+        defaults: TrainConfig's options where a line says nothing.
 
     Raises:
         ACFunError: something is wrong; the message names the line and the column.

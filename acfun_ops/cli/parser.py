@@ -21,7 +21,14 @@ COMMANDS = {
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> Namespace:
-    """Return the options of the chosen command, and its function as ``run``; or exit."""
+    """Return the options of the chosen command, and its function as ``run``.
+
+    Args:
+        arguments: those of the process if there are none given.
+
+    Raises:
+        SystemExit: help was asked for, or an option is unknown or missing.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     return new_parser(given[0] if given else "").parse_args(given)
 

@@ -12,7 +12,11 @@ from ..training.config import Precision
 
 
 def to_path(text: str) -> Path:
-    """Return a path in which ~ stands for the home folder, also where no shell has put it in."""
+    """Return a path in which ~ stands for the home folder, also where no shell has put it in.
+
+    Raises:
+        ArgumentTypeError: there is no such user.
+    """
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
@@ -35,7 +39,11 @@ def add_pipeline(command: ArgumentParser, has_image_encoder: bool = True) -> Non
 
 
 def choose_device(name: str) -> torch.device:
-    """Return a device by name, "auto" the GPU if there is one; ACFunError if it is not here."""
+    """Return a device by name; "auto" takes the GPU if there is one.
+
+    Raises:
+        ACFunError: there is no such device here.
+    """
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

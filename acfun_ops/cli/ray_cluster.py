@@ -24,9 +24,14 @@ _STORE_BYTES = 80 * 2**20  # Tasks pass sentences, not pictures; Ray takes no le
 
 
 class Cluster:
-    """Tasks on Ray, on a cluster's address or one on this machine; use it in a ``with`` block.
+    """Tasks on Ray; use it in a ``with`` block.
 
-    Each task takes one GPU where the cluster has any and they are wanted, else so many CPU cores.
+    Each task takes one GPU where the cluster has any and they are wanted, else CPU cores.
+
+    Args:
+        address: of a running cluster; None starts one on this machine for as long as the block.
+        use_gpus: whether tasks may compute on GPUs.
+        cpus: cores of each task where it takes no GPU.
 
     Raises:
         ACFunError: there is no usable cluster at the address, or too few cores are asked for.

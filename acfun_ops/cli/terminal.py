@@ -21,7 +21,13 @@ def note(text: str) -> None:
 
 
 class Progress:
-    """A progress bar on standard error behind a word; use it in a ``with`` block."""
+    """A progress bar on standard error; use it in a ``with`` block.
+
+    Args:
+        what: stands before the bar.
+        total: steps in all.
+        first: steps already done.
+    """
 
     def __init__(self, what: str, total: int, first: int = 0) -> None:
         self.bar = tqdm(total=total, initial=first, desc=what, mininterval=0.5, file=sys.stderr)
@@ -44,7 +50,11 @@ class Progress:
 
 @contextmanager
 def interrupts() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a wish, which the yielded function tells of; the second is one."""
+    """Turn the first Ctrl-C in a ``with`` block into a wish; the second interrupts as ever.
+
+    Yields:
+        A function that tells whether the user wants to stop.
+    """
     wishes: list[int] = []
 
     def wish(number: int, frame: FrameType | None) -> None:

@@ -50,7 +50,11 @@ def add_options(command: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Train, save, and return the exit code."""
+    """Train, save, and return the exit code.
+
+    Raises:
+        ACFunError: a mistake in the options, pictures or folders.
+    """
     config = training_config(options)
     check_style_path(options.out)
     masks = None if options.face_mask is None else [read_mask(path) for path in options.face_mask]

@@ -59,7 +59,11 @@ def add_options(command: ArgumentParser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Train every pair that is not done yet, and return the exit code."""
+    """Train every pair that is not done yet, and return the exit code.
+
+    Raises:
+        ACFunError: a mistake in the list, its pictures, the folders or the cluster.
+    """
     pairs = read_pairs(options.pairs, options.out, asdict(training_config(options)))
     check_style_path(pairs[0].out)
     encoder = None if options.clip_vision is None else options.clip_vision.resolve()

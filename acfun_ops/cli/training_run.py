@@ -80,7 +80,11 @@ def add_training(command: ArgumentParser) -> None:
 
 
 def training_config(options: Namespace) -> TrainConfig:
-    """Return how to train: what the user gave, else the preset's numbers, else the defaults."""
+    """Return how to train: what the user gave, else the preset's numbers, else the defaults.
+
+    Raises:
+        ACFunError: a value is out of range.
+    """
     every = {option.name: getattr(options, option.name) for option in fields(TrainConfig)}
     given = {name: value for name, value in every.items() if value is not None}
     config, preset = TrainConfig(**given), PRESET_WORDS.get(options.preset or "")
@@ -91,7 +95,11 @@ def training_config(options: Namespace) -> TrainConfig:
 
 
 def check_style_path(path: Path) -> None:
-    """Raise ACFunError for a place that no style can be written to, before a training for it."""
+    """Refuse a place for a style that cannot be written, before a training and not after it.
+
+    Raises:
+        ACFunError: another ending than .safetensors, a folder, or no permission.
+    """
     if path.suffix != ".safetensors":
         raise ACFunError(
             f"{path} does not end in .safetensors; expected a file name such as my.safetensors. "
@@ -101,7 +109,11 @@ def check_style_path(path: Path) -> None:
 
 
 def load_resumed(path: Path) -> tuple[Style, TrainState | None]:
-    """Read a style to go on from, and the training state beside it if there is a usable one."""
+    """Read a style to go on from, and the training state beside it if there is a usable one.
+
+    Raises:
+        ACFunError: the style cannot be read.
+    """
     style, beside = load_style(path), resume_file(path)
     try:
         return style, load_state(beside) if beside.exists() else None
@@ -118,10 +130,18 @@ def train_and_save(
     resume: tuple[Style, TrainState | None] | None = None,
     save_every: int | None = None,
 ) -> int:
-    """Train, save, say how it ended and return the exit code; see :func:`train_to_file`.
+    """Train, save and say how it ended; see :func:`train_to_file`.
 
-    The training state goes beside the style, previews into a folder there. 0 is finished, 1
-    diverged or out of memory, 130 Ctrl-C.
+    Args:
+        backbone: the model.
+        pictures: the pair to learn.
+        config: how.
+        out: the style's file; the training state goes beside it, previews into a folder there.
+        resume: see :func:`fit`.
+        save_every: steps between two saves, see Reporter.
+
+    Returns:
+        The exit code: 0 finished, 1 diverged or out of memory, 130 Ctrl-C.
 
     Raises:
         ACFunError: the inputs are unusable, or the style cannot be written.
@@ -140,15 +160,15 @@ def train_to_file(
     before: Path | None = None,
     save_every: int | None = None,
 ) -> tuple[TrainResult, Path]:
-    """Train with a progress bar and save; return the result and where its style lies.
+    """Train with a progress bar and save the style, and beside it what going on needs.
 
     The first Ctrl-C stops after the current step and the second at once; both save. Where ``out``
-    holds more steps of the same run, or anything else, what is not finished goes beside it. What
-    lies at ``before``, an earlier part of the same training, is removed once more of it is saved
-    elsewhere.
+    holds more steps of the same run, or anything else, what is not finished goes beside it.
+    Arguments and errors are those of :func:`train_and_save`; what lies at ``before``, an earlier
+    part of the same training, is removed once more of it is saved elsewhere.
 
-    Raises:
-        ACFunError: see :func:`train_and_save`.
+    Returns:
+        The result, and where its style lies.
     """
     with interrupts() as wants_stop:
         reporter = _Reporter(out, config, wants_stop, before)

@@ -55,8 +55,11 @@ def draw_picture(
 ) -> Tensor:
     """Return a picture ``(1, s, s, 3)`` in [0, 1]; the same inputs give the same picture.
 
-    The style is applied as the nodes apply it, and the model left as it was. ``on_step`` is called
-    after each step of the sampler; True stops with StoppedError.
+    Args:
+        backbone: the model; it is left as it was.
+        drawing: what and how.
+        style: applied as the nodes apply it; None draws with the plain model.
+        on_step: is called after each step of the sampler; True stops with StoppedError.
 
     Raises:
         ACFunError: the style does not fit the model.
@@ -95,7 +98,12 @@ def encode_styled(
 ) -> Context:
     """Encode a prompt with a style: S* placed, and fused with each abstract part.
 
-    By a model's ``encode``, see Backbone; AFun acts with a strength and computes on a device.
+    Args:
+        encode: a model's ``encode_prompt``, see Backbone.
+        prompt: any prompt, with the style's pseudo-word where it is wanted.
+        style: fits the model.
+        strength: of the abstract part (AFun).
+        device: where AFun computes.
     """
     contexts = []
     for share, member in style.members:

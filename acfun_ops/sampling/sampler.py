@@ -38,9 +38,13 @@ def draw_latents(
 ) -> Tensor:
     """Return clean latents ``(b, c, h, w)``, sampled with the adapters that are on the U-Net.
 
-    From ``noisy`` at the first of the sigmas, which fall to 0; both prompts of the guidance are one
-    batch. The U-Net computes in ``dtype``, None for its own. True of ``on_step``, after a step,
-    stops.
+    Args:
+        backbone: the model; it sees both prompts of the guidance as one batch.
+        noisy: ``(b, c, h, w)``, what to start from, at the first sigma.
+        sigmas: falling, ending in 0.
+        guidance: the prompts.
+        dtype: what the U-Net computes in, None for the backbone's own.
+        on_step: is called after each step; True stops.
 
     Raises:
         StoppedError: ``on_step`` asked for it.
@@ -81,7 +85,12 @@ def batch_contexts(contexts: Sequence[Context]) -> Context:
 
 
 def sampling_sigmas(sigmas: Tensor, steps: int) -> list[float]:
-    """Return ``steps + 1`` falling sigmas of a rising schedule, even in time, ending in 0."""
+    """Return ``steps + 1`` falling sigmas, evenly spaced in time and ending in 0.
+
+    Args:
+        sigmas: a checkpoint's rising ``(t,)`` schedule.
+        steps: number of sampling steps, 1 or more.
+    """
     times = torch.linspace(len(sigmas) - 1, 0, steps + 1)[:-1].round().long()
     return [*sigmas.cpu()[times].tolist(), 0.0]
 
@@ -97,8 +106,13 @@ def sample_euler(
 ) -> Tensor:
     """Make latents clean in Euler steps (Karras et al., 2022, algorithm 2, no churn).
 
-    ``denoise`` maps noisy latents ``(b, c, h, w)`` and a sigma to clean ones; the sigmas fall from
-    theirs to 0.
+    Args:
+        denoise: maps noisy latents ``(b, c, h, w)`` and a sigma to clean latents.
+        noisy: ``(b, c, h, w)`` at the first sigma, see :func:`initial_noise`.
+        sigmas: falling, ending in 0, see :func:`sampling_sigmas`.
+
+    Returns:
+        Clean latents ``(b, c, h, w)``.
     """
     for sigma, next_sigma in pairwise(sigmas):
         slope = (noisy - denoise(noisy, sigma)) / sigma

@@ -41,9 +41,14 @@ class Restyler:
     """Restyles faces under one prompt; deterministic.
 
     With n steps an inversion takes n + 1 forwards of one sample, a restyling n forwards of two, or
-    of one without guidance. Nothing may be hooked onto the model. Latents are inverted under
-    ``plain``, the empty prompt, and faces sampled under ``prompt``; StyleID's is empty too, but
-    words keep the face. ``on_step`` is called after each forward; True stops.
+    of one without guidance.
+
+    Args:
+        backbone: the model, with nothing hooked onto it.
+        plain: the empty prompt, under which latents are inverted.
+        prompt: under which faces are sampled; StyleID's is empty too, but words keep the face.
+        how: the settings.
+        on_step: is called after each forward; True stops.
 
     Raises:
         InjectionError: the model has no self-attention that a style could be injected into.
@@ -70,8 +75,9 @@ class Restyler:
     def invert(self, latent: Tensor) -> Inversion:
         """Invert a clean latent ``(1, c, h, w)``.
 
-        Raises StoppedError if ``on_step`` says so, InjectionError where attentions see no whole
-        sample.
+        Raises:
+            StoppedError: ``on_step`` asked for it.
+            InjectionError: the self-attentions do not see one whole sample.
         """
         inputs: dict[float, list[Tensor]] = {}
 
@@ -85,7 +91,12 @@ class Restyler:
 
     @torch.no_grad()
     def restyle(self, style: Inversion, face: Inversion) -> Tensor:
-        """Return a face's clean latent ``(1, c, h, w)`` in another's style; errors as above."""
+        """Return a face's clean latent in the style of another's, ``(1, c, h, w)``.
+
+        Raises:
+            StoppedError: ``on_step`` asked for it.
+            InjectionError: the self-attentions do not see whole samples.
+        """
         how, rows = self.how, len(self.prompts.tokens)
 
         def denoise(noisy: Tensor, sigma: float) -> Tensor:
@@ -110,10 +121,16 @@ def ddim_invert(
     sigmas: Sequence[float],
     least: float,
 ) -> list[Tensor]:
-    """Return clean latents ``(b, c, h, w)`` on their way to noise, from clean on (DDIM inversion).
+    """Return clean latents on their way to noise, from clean on (DDIM inversion).
 
-    One at each sigma. ``denoise`` maps noisy latents and a sigma to clean ones, and is asked at the
-    model's ``least`` sigma in place of 0.
+    Args:
+        denoise: maps noisy latents ``(b, c, h, w)`` and a sigma to clean latents.
+        latents: ``(b, c, h, w)``, clean.
+        sigmas: falling, ending in 0.
+        least: the model's lowest sigma; it is asked there in place of 0.
+
+    Returns:
+        The latents at each sigma, the clean ones first.
     """
     path = [latents]
     for low, high in pairwise(reversed(sigmas)):
@@ -130,7 +147,10 @@ def last_two_thirds(attentions: Sequence[nn.Module]) -> Sequence[nn.Module]:
 
 @contextmanager
 def record_inputs(attentions: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """Collect in system RAM what ``to_q`` of self-attentions is given in one call on one sample.
+    """Collect in system RAM what self-attentions are given in one call of the model on one sample.
+
+    Args:
+        attentions: modules with a projection ``to_q`` of ``(1, n, d)``, in the order of the model.
 
     Raises:
         InjectionError: one is given another batch, or is not called once in its turn.
@@ -162,8 +182,12 @@ def inject_style(
 ) -> Iterator[None]:
     """Let all samples of one call of the model attend to a style, with a part of a face's query.
 
-    What each attention was given of style and face, ``(1, n, d)``, is of :func:`record_inputs`. The
-    share of the face's query is 0 to 1; the attention is sharpened by the temperature.
+    Args:
+        attentions: modules with projections ``to_q``, ``to_k`` and ``to_v`` of ``(b, n, d)``.
+        styles: what each was given of the style, ``(1, n, d)``, see :func:`record_inputs`.
+        faces: the same of the face.
+        kept_query: share of the face's query, 0 to 1.
+        temperature: by which attention to the style is sharpened.
 
     Raises:
         InjectionError: a projection is given samples of another size, or is not called.

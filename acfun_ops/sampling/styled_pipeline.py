@@ -107,9 +107,13 @@ def sample_image(
     drawing: Drawing,
     on_step: Callable[[], None] = lambda: None,
 ) -> Tensor:
-    """Return an image ``(1, s, s, 3)`` in [0, 1] of encoded prompts, see :func:`styled`.
+    """Return an image ``(1, s, s, 3)`` in [0, 1], sampled by a diffusers pipeline itself.
 
-    It is sampled by the diffusers pipeline itself; ``on_step`` is called after each of its steps.
+    Args:
+        pipe: the pipeline.
+        embeddings: the encoded prompts, see :func:`styled`.
+        drawing: seed, steps, guidance and size.
+        on_step: is called after each step of the pipeline's scheduler.
     """
 
     def count_step(pipe: Any, step: int, time: Any, tensors: Tensors) -> Tensors:

@@ -70,9 +70,11 @@ def run_of(*parts: str) -> str:
 
 
 def resume_metadata(new: StyleFacts, style: Style) -> tuple[StyleFacts, bool]:
-    """Return the facts of a run that goes on from a style, and whether it is the same run.
+    """Return the metadata of a run that goes on from a style, and whether it is the same run.
 
-    ``new`` are those of a run that starts afresh. One of another name becomes a child of the style.
+    Args:
+        new: the facts of the run as if it started afresh.
+        style: what it goes on from. A run of another name becomes a child of this style.
     """
     old = style.facts
     is_same = old.run == (run_of(new.run, old.parent) if old.parent else new.run)
@@ -81,7 +83,11 @@ def resume_metadata(new: StyleFacts, style: Style) -> tuple[StyleFacts, bool]:
 
 
 def save_state(state: TrainState, path: Path) -> None:
-    """Write a training state in one go, or raise ACFunError."""
+    """Write a training state in one go.
+
+    Raises:
+        ACFunError: the folder cannot be written or the disk is full.
+    """
     tensors = {"generator": state.generator, "losses": state.losses}
     for group in _GROUPS:
         tensors |= {f"{group}.{name}": t for name, t in getattr(state, group).items()}
@@ -92,7 +98,11 @@ def save_state(state: TrainState, path: Path) -> None:
 
 
 def load_state(path: Path) -> TrainState:
-    """Read a training state; raise ACFunError for a file that is missing, damaged or foreign."""
+    """Read a training state.
+
+    Raises:
+        ACFunError: the file is missing, damaged or foreign.
+    """
     tensors, facts, _ = read_safetensors(path, STATE_FILE)
     run, step, scaler = facts.get("run"), facts.get("step"), facts.get("scaler")
     good = isinstance(run, str) and isinstance(step, int) and isinstance(scaler, dict)

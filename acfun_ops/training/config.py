@@ -193,7 +193,11 @@ def help_of(option: str) -> str:
 
 
 def with_preset(config: TrainConfig, preset: str, fixed: Collection[str] = ()) -> TrainConfig:
-    """Return a configuration with a preset's numbers in place of its own but for fixed ones."""
+    """Return a configuration with a preset's numbers in place of its own, but for the fixed ones.
+
+    Raises:
+        ACFunError: there is no such preset.
+    """
     if preset not in PRESETS:
         raise ACFunError(
             "preset is '{preset}'; expected one of {presets}.",

@@ -31,7 +31,10 @@ OVERFLOWED = (
 
 @dataclass(frozen=True, kw_only=True)
 class TrainImages:
-    """Pictures ``(b, h, w, c)`` in [0, 1] of any size to train on, or sequences of such batches."""
+    """What is trained on: pictures ``(b, h, w, c)`` in [0, 1] of any size, see ``images``.
+
+    Each may also be a sequence of such batches.
+    """
 
     style: Images
     """One or more style pictures."""
@@ -176,4 +179,8 @@ class Reporter(ABC):
 
     @abstractmethod
     def save_result(self, result: TrainResult) -> str:
-        """Write a result to disk, or raise ACFunError; return a sentence that says where it is."""
+        """Write a result to disk and return a sentence that says where it is.
+
+        Raises:
+            ACFunError: it could not be written.
+        """

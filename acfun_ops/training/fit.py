@@ -65,19 +65,23 @@ def fit(
 
     One step noises two latents with one sigma and a noise each, denoises them under the fused
     prompt, and moves AFun and CFun by the loss. The pseudo-word moves in every fourth step, four
-    times as far: encoding the prompt anew in each costs a sixth of a small model's step. On the CPU
-    the same inputs give the same bytes; on a GPU they do if torch is told to be deterministic.
+    times as far: encoding the prompt anew in each costs a sixth of a small model's step. On the
+    CPU the same inputs give the same bytes; on a GPU they do if torch is told to be deterministic.
 
     Args:
         backbone: the frozen model.
-        images: the pair; prepared before if its run is named or has other method settings.
+        images: the pair to learn; prepared before if its run had to be named or is to have
+            other settings of the method than :data:`SETTINGS`.
         config: how.
         on_event: is told of progress and may stop the run.
         resume: a style to go on from, with its training state if there is one.
 
+    Returns:
+        The result; a stopped, diverged or out-of-memory run returns its last good weights.
+
     Raises:
-        ACFunError: the inputs are unusable, or memory runs out before the first step. A stopped,
-            diverged or out-of-memory run returns its last good weights.
+        ACFunError: the inputs are unusable, or memory runs out before the first step; nothing has
+            been trained then.
     """
     with _explain_full_memory(backbone, OUT_OF_MEMORY_ENCODING):
         run = _Run(backbone, images, config, on_event)

@@ -15,8 +15,12 @@ _NAMED_SIZES = 3
 def image_warnings(role: str, images: Sequence[Tensor], squares: Tensor) -> list[str]:
     """Return a sentence for each thing about images that the user may not have meant.
 
-    A crop, values outside [0, 1], transparency, one plain colour. The user calls them by their
-    role; the squares ``(b, s, s, 3)`` are what is trained on.
+    A crop, values outside [0, 1], transparency, one plain colour.
+
+    Args:
+        role: what the user calls them: "style_image".
+        images: one by one, as given.
+        squares: what is trained on, ``(b, s, s, 3)``.
     """
     high, low = squares.amax(dim=(1, 2)), squares.amin(dim=(1, 2))
     black = (high < _LEVEL).all(dim=1)
@@ -37,10 +41,15 @@ def image_warnings(role: str, images: Sequence[Tensor], squares: Tensor) -> list
 
 
 def pair_warnings(style: Tensor, face: Tensor, mask: Tensor | None, given: int) -> list[str]:
-    """Return what the user may not have meant of style pictures and face photos ``(b, s, s, 3)``.
+    """Return what the user may not have meant of style pictures and face photos together.
 
-    Their number, as so many pictures were given, the same image as both, and a mask ``(b, 1, s,
-    s)`` that is white around the face.
+    Their number, the same image as style and face, and a mask that is white around the face.
+
+    Args:
+        style: the squares of the style pictures that are used, ``(b, s, s, 3)``.
+        face: the squares of the photos, ``(b, s, s, 3)``.
+        mask: ``(b, 1, s, s)``, None if there is none.
+        given: how many style pictures there are.
     """
     warnings: list[str] = []
     if max(given, len(face)) > 1:

@@ -55,9 +55,15 @@ class Optimizer:
     """AdamW with gradient clipping and, for fp16, a loss scale; it counts the steps of a run.
 
     AFun, CFun and the pseudo-word's vectors are three groups: the gradient of each is clipped by
-    its own norm. The vectors move in one step out of ``VECTORS_EVERY``, and that many times as far;
-    they do not decay towards zero, where no word is. The generator, on the CPU, and the cache, in
-    place, are all else that a step changes.
+    its own norm. The vectors do not decay towards zero, where no word is.
+
+    Args:
+        style: what is trained, float32.
+        learning_rate: of AFun and CFun. The pseudo-word's vectors, which move in one step out of
+            ``VECTORS_EVERY``, move that many times as far.
+        is_scaled: whether to scale the loss, which fp16 needs.
+        generator: samples everything random in the run, on the CPU.
+        cache: what the run keeps over several steps, by name; changed in place.
     """
 
     def __init__(
@@ -108,7 +114,10 @@ class Optimizer:
         del self.losses[snapshot.losses :]
 
     def step(self, loss: Tensor) -> float | None:
-        """Move the weights and count the step; return and raise as :meth:`backward`."""
+        """Move the weights and count the step.
+
+        Returns and raises as :meth:`backward` does.
+        """
         value = self.backward(loss)
         if value is None:
             self.current = self.snapshot()
@@ -133,7 +142,8 @@ class Optimizer:
     def backward(self, loss: Tensor) -> float | None:
         """Compute and clip the gradients; the one place where a step waits for the device.
 
-        Returns the loss, or None if the scaled gradient overflowed: nothing may move then.
+        Returns:
+            The loss, or None if the scaled gradient overflowed: nothing may move then.
 
         Raises:
             DivergedError: the loss or, unscaled, its gradient is not finite.
@@ -185,7 +195,11 @@ class Optimizer:
         )
 
     def load_state(self, state: TrainState) -> None:
-        """Go on from a saved state; raise ACFunError for another run's."""
+        """Go on from a saved state.
+
+        Raises:
+            ACFunError: it is another run's.
+        """
         saved = self.adamw.state_dict()
         try:
             self.generator.set_state(state.generator)

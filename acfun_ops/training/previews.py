@@ -14,9 +14,12 @@ PREVIEW_GUIDANCE = 5.0
 
 
 def due_steps(every: int, total: int, first: int = 0) -> set[int]:
-    """Return the steps after which a preview is generated: every so many, 0 is off, and the last.
+    """Return the steps after which a preview is generated.
 
-    After ``first`` steps of an earlier run the first preview comes within the first tenth.
+    Args:
+        every: so many steps, and after the last; 0 turns previews off.
+        total: steps of the run in all.
+        first: steps done before this run, whose first preview comes within its first tenth.
     """
     if every == 0:
         return set()
@@ -27,7 +30,10 @@ def due_steps(every: int, total: int, first: int = 0) -> set[int]:
 class Previews:
     """Generates the training prompt with the style as it is, always from the same noise.
 
-    ``on_event`` is told of each sampling step, which it may stop at, and of the image.
+    Args:
+        model: what generates.
+        on_event: is told of each sampling step, which it may stop at, and of the image.
+        first: steps done before this run.
     """
 
     def __init__(self, model: StyledModel, on_event: OnEvent, first: int) -> None:

@@ -32,11 +32,16 @@ def keep_run(
     """Write a run's style and, if it is not finished, the state that lets it go on exactly.
 
     A state that belongs to the style's file no more is removed; that of a run which came to its end
-    without a step, as with too few steps in all, stays. A file ``before``, of fewer steps of it, is
-    removed with its state if it is another, as beside a finished style that is trained anew.
+    without a step, as with too few steps in all, stays.
+
+    Args:
+        result: what the run has learnt.
+        style_path: the style's file.
+        before: where it was written with fewer steps, None if nowhere. If that is another file, as
+            beside a finished style that is trained anew, it is removed with its state.
 
     Returns:
-        Why the state could not be written, None if it was or is not needed.
+        Why the state could not be written, None if it was or is not needed. The style is written.
 
     Raises:
         ACFunError: the folder cannot be written or the disk is full, so the style is not written.
@@ -117,10 +122,17 @@ def _remove_shorter(path: Path, style: Style) -> None:
 
 
 def prune_states(folder: Path, newest: Path, limit: int = RESUME_LIMIT) -> int:
-    """Remove the oldest training states of a folder until the rest has at most ``limit`` bytes.
+    """Remove the oldest training states of a folder until the rest is within a limit.
 
-    What a crash has left half-written goes as well; ``newest``, just written, stays, as do styles
-    and files that are not called after a run. Returns how many were removed.
+    What a crash has left half-written goes as well.
+
+    Args:
+        folder: holds runs by their own names; files called otherwise are left alone.
+        newest: the state just written, which stays.
+        limit: in bytes.
+
+    Returns:
+        How many states were removed; their styles stay.
     """
     for path in folder.glob(TEMPORARY):
         with suppress(OSError):

@@ -25,7 +25,13 @@ from .training_images import (
 
 
 class StyledModel:
-    """A frozen backbone under a style that moves.
+    """A backbone under a style that moves.
+
+    Args:
+        backbone: the frozen model.
+        pair: the images, encoded, with the settings of the method.
+        config: of the run.
+        generator: samples everything random in the run.
 
     Attributes:
         style: what is trained.
@@ -94,7 +100,10 @@ class StyledModel:
         """Cache I_i of ``drawn``: each of the pair's ``combinations`` by the frozen model.
 
         Restyled under the training prompt with the pseudo-word where it starts. No adapter may be
-        attached. ``on_step`` is told after each forward how many of how many are done; True stops.
+        attached.
+
+        Args:
+            on_step: is told after each forward how many are done, and of how many; True stops.
 
         Raises:
             StoppedError: ``on_step`` asked for it.
@@ -121,10 +130,16 @@ class StyledModel:
     def intermediate(
         self, step: int, style: int, face: int, on_step: Callable[[], bool | None]
     ) -> Tensor | None:
-        """Return I_i of a step, ``(1, c, h, w)``, for a picture and a photo by index, or None.
+        """Return I_i of a step, ``(1, c, h, w)``; None in a loss variant without one.
 
-        After every ``imagery_every`` steps that of ``imagery`` is drawn anew, see
-        :func:`draw_latents`.
+        Args:
+            step: steps done. Every ``imagery_every`` of them, that of ``imagery`` is sampled anew.
+            style: index of the style picture.
+            face: index of the face photo.
+            on_step: see :func:`draw_latents`.
+
+        Raises:
+            StoppedError: ``on_step`` asked for it.
         """
         settings = self.pair.settings
         if "redrawn" in self.cache:
@@ -145,7 +160,17 @@ class StyledModel:
         scale: float = 1.0,
         on_step: Callable[[], bool | None] = lambda: None,
     ) -> Tensor:
-        """Return a clean latent ``(1, c, h, w)`` of the prompt, see :func:`draw_latents`."""
+        """Return a clean latent ``(1, c, h, w)`` of the training prompt, sampled from noise.
+
+        Args:
+            generator: samples the noise.
+            steps: of the sampler.
+            scale: of classifier-free guidance; 1 is off.
+            on_step: see :func:`draw_latents`.
+
+        Raises:
+            StoppedError: ``on_step`` asked for it.
+        """
         plain = None
         if scale != 1:
             plain = self.backbone.encode_prompt("", self.config.pseudo_word, {})

@@ -18,9 +18,13 @@ from .config import TrainConfig
 class TrainableStyle(nn.Module):
     """The trainable members of a style, float32 whatever the U-Net computes in.
 
-    The dimensions are those of the prompt embedding and of the style picture's CLIP tokens. By
-    canonical name of its block each adapter has its channels, by text encoder the pseudo-word its
-    initial vector ``(d,)``. The generator samples the initial weights.
+    Args:
+        config: of the run: layers, heads and dropout of AFun, rank and statistics of CFun.
+        text_dim: width of the prompt embedding.
+        image_dim: width of the style picture's CLIP tokens.
+        widths: channels of each block that gets an adapter, by canonical name.
+        vectors: the pseudo-word's initial vector ``(d,)`` by text encoder.
+        generator: samples the initial weights.
     """
 
     def __init__(
@@ -70,9 +74,11 @@ class TrainableStyle(nn.Module):
         return torch.float16.itemsize * numbers
 
     def load_style(self, style: Style, family: str) -> None:
-        """Take over the weights of a style for a model of this family.
+        """Take over a style's weights; ``family`` is that of the model to train.
 
-        Raises ACFunError for one of other widths, rank or layers, or a blend of several.
+        Raises:
+            ACFunError: the style has other widths, rank or layers than this one, or is a
+                blend of several.
         """
         if style.others:
             raise ACFunError(

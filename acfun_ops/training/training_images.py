@@ -116,8 +116,13 @@ def prepare_images(
     """Validate and crop the images of a run, and name it; nothing is encoded.
 
     Of more than ``MAX_STYLE_PICTURES`` style pictures that many are used, evenly spread; of the
-    face photos all. The backbone's fingerprint names the run, and so do settings of the method that
-    differ from release 0.2.0's.
+    face photos all.
+
+    Args:
+        backbone: what is trained on; its fingerprint names the run.
+        images: as the user gave them.
+        config: of the run.
+        settings: of the method; those that differ from release 0.2.0's name the run.
 
     Raises:
         ACFunError: the images are unusable.
@@ -166,7 +171,11 @@ def prepare_images(
 
 
 def encode_images(backbone: Backbone, images: PreparedImages) -> EncodedImages:
-    """Encode the images that :func:`prepare_images` made for a backbone, each of them once.
+    """Encode the images of a run, each of them once.
+
+    Args:
+        backbone: that the images were prepared for.
+        images: of :func:`prepare_images`.
 
     Raises:
         ACFunError: the mask is empty in the square that is trained on, or a model gives values
@@ -189,18 +198,28 @@ def encode_images(backbone: Backbone, images: PreparedImages) -> EncodedImages:
 
 
 def check_finite(tensors: Iterable[Tensor | None], sentence: str) -> None:
-    """Raise ACFunError with a sentence, where a model made them, if tensors are not finite."""
+    """Look at what a model made where it made it, before a loss is not finite for another reason.
+
+    Raises:
+        ACFunError: one of them holds NaN or infinity; ``sentence`` says whose they are.
+    """
     if not all(tensor is None or bool(torch.isfinite(tensor).all()) for tensor in tensors):
         raise ACFunError(sentence)
 
 
 def fewer_tokens(tokens: Tensor) -> Tensor:
-    """Return the tokens ``(b, n, di)`` of all pictures in a row, averaged if too many.
+    """Return the tokens of all style pictures in a row, averaged where they would be too many.
 
-    The tokens go into the style's file. Above ``MAX_STYLE_NUMBERS`` each picture's patches, a
-    square number of them, are averaged 2 x 2 until they fit; its class token, if there is one
-    before them, stays. Tokens that are no such grid, as those of encoders with register tokens, are
-    never averaged. Not of the paper, which has one style picture.
+    The tokens go into the style's file. Above ``MAX_STYLE_NUMBERS`` each picture's patches are
+    averaged 2 x 2 until they fit; its class token, if it has one, stays. Tokens that are no such
+    grid of patches, as those of encoders with register tokens, are never averaged. Not of the
+    paper, which has one style picture.
+
+    Args:
+        tokens: ``(b, n, di)``: n a square number of patches, or one more with a class token first.
+
+    Returns:
+        ``(m, di)``, at most ``MAX_STYLE_NUMBERS`` numbers where the patches allow it.
     """
     grid = math.isqrt(tokens.shape[1])
     first = tokens.shape[1] - grid**2  # 1 with a class token, 0 without; else no grid of patches.

@@ -121,11 +121,13 @@ class Acfun(Method):
 def settings_of(variant: Variant) -> AlignmentSettings:
     """Return the settings of a training with the variant's choice of design undone.
 
-    "independent levels": each step samples its noise level by itself. "white noise": as sampling
-    starts from it. "no colour pull": the face is pulled to its restyled self alone; "double colour
-    pull": twice as hard to its colours. "... redrawing": of ``drawn``, attention at temperature 4,
-    20 steps, and no guidance. "no handover": what is drawn gives the face its shape, too. Others
-    change nothing here.
+    Args:
+        variant: "independent levels": each step samples its noise level by itself. "white noise":
+            as sampling starts from it. "no colour pull": the face is pulled to its restyled self
+            alone; "double colour pull": twice as hard to its colours. "sharper redrawing", "longer
+            redrawing", "unguided redrawing": of ``drawn``, attention at temperature 4, 20 steps,
+            and no guidance. "no handover": what is drawn gives the face its shape, too. The others
+            change nothing here.
     """
     redrawing = SETTINGS.redrawing
     changes: dict[str, dict[str, Any]] = {
@@ -146,10 +148,14 @@ class PartialBackbone:
 
     An insert of another part hangs on a module that is never called. Without the abstract part the
     pseudo-word does not move, and the style's tokens are zero: AFun has no biases, so it then adds
-    exactly nothing, in training and in drawing from the style file. Of the variants, "pooled
-    tokens": AFun sees the mean of the style's tokens alone, as with one CLIP vector. "fixed word":
-    S* stays where it starts. "no residual": the U-Net gets what AFun adds, without the prompt (eq.
-    2).
+    exactly nothing, in training and in drawing from the style file.
+
+    Args:
+        backbone: what does the work.
+        parts: what may learn.
+        variant: a choice of design undone. "pooled tokens": AFun sees the mean of the style's
+            tokens alone, as with one CLIP vector. "fixed word": S* stays where it starts. "no
+            residual": the U-Net gets what AFun adds, without the prompt it adds it to (eq. 2).
     """
 
     def __init__(

@@ -102,8 +102,10 @@ class AttentionDistillation(Method):
     """Attention Distillation (Zhou et al., 2025), its optimisation of one latent.
 
     The photo's latent is moved until its self-attention gives, at falling noise levels, what it
-    would give with the painting's keys and values, while its queries stay, by a weight, near the
-    photo's. No prompt is read, and the samples of a pair are one picture.
+    would give with the painting's keys and values, while its queries stay near the photo's. No
+    prompt is read, and the samples of a pair are one picture.
+
+    query_weight: of staying near the photo.
     """
 
     learning_rate: float = 0.05

@@ -182,9 +182,10 @@ PAINTED = list(GROUPS).index("medium")
 
 @dataclass(frozen=True, kw_only=True)
 class PatchTransferPeer(LearnsOnce):
-    """Stands for AesPA-Net and StyTr2 as what it is, taught on photos and paintings.
+    """Stands for AesPA-Net and StyTr2 as what it is: see ``transfer_net``.
 
-    It reads no prompt, and the samples of a pair are one picture.
+    Taught on photos and paintings of the training set. It reads no prompt, and the samples of a
+    pair are one picture.
     """
 
     learning_rate: float = 1e-3

@@ -52,7 +52,8 @@ class PublishedInstantStyle(AdapterGeneration):
 def instant_styles(adapter: Path) -> dict[str, PublishedInstantStyle]:
     """Return InstantStyle's rows: plain, with the style in words, and from the photo made noisy.
 
-    The folder ``image_encoder`` lies beside the adapter's file, as it is published.
+    Args:
+        adapter: the file; the folder ``image_encoder`` lies beside it, as it is published.
 
     Raises:
         ACFunError: either is missing, or the file is no plain IP-Adapter.
@@ -78,7 +79,11 @@ def instant_styles(adapter: Path) -> dict[str, PublishedInstantStyle]:
 
 @lru_cache(maxsize=1)
 def read_adapter(path: str) -> Adapter:
-    """Read an IP-Adapter's safetensors file, or raise ACFunError."""
+    """Read an IP-Adapter's safetensors file.
+
+    Raises:
+        ACFunError: it cannot be read.
+    """
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:

@@ -44,11 +44,17 @@ def new_adapter(backbone: DiffusersBackbone, seed: int) -> Adapter:
 def apply_adapter(
     backbone: DiffusersBackbone, adapter: Adapter, blocks: str = "", scale: float = 1.0
 ) -> Iterator[list[Tensor]]:
-    """Hang an adapter on its U-Net for the length of a ``with`` block.
+    """Hang an adapter on a U-Net for the length of a ``with`` block.
 
-    blocks: a part of the names of the attentions that see the image; "" is in all. scale: of what
-    they see. Yields the list of embeddings ``(k, d)`` that the next calls see; put one tensor into
-    it. A batch of ``n`` latents has ``n / k`` of each, the first ones first.
+    Args:
+        backbone: whose U-Net it is.
+        adapter: of this U-Net.
+        blocks: a part of the names of the attentions that see the image; "" is in all.
+        scale: of what they see.
+
+    Yields:
+        The list of embeddings ``(k, d)`` that the next calls see; put one tensor into it. A batch
+        of ``n`` latents has ``n / k`` of each, the first ones first.
     """
     unet = backbone.unet
     before, kind = unet.attn_processors, unet.config.encoder_hid_dim_type
@@ -108,7 +114,10 @@ def _name_groups(
 
 @torch.no_grad()
 def image_embedding(backbone: DiffusersBackbone, pictures: Tensor) -> Tensor:
-    """Return CLIP embeddings ``(n, d)``, projected if they can be, of ``(n, s, s, 3)``."""
+    """Return the CLIP embedding of each of some pictures ``(n, s, s, 3)`` in [0, 1]: ``(n, d)``.
+
+    That of the projection, where the image encoder has one, else its pooled output.
+    """
     outputs: list[Any] = []
     model = backbone.vision.model
     hook = model.register_forward_hook(lambda module, args, output: outputs.append(output))
@@ -138,7 +147,10 @@ def drop_conditions(
 def prediction_loss(
     backbone: DiffusersBackbone, clean: Tensor, tokens: Tensor, generator: torch.Generator
 ) -> Tensor:
-    """Return the U-Net's squared error of latents ``(b, c, h, w)`` at random times, a scalar."""
+    """Return the squared error of the U-Net's own prediction, each at a random time, a scalar.
+
+    clean: latents ``(b, c, h, w)``. tokens: of the prompts ``(b, t, d)``.
+    """
     times = torch.randint(len(backbone.sigmas), (len(clean),), generator=generator)
     noise = torch.randn(clean.shape, generator=generator)
     levels = backbone.sigmas.cpu()[times].view(-1, 1, 1, 1)

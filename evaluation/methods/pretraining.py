@@ -1,6 +1,7 @@
 """Pretraining of what serves every pair, and the search for the U-Net's style block.
 
-In SDXL it is ``up_blocks.0.attentions.1`` (InstantStyle), which no other U-Net has there.
+In SDXL the style block is ``up_blocks.0.attentions.1`` (InstantStyle), which no other U-Net has in
+that place.
 """
 
 import math

@@ -134,7 +134,10 @@ class Inst(Method):
 def replace_noise(
     backbone: DiffusersBackbone, latent: Tensor, start: Start, context: Context
 ) -> Start:
-    """Return a noisy latent with the model's own prediction of its noise (InST's inversion)."""
+    """Return a noisy latent with the model's own prediction of its noise in place of the noise.
+
+    InST's stochastic inversion, which keeps more of the image.
+    """
     noisy, sigmas = start
     with backbone.autocast(backbone.compute_dtype):
         clean = backbone.denoise(noisy, sigmas[0], context).float()

@@ -35,7 +35,12 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 class Identity:
-    """Who is on a picture, among the people on some photos ``(s, s, 3)`` in [0, 1], one per face.
+    """Who is on a picture, among the people at hand.
+
+    Args:
+        photos: one per pair's face, RGB squares ``(s, s, 3)`` in [0, 1].
+        people: who is on each photo.
+        names: of the photos, for messages.
 
     Raises:
         ACFunError: a package is missing, or a photo shows no face that can be found.
@@ -78,7 +83,14 @@ class Identity:
 
 
 class StyleFeatures:
-    """How near a picture is to paintings ``(s, s, 3)`` in what a network trained on photos sees."""
+    """How near a picture is to a painting in what a network trained on photos sees.
+
+    Args:
+        paintings: RGB squares ``(s, s, 3)`` in [0, 1].
+
+    Raises:
+        ACFunError: a package is missing.
+    """
 
     def __init__(self, paintings: Sequence[Tensor]) -> None:
         package = _package("efficientnet_lite_pytorch")

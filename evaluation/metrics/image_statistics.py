@@ -1,4 +1,7 @@
-"""Distances in colour, texture and structure of sRGB pictures ``(h, w, 3)`` in [0, 1]."""
+"""Distances between pictures in colour, texture and structure, each blind to the others.
+
+Pictures are ``(h, w, 3)`` float arrays in [0, 1], sRGB. numpy alone.
+"""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -87,7 +90,11 @@ def pixel_distance(first: Picture, second: Picture) -> float:
 
 
 def variety(pictures: Sequence[Picture]) -> float:
-    """Return the mean pixel distance of every two of some pictures; 0 if all are the same."""
+    """Return the mean pixel distance of every two of the pictures; 0 if all are the same.
+
+    Raises:
+        ValueError: fewer than two pictures.
+    """
     distances = [pixel_distance(a, b) for a, b in combinations(pictures, 2)]
     if not distances:
         raise ValueError("variety needs two or more pictures")

@@ -32,9 +32,10 @@ SHEET_SIDE = 96
 def write_report(
     bench: Bench, sections: Sequence[Section], runs: Sequence[Run], folder: Path
 ) -> list[str]:
-    """Write ``table.md``, ``figures.json`` and a contact sheet per section whose images are stored.
+    """Write ``table.md``, ``figures.json`` and one contact sheet per section.
 
-    Return the titles of the other sections.
+    Return the titles of the sections whose sheet is not written, as images of its runs are not
+    stored.
     """
     results = Results(bench, runs)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,7 @@
-"""Sixty faults in trainings of four saved steps: each must leave the last good style, loadable."""
+"""Sixty faults in real training runs: each must leave the last good style on disk, loadable.
+
+Every run saves its style after each of its four steps, so that each write can be hit.
+"""
 
 import errno
 import random

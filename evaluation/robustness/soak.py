@@ -35,7 +35,10 @@ NODE_CLASS_MAPPINGS = {"SoakProbe": SoakProbe}
 
 
 def soak(trainings: int, samplings: int, seed: int = 0) -> tuple[dict[str, Any], list[str]]:
-    """Train and sample in turns until Ctrl+C; return the figures and what was wrong."""
+    """Train and sample in turns in changing graphs; return the figures and what was wrong.
+
+    Ctrl+C ends it with the figures so far.
+    """
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         start(cpu=True)  # The tiny models are written with ComfyUI's own layers.

@@ -45,7 +45,10 @@ class Person:
 
 @dataclass(frozen=True)
 class Pose:
-    """How a head is held and lit, in fractions of the picture or radians; turned -1 (left) to 1."""
+    """How a head is held and lit; everything in fractions of the picture or in radians.
+
+    turn: -1 (to the left) to 1 (to the right).
+    """
 
     turn: float
     roll: float
@@ -74,7 +77,10 @@ def draw_person(random: np.random.Generator) -> Person:
 
 
 def draw_pose(random: np.random.Generator) -> Pose:
-    """Draw a pose, to the left, the right or neither, a light, a backdrop and clothes at random."""
+    """Draw a pose, a light, a backdrop and clothes at random.
+
+    A head is turned to the left, to the right or not at all.
+    """
     gray, cloth = random.uniform(0.25, 0.85), random.uniform(0.15, 0.7)
     return Pose(
         turn=float(random.integers(-1, 2) * 0.8),

@@ -55,9 +55,14 @@ def add_view(model: Any) -> None:
 def find_crops(
     x: Tensor, options: Mapping[str, Any]
 ) -> tuple[tuple[int, int], tuple[Crop, ...] | None]:
-    """Return the size of the whole latent and the crop of each sample of a call's ``x`` in it.
+    """Return the size of the whole latent and the crop of each sample of ``x`` in it.
 
-    The crops are None if ``x`` ``(b, c, h, w)`` is a part of which nothing tells where it is.
+    Args:
+        x: what the U-Net is called with, ``(b, c, h, w)``.
+        options: the transformer_options of the call.
+
+    Returns:
+        ``(height, width)``, and None if ``x`` is a part of which nothing tells where it is.
     """
     view: View | None = options.get(_KEY)
     conditions = len(options.get("cond_or_uncond", [0]))
@@ -76,10 +81,15 @@ def full_crops(x: Tensor, images: int) -> tuple[tuple[int, int], tuple[Crop, ...
 def are_negative(
     x: Tensor, context: Tensor | None, options: Mapping[str, Any]
 ) -> tuple[bool, ...] | None:
-    """Return of each sample of a call's ``x`` whether it is drawn under a negative prompt.
+    """Return of each sample of ``x`` whether it is drawn under a negative prompt.
 
-    None if another pack has put the batch together, and neither the transformer_options nor the
-    prompt embeddings ``(b, t, d)`` tell.
+    Args:
+        x: what the U-Net is called with, ``(b, c, h, w)``.
+        context: the prompt embeddings of the call, ``(b, t, d)``.
+        options: the transformer_options of the call.
+
+    Returns:
+        None if another pack has put the batch together and nothing tells.
     """
     view: View | None = options.get(_KEY)
     lists: Sequence[int] = options.get("cond_or_uncond", [0])

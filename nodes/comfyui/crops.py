@@ -9,7 +9,10 @@ from torch.nn import functional as F
 
 
 class Crop(NamedTuple):
-    """Where a sample was cut from the batch, in latent pixels; frame is None among equals."""
+    """Where a sample was cut from the batch of full latents, in latent pixels.
+
+    frame is None where several frames are equal and the sample may be of any.
+    """
 
     frame: int | None
     top: int
@@ -19,10 +22,14 @@ class Crop(NamedTuple):
 def crop_mask(
     mask: Tensor, size: tuple[int, int], crops: Sequence[Crop], crop_size: Sequence[int]
 ) -> Tensor:
-    """Return the crops ``(b, 1, h, w)`` of a mask ``(m, 1, any, any)``, as painted.
+    """Return the crops ``(b, 1, h, w)`` of a mask.
 
-    It is stretched to the size of the whole latent. Frame i has mask i modulo m, an unknown one the
-    first.
+    Args:
+        mask: as painted, ``(m, 1, any, any)``; frame i has mask i modulo m, an unknown one the
+            first.
+        size: of the whole latent, to which the mask is stretched.
+        crops: one for each sample.
+        crop_size: height and width of the samples.
     """
     full = F.interpolate(mask, size=size, mode="area")
     rolled = [_roll(full[(p.frame or 0) % len(mask)], p.top, p.left) for p in crops]
@@ -30,14 +37,22 @@ def crop_mask(
 
 
 def has_other_aspect(mask: Tensor, size: Sequence[int]) -> bool:
-    """Tell whether a mask, if not uniform, has other proportions than a latent."""
+    """Tell whether a mask that is not uniform has other proportions than a latent.
+
+    A difference of one latent pixel comes from rounding.
+    """
     (tall, wide), (height, width) = mask.shape[-2:], size
     is_other = min(abs(height * wide / tall - width), abs(width * tall / wide - height)) > 1
     return is_other and bool(mask.amin() != mask.amax())
 
 
 def find_crop(sample: Tensor, latent: Tensor) -> Crop | None:
-    """Return where ``(c, h, w)`` was cut from ``(n, c, H, W)``, by its values, or None."""
+    """Return where a sample was cut from, by its values, None if it is nowhere.
+
+    Args:
+        sample: ``(c, h, w)``.
+        latent: ``(n, c, whole h, whole w)``.
+    """
     height, width = sample.shape[-2:]
     found: dict[int, Crop] = {}
     for frame, top, left in (latent == sample[:, :1, :1]).all(dim=1).nonzero().tolist():

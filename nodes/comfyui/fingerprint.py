@@ -25,8 +25,15 @@ def model_fingerprint(
 
     It is the same wherever ComfyUI keeps the weights: patches, such as LoRAs, are baked into those
     that fit the card and are added at each use to those that stay in main memory, and which ones
-    fit may differ from one load to the next. MODEL and CLIP are loaded; ``is_patched`` is that of
-    :func:`is_patched`, the embeddings are of :func:`prompt_embeddings`.
+    fit may differ from one load to the next.
+
+    Args:
+        model: a MODEL that is loaded.
+        clip: a CLIP that is loaded.
+        vae: a VAE.
+        clip_vision: a CLIP_VISION.
+        is_patched: whether other patches than those on weights act, see :func:`is_patched`.
+        embeddings: of the prompt, of :func:`prompt_embeddings`.
     """
     encoder = clip.patcher
     weights = chain(

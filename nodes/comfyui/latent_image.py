@@ -10,8 +10,10 @@ from torch.nn import functional as F
 def latent_image(latent_format: LatentFormat, latents: Tensor) -> Tensor | None:
     """Return an image ``(1, 8 h, 8 w, 3)`` in [0, 1] of latents ``(1, c, h, w)``, on the CPU.
 
-    Uses the previewer set in ComfyUI, else the one that needs no files. None if ComfyUI has no
-    colours for this latent format.
+    Uses the previewer set in ComfyUI, else the one that needs no files.
+
+    Returns:
+        The image, or None if ComfyUI has no colours for this latent format.
     """
     previewer = latent_preview.get_previewer(latents.device, latent_format)
     if previewer is None:

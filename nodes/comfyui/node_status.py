@@ -32,8 +32,11 @@ class NodeStatus:
     """Warnings and status of a node, shown on it while it runs and while others sample for it.
 
     ComfyUI runs a node once and takes it from its cache in later runs of the graph. Each run of the
-    graph repeats what its samplings find, once; the warnings of an earlier run are cleared. The
-    node's own warning stays.
+    graph repeats what its samplings find, once; the warnings of an earlier run are cleared.
+
+    Args:
+        node_id: the node.
+        own: the node's own warning, which stays.
     """
 
     def __init__(self, node_id: str, own: str = "") -> None:
@@ -72,7 +75,11 @@ class NodeStatus:
 
 
 def check_connected(**sockets: Any) -> None:
-    """Raise ACFunError if a socket, by its name, is empty; the message says what to connect."""
+    """Check that sockets are connected, by their names.
+
+    Raises:
+        ACFunError: one is empty; the message names the first and what to connect.
+    """
     for socket, value in sockets.items():
         # A checkpoint without a VAE gives an empty one.
         if value is None or getattr(value, "first_stage_model", value) is None:

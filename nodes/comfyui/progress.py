@@ -31,7 +31,11 @@ _SMOOTHING = 0.95  # Share of the past in the loss shown: about the last twenty 
 class TrainingProgress(Reporter):
     """Shows a training run and turns ComfyUI's Cancel into a stop; use it in a ``with`` block.
 
-    ``save`` writes a result to disk and returns a sentence that tells where.
+    Args:
+        node_id: the node to show it on.
+        steps: of the run.
+        has_use_for_previews: whether another node takes the previews.
+        save: writes a result to disk and returns a sentence that tells where.
     """
 
     def __init__(
@@ -68,12 +72,20 @@ class TrainingProgress(Reporter):
             return True
 
     def wants_stop(self) -> bool:
-        """Return whether the user has cancelled before; raise ComfyUI's exception if now."""
+        """Return whether the user has cancelled at an event before.
+
+        Raises:
+            InterruptProcessingException: the user has cancelled now.
+        """
         comfy.model_management.throw_exception_if_processing_interrupted()
         return self.interrupt is not None  # ComfyUI tells once, perhaps at a warning.
 
     def save_result(self, result: TrainResult) -> str:
-        """Write the style to disk, or raise ACFunError; return what happened and where it is."""
+        """Write the style to disk and return what happened and where it is.
+
+        Raises:
+            ACFunError: it could not be written.
+        """
         return join_messages(" ", [result.message, self._save(result)])
 
     def add_warning(self, text: str) -> None:

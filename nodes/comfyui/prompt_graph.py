@@ -39,6 +39,10 @@ def style_image_name(prompt: Prompt, node_id: str) -> str:
 
     At most 40 letters, without folder and ending; "" if no such file is known. A file that is a
     face photo as well is none.
+
+    Args:
+        prompt: of the run.
+        node_id: the Save node.
     """
     while prompt.get(node_id, {}).get("class_type") == _SAVE:
         node_id = _source(prompt[node_id]["inputs"].get("style")) or ""

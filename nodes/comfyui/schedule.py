@@ -27,7 +27,11 @@ _PERCENT_STEPS = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class StrengthSchedule:
-    """A range of sampling, and the strength over it; ACFunError if it ends before it starts."""
+    """A range of sampling, and the strength over it.
+
+    Raises:
+        ACFunError: the range ends before it starts.
+    """
 
     start: float = 0.0
     """Share of sampling after which the adapters act, 0 to 1."""
@@ -55,8 +59,10 @@ class StrengthSchedule:
     def strength_at(self, sigma: float, sampling: Any, span: tuple[float, float] = WHOLE) -> float:
         """Return how strongly the adapters act at a sigma, 0 to 1.
 
-        ComfyUI's ``model_sampling`` turns shares of sampling into sigmas; the span, of
-        :func:`span_of`, is the part of the schedule that is sampled.
+        Args:
+            sigma: the noise level.
+            sampling: ComfyUI's ``model_sampling``, which turns shares of sampling into sigmas.
+            span: of :func:`span_of`, the part of the schedule that is sampled.
         """
         if not self.is_in_range(sigma, sampling):
             return 0.0
@@ -85,7 +91,10 @@ class AdapterSchedule:
 
 
 def span_of(sigmas: Sequence[float], sampling: Any) -> tuple[float, float]:
-    """Return at which shares of the schedule a sampling starts, late below denoise 1, and ends."""
+    """Return the shares of the model's schedule at which a sampling starts and ends.
+
+    With denoise below 1 it starts late.
+    """
     return _percent_at(max(sigmas), sampling), _percent_at(min(sigmas), sampling)
 
 

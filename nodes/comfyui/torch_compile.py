@@ -18,9 +18,12 @@ COMPILE_KEY = "torch.compile"
 def eager_call(
     unet: Any, options: Mapping[str, Any], say: Callable[[str], None]
 ) -> AbstractContextManager[None]:
-    """Return a context in which a U-Net, called with these transformer_options, is not compiled.
+    """Return a context in which a U-Net runs without compiling.
 
-    ``say`` is told what the user should know.
+    Args:
+        unet: the U-Net.
+        options: the transformer_options of the call.
+        say: is told what the user should know.
 
     Raises:
         ACFunError: the U-Net is compiled, and this torch cannot switch that off.

@@ -26,7 +26,9 @@ class OfferedPresets(list[str]):
 def choose_config(inputs: dict[str, Any], hidden: Any) -> tuple[TrainConfig, list[str]]:
     """Return the configuration, and what to say of its preset; a linked number wins over it.
 
-    Without ``preset`` the options are taken as they are; the hidden inputs tell what is linked.
+    Args:
+        inputs: the node's options by name; without ``preset`` they are taken as they are.
+        hidden: the node's hidden inputs, which tell what is linked.
 
     Raises:
         ACFunError: a value is out of range, or there is no such preset.
@@ -54,14 +56,22 @@ def choose_config(inputs: dict[str, Any], hidden: Any) -> tuple[TrainConfig, lis
 
 
 def check_images(socket: str, pictures: Sequence[Tensor | None]) -> list[Tensor]:
-    """Return the batches that a socket brings; raise ACFunError if there is none."""
+    """Return the batches that a socket brings.
+
+    Raises:
+        ACFunError: there is none.
+    """
     found = [batch for batch in pictures if batch is not None]
     check_connected(**{socket: found[0] if found else None})
     return found
 
 
 def single_value(socket: str, values: list[Any]) -> Any:
-    """Return the one value of a list, or of equal ones; raise ACFunError if none or some differ."""
+    """Return the one value of an input; a list of equal ones is taken for one.
+
+    Raises:
+        ACFunError: there is none, or some differ.
+    """
     if not values:
         raise ACFunError(
             "The socket {socket} brings an empty list. Connect one {socket}.", socket=socket

@@ -28,10 +28,16 @@ def training_backbone(
     prompt: str = "",
     say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[ComfyBackbone]:
-    """Give a Backbone on what sockets bring for the length of a training, outside inference mode.
+    """Give a Backbone for the length of a training, outside inference mode.
 
-    The U-Net computes in ``dtype``, None for ComfyUI's own choice. The embeddings that the prompt
-    names count among the models. ``say`` is told what the user should know of them.
+    Args:
+        model: a MODEL, as its socket brings it.
+        clip: a CLIP.
+        vae: a VAE.
+        clip_vision: a CLIP_VISION.
+        dtype: what the U-Net shall compute in, None for ComfyUI's own choice.
+        prompt: of the training, whose embeddings' contents count among the models.
+        say: is told what the user should know of the models.
 
     Raises:
         ACFunError: a socket brings nothing, or nothing that training can use.

@@ -39,9 +39,10 @@ def register_folder() -> None:
 
 
 def style_folder(below: str = "") -> Path:
-    """Return the first folder of models/acfun that can be written, or can have a folder below.
+    """Return the first folder of models/acfun that can be written, there or in a folder below.
 
-    Raises ACFunError with each and the reason if none can.
+    Raises:
+        ACFunError: none can; the message gives each and the reason.
     """
     reasons = []
     for folder in map(Path, folder_paths.get_folder_paths(FOLDER)):
@@ -135,12 +136,20 @@ def _resolve(name: str, spellings: Iterable[str | None]) -> Path:
 
 
 def check_prefix(prefix: object) -> None:
-    """Raise ACFunError for a prefix that no style could be saved under; nothing is made."""
+    """Refuse a prefix that no style could be saved under; nothing is made.
+
+    Raises:
+        ACFunError: it is empty, leads out of the folder, or cannot be a name there.
+    """
     _free_path(prefix)
 
 
 def find_save_path(prefix: object) -> tuple[Path, list[Path]]:
-    """Return a free path, numbered like ComfyUI's, and the files of the same, checked, prefix."""
+    """Return a free path, numbered like ComfyUI's images, and the files of the same prefix.
+
+    Raises:
+        ACFunError: see :func:`check_prefix`.
+    """
     root, parts = _free_path(prefix)
     try:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(str(parts), str(root))
@@ -215,8 +224,11 @@ def _cannot_be_made(prefix: object, root: Path, error: Exception) -> ACFunError:
 def label_of(name: str, path: Path) -> str:
     """Return what people read for a style's file: "training/A woman, 150 steps, DATE #3f2a1c9d".
 
-    Only files that are called after their run get one; its digits alone find the file again. Others
-    are called by their name below models/acfun.
+    Only files that are called after their run get one; its digits alone find the file again.
+
+    Args:
+        name: of the file below models/acfun.
+        path: where it is.
     """
     run = _RUN_FILE.fullmatch(name)
     if run is None:
@@ -240,9 +252,11 @@ def is_label(name: str) -> bool:
 
 
 def file_by_label(label: str, names: Iterable[str]) -> str | None:
-    """Return the name, of all below models/acfun, that a label stands for, None if there is none.
+    """Return the name of the file that a label stands for, None if there is none.
 
-    The file may have gone on training since :func:`label_of` gave it.
+    Args:
+        label: as :func:`label_of` gave it, perhaps before the file went on training.
+        names: of all files below models/acfun.
     """
     wanted = _LABEL.fullmatch(label)
     if wanted is None:

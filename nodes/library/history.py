@@ -39,7 +39,11 @@ class TrainingHistory:
 
 
 def write_history(style_path: Path, facts: StyleFacts, history: TrainingHistory) -> None:
-    """Write a history of 1 MB at most beside a style, or raise ACFunError; remove stale ones."""
+    """Write a history beside a style, in 1 MB at most; histories whose style is gone are removed.
+
+    Raises:
+        ACFunError: the folder cannot be written.
+    """
     stride = len(history.losses) // _MOST_LOSSES + 1
     tensors = {"losses": torch.tensor(history.losses[::stride], dtype=torch.float64)}
     files = [jpeg_bytes(preview, SIDE) for preview in history.previews]

@@ -31,7 +31,11 @@ def preview_path(style_path: Path) -> Path:
 
 
 def check_preview(picture: Tensor) -> None:
-    """Raise ACFunError for an IMAGE that is empty, or has 2 or more than 4 channels."""
+    """Refuse an IMAGE that no preview can be made of.
+
+    Raises:
+        ACFunError: it is an empty batch, or has 2 or more than 4 channels.
+    """
     if picture.ndim != 4 or picture.numel() == 0 or picture.shape[-1] not in (1, 3, 4):
         raise ACFunError(
             "preview has the shape {shape}; expected (batch, height, width, channels) of one "
@@ -41,7 +45,11 @@ def check_preview(picture: Tensor) -> None:
 
 
 def write_preview(picture: Tensor, style_path: Path) -> None:
-    """Write the last picture of an IMAGE, the most trained, beside a style, or raise ACFunError."""
+    """Write the last picture of an IMAGE beside a style: of a training's previews the most trained.
+
+    Raises:
+        ACFunError: the folder cannot be written.
+    """
     write_whole(jpeg_bytes(picture, SIDE), preview_path(style_path), "preview")
 
 
@@ -75,7 +83,11 @@ def decode_image(content: bytes) -> Tensor | None:
 
 
 def ui_image(image: Tensor) -> dict[str, Any]:
-    """Return the ``ui`` output of an IMAGE ``(1, h, w, 3)``; the same image is written once."""
+    """Return the ``ui`` output of an IMAGE ``(1, h, w, 3)``; the same image is written once.
+
+    Raises:
+        ACFunError: ComfyUI's folder of temporary files cannot be written.
+    """
     levels = (image[0] * 255).round().to(torch.uint8).numpy()
     digest = hashlib.sha256(levels.tobytes()).hexdigest()[:16]
     name = f"acfun_{digest}_{levels.shape[1]}x{levels.shape[0]}.png"

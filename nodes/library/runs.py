@@ -63,8 +63,12 @@ class FinishedStyle:
 def find_finished(facts: StyleFacts, steps: int) -> FinishedStyle | None:
     """Return the style of a run with all its steps, None if there is none.
 
-    Pictures, settings, checkpoint and CLIP vision make the run's name, and the pack's version must
-    be the same. One that was saved with a picture comes before others.
+    One that was saved with a picture comes before others.
+
+    Args:
+        facts: of the run: pictures, settings, checkpoint and CLIP vision make its name, and the
+            pack's version must be the same.
+        steps: that the style must have.
     """
     wanted = {"run": facts.run, "version": facts.version, "steps": steps}
     files = style_files().items()
@@ -88,7 +92,10 @@ def find_finished(facts: StyleFacts, steps: int) -> FinishedStyle | None:
 def find_partial(facts: StyleFacts, learnt: int, steps: int) -> tuple[Style, TrainState] | None:
     """Return the longest part of a run, with the state that lets it go on exactly; None if none.
 
-    It has more steps than are ``learnt`` without it, and fewer than the whole run.
+    Args:
+        facts: of the run, as in :func:`find_finished`.
+        learnt: the steps of what is there without it; a part has more.
+        steps: of the whole run; a part has fewer.
     """
     parts = {}
     for name, path in style_files().items():
@@ -117,7 +124,11 @@ def find_run_file(style: Style) -> Path | None:
 
 
 def check_can_save() -> None:
-    """Raise ACFunError where no training could be kept, before the training and not after it."""
+    """Refuse to train where nothing could be kept, before the training and not after it.
+
+    Raises:
+        ACFunError: no folder of models/acfun can be written.
+    """
     style_folder(TRAINING)
 
 
@@ -136,10 +147,13 @@ class TrainingSaver:
         self._path: Path | None = None
 
     def save(self, result: TrainResult) -> str:
-        """Write the style and its state, named after the run; return a sentence that says as what.
+        """Write the style and its state, named after the run; call it as often as needed.
 
         A file of the same run that has more steps is left alone. Training states above
         ``RESUME_LIMIT`` are removed, oldest first.
+
+        Returns:
+            A sentence that tells under which name Load ACFun Style lists it.
 
         Raises:
             ACFunError: it could not be written.

@@ -95,8 +95,8 @@ def sample_prompts(
 ) -> tuple[dict[str, Tensor], dict[str, float]]:
     """Prompt for people in full, as photos and in each kind of painting; read them back.
 
-    Returns by medium the samples ``(n, s, s, 3)``, and by group the share that shows what was
-    asked.
+    Returns:
+        By medium the samples ``(n, s, s, 3)``, and by group the share that shows what was asked.
     """
     random = np.random.default_rng(SEED + 2)
     generator = torch.Generator().manual_seed(SEED + 2)

@@ -160,7 +160,10 @@ def train_denoiser(
     course: Course,
     batch: int = BATCH,
 ) -> Learner:
-    """Train both by v-prediction; return them and their average. Errors are weighted ``(h, w)``."""
+    """Train both by v-prediction, until the course is over; return them and their average.
+
+    weights: how much the squared error of each latent counts ``(h, w)``.
+    """
     learner = Learner(nn.ModuleList([unet, text_encoder]), course, EMA)
     device = course.device
     kept = new_scheduler().alphas_cumprod.to(device)
