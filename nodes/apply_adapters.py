@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from ..acfun_ops.images import check_mask
 from ..acfun_ops.messages import join_messages
+from ..acfun_ops.method.block_strengths import read_block_strengths
 from ..acfun_ops.method.injection import PartStrengths
 from ..acfun_ops.style.style import Style
 from .comfyui.adapter_warnings import ALL_BLACK
@@ -18,6 +19,7 @@ from .schema import (
     CATEGORY,
     StyleSocket,
     applies_to_input,
+    block_strengths_input,
     ease_input,
     mark,
     search_aliases,
@@ -74,6 +76,7 @@ class ApplyCFunAdapters(io.ComfyNode):
                 ),
                 mark(applies_to_input(), advanced=True),
                 mark(ease_input("from start_percent to end_percent"), advanced=True),
+                block_strengths_input(),
             ],
             outputs=[
                 io.Model.Output(
@@ -101,13 +104,15 @@ class ApplyCFunAdapters(io.ComfyNode):
         mask: Tensor | None = None,
         applies_to: str = BOTH,
         ease: str = CONSTANT,
+        block_strengths: str = "",
     ) -> io.NodeOutput:
         """Return a clone with one more wrapper, or the very model if nothing would act."""
         check_fits(style, model)
         timing = StrengthSchedule(start=start_percent, end=end_percent, ease=ease)
-        strengths = PartStrengths(
+        parts = PartStrengths(
             encoder=encoder_strength, middle=middle_strength, decoder=decoder_strength
         ).scale(strength)
+        strengths = read_block_strengths(block_strengths, parts, style.concrete, style.facts.family)
         area = None if mask is None else check_mask(mask, "mask")
         warnings = []
         if area is not None and not area.any() and strengths.any():

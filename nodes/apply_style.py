@@ -8,6 +8,7 @@ from typing_extensions import override
 
 from ..acfun_ops.images import check_mask
 from ..acfun_ops.messages import join_messages
+from ..acfun_ops.method.block_strengths import read_block_strengths
 from ..acfun_ops.method.injection import PartStrengths
 from ..acfun_ops.style.style import Style
 from .comfyui.adapter_warnings import ALL_BLACK
@@ -25,7 +26,9 @@ from .schema import (
     CATEGORY,
     StyleSocket,
     applies_to_input,
+    block_strengths_input,
     ease_input,
+    mark,
     search_aliases,
     strength_input,
 )
@@ -81,8 +84,12 @@ class ApplyACFunStyle(io.ComfyNode):
                     tooltip="What is drawn outside the mask; without it, the text without S*. For "
                     "two people, the conditioning of the first one's Apply ACFun Style.",
                 ),
-                applies_to_input(),
-                ease_input("over the sampling; the prompt's part does not change"),
+                mark(applies_to_input(), advanced=True),
+                mark(
+                    ease_input("over the sampling; the prompt's part does not change"),
+                    advanced=True,
+                ),
+                block_strengths_input(),
             ],
             outputs=[
                 io.Model.Output(
@@ -109,6 +116,7 @@ class ApplyACFunStyle(io.ComfyNode):
         outside: Conditioning | None = None,
         applies_to: str = BOTH,
         ease: str = CONSTANT,
+        block_strengths: str = "",
     ) -> io.NodeOutput:
         """Return a styled clone of the model and a styled conditioning."""
         check_connected(clip=clip)
@@ -122,7 +130,8 @@ class ApplyACFunStyle(io.ComfyNode):
         if abstract != 0:
             warnings.append(prompt_warnings(clip, text, style))
         node_id, text_on_node = cls.hidden.unique_id, join_messages("\n", warnings)
-        strengths = PartStrengths().scale(concrete)
+        parts = PartStrengths().scale(concrete)
+        strengths = read_block_strengths(block_strengths, parts, style.concrete, style.facts.family)
         schedule = AdapterSchedule(timing=StrengthSchedule(ease=ease), applies_to=applies_to)
         return io.NodeOutput(
             apply_adapters(

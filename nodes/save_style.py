@@ -16,9 +16,15 @@ from ..acfun_ops.style.model_spec import StyleCard
 from ..acfun_ops.style.style import Style
 from ..acfun_ops.style.style_file import load_style, read_facts, save_style
 from .comfyui.node_status import show_errors_on_node, show_text
-from .comfyui.prompt_graph import style_image_name
+from .comfyui.prompt_graph import shows_its_training, style_image_name
 from .library.folder import check_prefix, find_save_path, mark_saved
-from .library.preview_image import check_preview, read_preview, thumbnail_of, write_preview
+from .library.preview_image import (
+    check_preview,
+    preview_path,
+    read_preview,
+    thumbnail_of,
+    write_preview,
+)
 from .library.runs import find_run_file
 from .schema import CATEGORY, StyleSocket, search_aliases
 
@@ -97,11 +103,17 @@ class SaveACFunStyle(io.ComfyNode):
     @classmethod
     @show_errors_on_node
     def check_lazy_status(cls, filename_prefix: Any, **inputs: Any) -> list[str]:
-        """Ask for the style and its picture once the name is one that can be saved."""
+        """Ask for the style once the name is one that can be saved, then for its picture.
+
+        Not for a picture made of the previews of a training that has left none.
+        """
         missing = [name for name in ("style", "preview") if inputs.get(name, name) is None]
         if missing:
             check_prefix(_prefix(filename_prefix, _NAMELESS))
-        return missing
+        if missing == ["preview"] and _has_none(inputs["style"]):
+            prompt = cls.hidden.prompt or {}
+            return [] if shows_its_training(prompt, cls.hidden.unique_id) else missing
+        return missing[:1]
 
     @classmethod
     @show_errors_on_node
@@ -184,7 +196,21 @@ def save_once(
         return Message("{text}, but without its preview. {error}", text=text, error=flaw)
     if preview is not None:
         return Message("{text}, with its preview beside it", text=text)
-    return join_messages("\n", [text, _NO_PICTURE]) if has_thumbnail and not thumbnail else text
+    if has_thumbnail and not thumbnail:
+        return join_messages("\n", [text, _NO_PICTURE])
+    if found is not None or preview_path(path).is_file():
+        return text
+    return Message(
+        "{text}, without a preview: the training has left none, or it was deleted. Connect a "
+        "picture to preview",
+        text=text,
+    )
+
+
+def _has_none(style: Style) -> bool:
+    """Tell whether the training that a style is the result of has left no preview."""
+    run_file = find_run_file(style)
+    return run_file is not None and read_preview(run_file, StyleCard()) is None
 
 
 def _prefix(given: Any, name: str) -> Any:

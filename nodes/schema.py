@@ -33,6 +33,19 @@ def strength_input(name: str, tooltip: str) -> io.Float.Input:
     )
 
 
+def block_strengths_input() -> io.String.Input:
+    """Return the input that sets the adapters' strengths block by block."""
+    text = io.String.Input(
+        "block_strengths",
+        default="",
+        optional=True,
+        tooltip="Strengths of single blocks, 0 to 3, by the beginning of their names: "
+        "output_blocks.0=0.5, input_blocks.8=0. Each is multiplied by its part's. For SDXL also "
+        "style blocks only: what B-LoRA found for attention, carried over to ResBlocks, untested.",
+    )
+    return mark(text, advanced=True)
+
+
 def applies_to_input() -> io.Combo.Input:
     """Return the input that says under which prompts the adapters act."""
     return io.Combo.Input(

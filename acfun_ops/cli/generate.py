@@ -46,9 +46,10 @@ def add_options(command: ArgumentParser) -> None:
         ("encoder-strength", 1.0, "of CFun in the encoder: strokes, colours, texture"),
         ("middle-strength", 1.0, "of CFun in the middle"),
         ("decoder-strength", 1.0, "of CFun in the decoder: structure and pose of the face"),
+        ("block-strengths", "", "of CFun's single blocks, such as output_blocks.0=0.5"),
     ):
         command.add_argument(
-            f"--{name}", type=type(default), default=default, help=f"{text} (default: {default})"
+            f"--{name}", type=type(default), default=default, help=f"{text} (default: {default!r})"
         )
 
 
@@ -82,7 +83,7 @@ def run(options: Namespace) -> int:
         note(f"note: The prompt does not name the style; {word} in it gives more of the style.")
     device = choose_device(options.device)
     pipeline = load_text_to_image(options.model, device, choose_dtype(options.precision, device))
-    strengths = asdict(first.strengths)
+    strengths = asdict(first.strengths) | {"block_strengths": options.block_strengths}
     with styled(pipeline, style, abstract=first.strength, **strengths) as encode:
         embeddings = encode(first.prompt, first.negative)
         for seed in range(first.seed, first.seed + options.count):

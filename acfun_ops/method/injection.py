@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -81,7 +81,8 @@ class PartStrengths:
 
     def scale(self, strength: float) -> "PartStrengths":
         """Return all three multiplied by ``strength``."""
-        return PartStrengths(
+        return replace(
+            self,
             encoder=self.encoder * strength,
             middle=self.middle * strength,
             decoder=self.decoder * strength,

@@ -11,6 +11,7 @@ from torch import Tensor
 from ..backbones.diffusers_unet import check_unet, insert_points
 from ..backbones.text_encoder import encode_prompt, text_encoders
 from ..errors import ACFunError
+from ..method.block_strengths import read_block_strengths
 from ..method.injection import PartStrengths, attach_adapters, fold_adapters
 from ..model_families import family_of
 from ..style.compatibility import ModelShape, check_fits
@@ -29,6 +30,7 @@ def styled(
     encoder: float = 1.0,
     middle: float = 1.0,
     decoder: float = 1.0,
+    block_strengths: str = "",
 ) -> Iterator[Callable[..., Tensors]]:
     """Apply a style to a diffusers pipeline for the length of a ``with`` block.
 
@@ -49,13 +51,14 @@ def styled(
         encoder: strength of the adapters in the U-Net's encoder.
         middle: strength of those in the middle block.
         decoder: strength of those in the decoder.
+        block_strengths: of single blocks, see :func:`read_block_strengths`.
 
     Yields:
         ``encode(prompt, negative=None)``, which takes a prompt or a list of them and returns the
         pipeline's ``prompt_embeds`` and ``negative_prompt_embeds``, and the pooled ones of SDXL.
 
     Raises:
-        ACFunError: the style does not fit the pipeline.
+        ACFunError: the style does not fit the pipeline, or has no such blocks.
     """
     unet: Any = getattr(pipe, "unet", None)
     check_unet(unet)
@@ -65,7 +68,8 @@ def styled(
     check_fits(style, ModelShape(family_of(width), width, widths))
     texts = text_encoders(pipe)
     device = pipe._execution_device
-    strengths = PartStrengths(encoder=encoder, middle=middle, decoder=decoder)
+    parts = PartStrengths(encoder=encoder, middle=middle, decoder=decoder)
+    strengths = read_block_strengths(block_strengths, parts, style.concrete, style.facts.family)
     adapters = fold_adapters(style.inserts(), strengths, device)
 
     @torch.no_grad()

@@ -29,9 +29,18 @@ def drop_preview_links(request: dict[str, Any]) -> dict[str, Any]:
     return request
 
 
+def shows_its_training(prompt: Prompt, node_id: str) -> bool:
+    """Tell whether a Save node's preview is made of those of the training whose style it saves."""
+    training = _training_behind(prompt, node_id)
+    link = prompt.get(node_id, {}).get("inputs", {}).get("preview")
+    behind = (value for inputs in _inputs_behind(prompt, link) for value in inputs.values())
+    return bool(training) and [training, _PREVIEWS] in [link, *behind]
+
+
 def passes_previews(prompt: Prompt, node_id: str) -> bool:
-    """Tell whether a node of the prompt takes the previews of a training."""
-    return any([node_id, _PREVIEWS] in node["inputs"].values() for node in prompt.values())
+    """Tell whether a node of the prompt needs the previews of a training; a Save node does not."""
+    takers = (node for node in prompt.values() if node["class_type"] != _SAVE)
+    return any([node_id, _PREVIEWS] in node["inputs"].values() for node in takers)
 
 
 def style_image_name(prompt: Prompt, node_id: str) -> str:
@@ -44,30 +53,43 @@ def style_image_name(prompt: Prompt, node_id: str) -> str:
         prompt: of the run.
         node_id: the Save node.
     """
-    while prompt.get(node_id, {}).get("class_type") == _SAVE:
-        node_id = _source(prompt[node_id]["inputs"].get("style")) or ""
-    training = prompt.get(node_id, {})
-    if training.get("class_type") != _TRAIN:
+    training = _training_behind(prompt, node_id)
+    if not training:
         return ""
-    faces = set(_image_files(prompt, training["inputs"].get("face_image")))
-    found = _image_files(prompt, training["inputs"].get("style_image"))
+    inputs = prompt[training]["inputs"]
+    faces = set(_image_files(prompt, inputs.get("face_image")))
+    found = _image_files(prompt, inputs.get("style_image"))
     stems = (re.split(r"[/\\]", name)[-1] for name in found if name not in faces)
     name: str = re.sub(r"[^\w .()-]+", "_", next(stems, ""))
     return name[:_LONGEST].strip(" .")
 
 
+def _training_behind(prompt: Prompt, node_id: str) -> str:
+    """Return the training whose style a Save node saves, "" if it is another node's."""
+    while prompt.get(node_id, {}).get("class_type") == _SAVE:
+        node_id = _source(prompt[node_id]["inputs"].get("style")) or ""
+    return node_id if prompt.get(node_id, {}).get("class_type") == _TRAIN else ""
+
+
 def _image_files(prompt: Prompt, link: Any) -> Iterator[str]:
     """Yield the image files, without their endings, that a link's value is made of."""
+    for inputs in _inputs_behind(prompt, link):
+        for value in inputs.values():
+            if isinstance(value, str) and (match := _IMAGE_FILE.fullmatch(value)):
+                yield match[1]
+
+
+def _inputs_behind(prompt: Prompt, link: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield the inputs of the nodes that a link's value is made by, the nearest first."""
     waiting, seen = [_source(link)], set()
     while waiting:
         node_id = waiting.pop(0)
         if node_id is None or node_id in seen:
             continue
         seen.add(node_id)
-        for value in prompt.get(node_id, {}).get("inputs", {}).values():
-            waiting.append(_source(value))
-            if isinstance(value, str) and (match := _IMAGE_FILE.fullmatch(value)):
-                yield match[1]
+        inputs = prompt.get(node_id, {}).get("inputs", {})
+        yield inputs
+        waiting.extend(map(_source, inputs.values()))
 
 
 def _source(link: Any) -> str | None:

@@ -9,6 +9,7 @@ from acfun_ops.training.config import PRESETS
 MODES = {"classic": False, "nodes 2.0": True}
 SHOWN = {
     "ACFunTrainStyle": ["prompt", "preset", "style_weight", "steps"],
+    "ACFunApplyStyle": ["text", "strength", "balance"],
     "ACFunApplyAdapters": [
         "strength",
         "encoder_strength",
@@ -19,7 +20,8 @@ SHOWN = {
 }
 ADVANCED = {
     "ACFunTrainStyle": {"learning_rate", "seed", "rank", "alignment", "retrain"},
-    "ACFunApplyAdapters": {"middle_strength", "applies_to", "ease"},
+    "ACFunApplyStyle": {"applies_to", "ease", "block_strengths"},
+    "ACFunApplyAdapters": {"middle_strength", "applies_to", "ease", "block_strengths"},
 }
 CUSTOM = "custom: the numbers on this node"
 IN_SIGHT = """() => {
@@ -30,7 +32,8 @@ IN_SIGHT = """() => {
             .filter((name) => name !== 'advanced');
     const box = document.querySelector(`[data-node-id="${node.id}"]`);
     const shown = [...box.querySelectorAll('[data-testid=node-widget]')].map((widget) =>
-        widget.querySelector('[data-testid=widget-layout-field-label]')?.textContent ?? 'prompt');
+        widget.querySelector('[data-testid=widget-layout-field-label]')?.textContent
+        ?? names.find((name) => ['prompt', 'text'].includes(name)));
     return names.filter((name) => shown.includes(name));
 }"""
 # As a classic node's pointer does it.

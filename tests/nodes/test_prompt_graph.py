@@ -1,4 +1,4 @@
-"""What Save ACFun Style reads from the prompt: the style picture's name, and the link it drops."""
+"""What Save ACFun Style reads from the prompt: its picture's name, and whence its preview comes."""
 
 from __future__ import annotations
 
@@ -68,3 +68,34 @@ def test_only_the_link_to_the_previews_of_the_same_training_is_dropped(graph):
 @pytest.mark.parametrize("request_of", [{}, {"prompt": 1}, {"prompt": {"1": None, "2": {}}}])
 def test_a_request_that_is_no_prompt_passes(graph, request_of):
     assert graph.drop_preview_links(request_of) == request_of
+
+
+@pytest.mark.parametrize(
+    ("style", "preview", "shows"),
+    [
+        (["train", 0], ["train", 2], True),
+        (["train", 0], ["scaled", 0], True),
+        (["save", 0], ["scaled", 0], True),
+        (["train", 0], ["picture", 0], False),
+        (["train", 0], ["drawn", 0], False),  # With the trained style.
+        (["picture", 0], ["train", 2], False),
+        (["train", 0], "previews", False),
+    ],
+)
+def test_a_preview_is_known_to_come_from_the_training_that_is_saved(graph, style, preview, shows):
+    linked = prompt(
+        last=node("ImageFromBatch", image=["train", 2]),
+        scaled=node("ImageScale", image=["last", 0]),
+        drawn=node("ACFunStyleSheet", style=["train", 0]),
+        shown=node("ACFunSaveStyle", style=style, preview=preview),
+    )
+    assert graph.shows_its_training(linked, "shown") == shows
+    assert not graph.shows_its_training(linked, "save")
+    assert not graph.shows_its_training({}, "shown")
+
+
+@pytest.mark.parametrize(("kind", "needs"), [("PreviewImage", True), ("ACFunSaveStyle", False)])
+def test_a_save_node_does_not_need_previews(graph, kind, needs):
+    taken = prompt(taker=node(kind, images=["train", 2]))
+    assert graph.passes_previews(taken, "train") == needs
+    assert not graph.passes_previews(taken, "other")

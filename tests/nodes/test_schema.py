@@ -51,6 +51,7 @@ NODES = {
             "outside": "CONDITIONING",
             "applies_to": "both",
             "ease": "constant",
+            "block_strengths": "",
         },
         {"model": "MODEL", "conditioning": "CONDITIONING"},
     ),
@@ -77,7 +78,12 @@ NODES = {
             "start_percent": 0.0,
             "end_percent": 1.0,
         },
-        {"mask": "MASK", "applies_to": "both", "ease": "constant"},
+        {
+            "mask": "MASK",
+            "applies_to": "both",
+            "ease": "constant",
+            "block_strengths": "",
+        },
         {"model": "MODEL"},
     ),
     "ACFunBlendStyles": (
@@ -184,10 +190,13 @@ def test_choices_ranges_and_advanced_inputs_are_as_announced(described):
     assert train["seed"][1]["max"] == 2**64 - 1
     assert (train["steps"][1]["min"], train["preview_every"][1]["min"]) == (1, 0)
     assert train["resolution"][1]["step"] == 64
+    hidden_on_both = {"applies_to", "ease", "block_strengths"}
+    for node, others in (("ACFunApplyAdapters", {"middle_strength"}), ("ACFunApplyStyle", set())):
+        inputs = described[node]["input"]
+        everything = inputs["required"] | inputs["optional"]
+        hidden = {name for name, spec in everything.items() if spec[1].get("advanced")}
+        assert hidden == hidden_on_both | others
     adapters = described["ACFunApplyAdapters"]["input"]["required"]
-    everything = adapters | described["ACFunApplyAdapters"]["input"]["optional"]
-    hidden = {name for name, spec in everything.items() if spec[1].get("advanced")}
-    assert hidden == {"middle_strength", "applies_to", "ease"}
     for node in ("ACFunApplyAdapters", "ACFunApplyStyle"):
         optional = described[node]["input"]["optional"]
         assert {name: options_of(optional[name]) for name in WHERE_AND_WHEN} == WHERE_AND_WHEN

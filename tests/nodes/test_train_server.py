@@ -57,9 +57,12 @@ def test_progress_previews_losses_and_the_place_of_the_style_are_shown(acfun, se
     server.run({"load": node("ACFunLoadStyle", style_file=name[1]), "show": SHOWN})
 
 
-def test_a_training_without_previews_is_saved_all_the_same(server, graph):
-    graph["train"]["inputs"] |= {"seed": 13, "preview_every": 0}
-    graph["save_style"]["inputs"] |= {"preview": ["train", 2], "filename_prefix": ""}
+@pytest.mark.parametrize("through", [False, True], ids=["direct", "through a node"])
+def test_a_training_without_previews_is_saved_all_the_same(server, graph, through):
+    graph["train"]["inputs"] |= {"seed": 13 + through, "preview_every": 0}
+    graph["inverted"] = node("ImageInvert", image=["train", 2])
+    preview = ["inverted", 0] if through else ["train", 2]
+    graph["save_style"]["inputs"] |= {"preview": preview, "filename_prefix": ""}
     graph["load"] = node(
         "ACFunBlendStyles",
         style_a=["save_style", 0],
@@ -73,6 +76,19 @@ def test_a_training_without_previews_is_saved_all_the_same(server, graph):
     assert path.name.startswith("style_image_") and path.is_file()
     assert not path.with_suffix(".preview.jpg").exists()
     assert "show" in server.executed_nodes(history)
+    assert (
+        ", without a preview: the training has left none"
+        in history["outputs"]["save_style"]["text"][0]
+    )
+    if not through:
+        return
+    server.forget()
+    graph["train"]["inputs"]["preview_every"] = 2
+    with Image.open(saved_style(server.run(graph)).with_suffix(".preview.jpg")) as beside:
+        inverted = np.asarray(beside).astype(int)
+    graph["save_style"]["inputs"] |= {"preview": ["train", 2], "filename_prefix": "usual"}
+    with Image.open(saved_style(server.run(graph)).with_suffix(".preview.jpg")) as beside:
+        assert np.abs(np.asarray(beside) - (255 - inverted)).mean() < 8
 
 
 def test_without_previews_only_the_previews_output_is_blocked(server, graph):

@@ -28,6 +28,7 @@ NOT_SHOWN = {
     "fade in",
     "fade out",
     "fade in and out",
+    "style blocks only",
     "as set below",
     "custom: the numbers on this node",
     "quick look",
