@@ -21,7 +21,7 @@ CODE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 FORM = re.compile(rf"{REPOSITORY}/issues/new\?template=([\w.-]+)")
 KNOWN_FROM = re.compile(r"paper|toy|practice elsewhere: \[|\[counted\]\(")
-FOLDERS = ("", "docs", "evaluation", "evaluation/toy", "acfun_ops/method", "web/docs")
+FOLDERS = ("", "docs", "evaluation", "evaluation/toy", "acfun_ops/method", "docs/nodes", "web/docs")
 
 
 def pages():

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import VIEWPORT
 
 from acfun_ops.messages import Message, join_messages, to_json
 from acfun_ops.training.config import TrainConfig
@@ -25,8 +26,14 @@ LABELS = {
 }
 
 
+SCREENS = """(panel) => {
+    const pane = panel.closest('.overflow-y-auto');
+    return pane.scrollHeight / pane.clientHeight;
+}"""
+
+
 @pytest.mark.parametrize("node_id", LABELS)
-def test_help_page_opens(comfy_page, node_id):
+def test_help_page_opens_and_has_two_screens_at_most(comfy_page, node_id):
     comfy_page.place(node_id)
     panel = comfy_page.open_help()
     assert panel.locator("h1").inner_text() == LABELS[node_id]
@@ -36,13 +43,17 @@ def test_help_page_opens(comfy_page, node_id):
     for picture in pictures.all():
         comfy_page.page.wait_for_function("(image) => image.complete", arg=picture.element_handle())
         assert picture.evaluate("(image) => image.naturalWidth") >= 200
+    comfy_page.page.set_viewport_size({"width": 1366, "height": 768})
+    assert panel.evaluate(SCREENS) <= 2
+    comfy_page.page.set_viewport_size(VIEWPORT)
     assert comfy_page.problems() == []
 
 
 @pytest.mark.parametrize("node_id", LABELS)
-def test_help_page_names_every_input_and_output(page_server, node_id):
-    text = page_server.request(f"/extensions/{PACK_NAME}/docs/{node_id}.md").decode()
-    assert text == (ROOT / "web" / "docs" / f"{node_id}.md").read_text(encoding="utf-8")
+def test_the_long_page_names_every_input_and_output(page_server, node_id):
+    served = page_server.request(f"/extensions/{PACK_NAME}/docs/{node_id}.md").decode()
+    assert served == (ROOT / "web" / "docs" / f"{node_id}.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "nodes" / f"{node_id}.md").read_text(encoding="utf-8")
     info = page_server.object_info(node_id)[node_id]
     inputs = [*info["input"].get("required", {}), *info["input"].get("optional", {})]
     for name in [*inputs, *info["output_name"]]:

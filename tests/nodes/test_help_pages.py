@@ -1,4 +1,4 @@
-"""The help pages against the code: the messages they explain are those that users meet."""
+"""The nodes' long pages against the code: the messages they explain are those that users meet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import pytest
 from workflow_prompts import ROOT
 
-PAGES = sorted((ROOT / "web" / "docs").glob("*.md"))
+PAGES = sorted((ROOT / "docs" / "nodes").glob("*.md"))
 SOURCES = [*(ROOT / "nodes").rglob("*.py"), *(ROOT / "acfun_ops").rglob("*.py")]
 SECTIONS = ("Input", "Output", "Errors and remedies", "Example")
 EXPLAINED = re.compile(r"^- \*\*(.+?)\*\*[ :]", re.MULTILINE)
