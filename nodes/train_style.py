@@ -211,7 +211,7 @@ def _train(
         config, plan = plan_memory(backbone, config)
         pair = prepare_images(backbone, pictures, config)
         pair = note_clip_layer(pair, models["clip"])
-        report.show_pair(pair)
+        report.pair = [pair.style[:1], pair.face[:1]]
         facts, is_same_run = pair.facts, False
         if resume is not None:
             facts, is_same_run = resume_metadata(pair.facts, resume)

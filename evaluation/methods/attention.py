@@ -24,7 +24,7 @@ from .peers import (
     image_start,
     read_tensors,
     repeat_image,
-    sample_both,
+    sample_plain,
     write_tensors,
 )
 
@@ -166,15 +166,10 @@ class LatentAdain(Method):
     @override
     @torch.no_grad()
     def generate(self, task: Task) -> Images:
-        backbone, pair = task.backbone, task.pair
-        latent = match_statistics(
-            encode_square(backbone, pair.face), encode_square(backbone, pair.style)
-        )
-        return sample_both(
-            task,
-            lambda prompt: backbone.encode_prompt(pair.remove_style(prompt), STYLE_WORD, {}),
-            image_start(task, latent, self.strength),
-        )
+        images = task.pair.face, task.pair.style
+        latent = match_statistics(*(encode_square(task.backbone, image) for image in images))
+        start = image_start(task, latent, self.strength)
+        return sample_plain(task, task.pair.remove_style, start)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,9 +181,5 @@ class NamedImg2Img(Method):
     @override
     @torch.no_grad()
     def generate(self, task: Task) -> Images:
-        backbone, pair = task.backbone, task.pair
-        return sample_both(
-            task,
-            lambda prompt: backbone.encode_prompt(pair.name_style(prompt), STYLE_WORD, {}),
-            image_start(task, encode_square(backbone, pair.face), self.strength),
-        )
+        start = image_start(task, encode_square(task.backbone, task.pair.face), self.strength)
+        return sample_plain(task, task.pair.name_style, start)

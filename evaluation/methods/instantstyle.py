@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from acfun_ops.backbones.backbone import Context
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.images import to_squares
 
@@ -26,7 +25,7 @@ from .ip_adapter import (
     new_adapter,
     prediction_loss,
 )
-from .peers import encode_square, image_start, read_tensors, sample_both, write_tensors
+from .peers import encode_square, image_start, read_tensors, sample_plain, write_tensors
 from .pretraining import (
     TRIAL_PAIRS,
     Trial,
@@ -63,15 +62,11 @@ class AdapterGeneration(Method):
         start = None
         if self.strength < 1:
             start = image_start(task, encode_square(backbone, photo), self.strength)
-
-        def encode(prompt: str) -> Context:
-            words = pair.name_style(prompt) if self.named else pair.remove_style(prompt)
-            return backbone.encode_prompt(words, STYLE_WORD, {})
-
+        words = pair.name_style if self.named else pair.remove_style
         blank = [torch.zeros_like(style.embedding)] * (task.sampling.guidance != 1)
         with apply_adapter(backbone, style.adapter, style.block, self.scale) as seen:
             seen[:] = [torch.cat([style.embedding, *blank])]
-            return sample_both(task, encode, start)
+            return sample_plain(task, words, start)
 
 
 BATCH = 32

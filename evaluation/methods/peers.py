@@ -63,6 +63,11 @@ def sample_both(task: Task, encode: Callable[[str], Context], start: Start | Non
     return sample(task, encode(pair.prompt), start), sample(task, encode(pair.other_prompt), start)
 
 
+def sample_plain(task: Task, words: Callable[[str], str], start: Start | None = None) -> Images:
+    """Return the images of a pair's two prompts in plain words, such as without S*."""
+    return sample_both(task, lambda p: task.backbone.encode_prompt(words(p), STYLE_WORD, {}), start)
+
+
 def repeat_image(task: Task, latent: Tensor) -> Images:
     """Return one latent ``(1, c, h, w)`` as every image, for a method that reads no prompt."""
     images = task.backbone.decode_latents(latent).expand(len(task.noise), -1, -1, -1)

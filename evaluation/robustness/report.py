@@ -22,16 +22,12 @@ CELLS = {True: "yes", False: "**no**"}
 def record(section: str, rows: list[dict[str, Any]], path: Path = RESULTS) -> None:
     """Put a section's rows into the JSON file, and write the Markdown tables next to it."""
     table = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    table[section] = {"machine": _machine(), "rows": rows}
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    machine = f"{platform.system()} {platform.machine()}, {cores} cores, shared, CPU"
+    table[section] = {"machine": f"{machine}, torch {torch.__version__}", "rows": rows}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     path.with_suffix(".md").write_text(format_tables(table), encoding="utf-8")
-
-
-def _machine() -> str:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    system = f"{platform.system()} {platform.machine()}"
-    return f"{system}, {cores} cores, shared, CPU, torch {torch.__version__}"
 
 
 def format_tables(table: dict[str, Any]) -> str:

@@ -61,11 +61,6 @@ class HeldOutPair:
         return tuple(map(self.stylize, self.strangers))
 
 
-def make_pairs(count: int, side: int = 64) -> list[HeldOutPair]:
-    """Return ``count`` pairs, going round the held-out styles; the same ones every time."""
-    return [make_pair(number, side) for number in range(count)]
-
-
 @cache
 def make_pair(number: int, side: int = 64) -> HeldOutPair:
     """Return one of the pairs; it is drawn once in a process, so leave its arrays as they are."""

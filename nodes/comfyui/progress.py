@@ -20,7 +20,6 @@ from ...acfun_ops.training.events import (
     StepEvent,
     TrainResult,
 )
-from ...acfun_ops.training.training_images import PreparedImages
 from .node_status import NodeStatus, log
 
 STRIP_SIDE = 384
@@ -51,7 +50,7 @@ class TrainingProgress(Reporter):
         self.bar = comfy.utils.ProgressBar(steps)
         self.pace = _Pace()
         self.console: tqdm | None = None
-        self.pair: list[Tensor] = []
+        self.pair: list[Tensor] = []  # In front of the previews.
         self.previews: list[Tensor] = []
         self.interrupt: comfy.model_management.InterruptProcessingException | None = None
         self._save = save
@@ -96,10 +95,6 @@ class TrainingProgress(Reporter):
         """Log and show how the run ended."""
         log.info(text)
         self.status.show(text)
-
-    def show_pair(self, pair: PreparedImages) -> None:
-        """Put the first style picture and the first face photo in front of the previews."""
-        self.pair = [pair.style[:1], pair.face[:1]]
 
     def show_step(self, event: StepEvent) -> None:
         """Move both bars and, from time to time, the text on the node."""

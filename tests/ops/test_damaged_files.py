@@ -1,4 +1,4 @@
-"""Damaged and hostile style and resume files are refused in one sentence, or load as they are saved.
+"""Damaged and hostile style and resume files: refused in one sentence, or loaded as saved.
 
 100,000 of each: ``pytest tests/ops/test_damaged_files.py --hypothesis-profile thorough``.
 """

@@ -14,7 +14,7 @@ from evaluation.metrics.image_statistics import texture_distance
 
 from ..captions import PHOTO, describe
 from ..drawings import SEED, draw_set, training_drawings
-from ..evaluation_pairs import DISTRACTORS, make_pairs
+from ..evaluation_pairs import DISTRACTORS, make_pair
 from ..paintings import paint, photograph
 from ..people import draw_person, draw_pose, stranger
 from ..reader import GROUPS, Reader, attributes_of, identity
@@ -32,7 +32,7 @@ def texture_shares(backbone: DiffusersBackbone) -> dict[str, float]:
     picture's (AdaIN); and what shares of the way from the photo to the truth are given back by the
     autoencoder and covered by AdaIN.
     """
-    pairs = make_pairs(PAIRS)
+    pairs = [make_pair(number) for number in range(PAIRS)]
 
     def mean_distance(pictures: Sequence[np.ndarray]) -> float:
         distances = [
