@@ -24,7 +24,10 @@ from .runs import RESULTS, WORK, take_published
 BENCHMARKS = {
     "nano": ("toy_benchmark", "drawn portraits on the small prior, with known answers"),
     "tuning": ("toy_benchmark", "the same with other people and styles, to choose settings on"),
-    "real": ("real_benchmark", "photos and paintings on any diffusers folder"),
+    "real": (
+        "real_benchmark",
+        "photos and paintings on any diffusers folder; --try MODEL: ACFun alone, on one of each",
+    ),
 }
 log = logging.getLogger(__name__)
 
@@ -32,10 +35,13 @@ log = logging.getLogger(__name__)
 def main() -> None:
     """Run the benchmark that the command line names."""
     arguments = sys.argv[1:]
-    options = parser(arguments).parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    benchmark = _benchmark(options.benchmark)
     try:
+        if arguments[:1] == ["real"] and "--try" in arguments:
+            importlib.import_module(".real_try", __package__).main(arguments[1:])
+            return
+        options = parser(arguments).parse_args(arguments)
+        benchmark = _benchmark(options.benchmark)
         evaluate(benchmark.opener(options), benchmark.sections(options), options)
     except ACFunError as error:
         sys.exit(str(error))

@@ -264,4 +264,5 @@ def select_sections(sections: Sequence[Section], titles: Sequence[str]) -> list[
 def description(method: Method) -> dict[str, Any]:
     """Return all that defines a method, as JSON takes it."""
     fields = asdict(method)  # type: ignore[call-overload]
+    fields.pop("settings", None)  # Which settings_changes() says.
     return {"method": type(method).__name__, **fields, **method.settings_changes()}

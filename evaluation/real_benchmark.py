@@ -104,9 +104,7 @@ def image_figures(face: Tensor, style: Tensor, samples: Tensor) -> dict[str, flo
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
-    on_gpu = torch.cuda.is_available()
     parser.add_argument("--model", type=Path, required=True, help="a diffusers folder")
-    parser.add_argument("--image-encoder", type=Path, help="a CLIP vision folder, if it has none")
     parser.add_argument(
         "--ip-adapter",
         type=Path,
@@ -128,6 +126,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sampling-steps", type=int, help="in place of the preset's")
     parser.add_argument("--guidance", type=float, default=5.0)
     parser.add_argument("--figures", choices=["all", "pictures"], default="all")
+    add_device_options(parser)
+
+
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """Add what loads the model beside its folder."""
+    on_gpu = torch.cuda.is_available()
+    parser.add_argument("--image-encoder", type=Path, help="a CLIP vision folder, if it has none")
     parser.add_argument("--device", default="cuda" if on_gpu else "cpu")
     parser.add_argument(
         "--dtype", choices=["float32", "bfloat16"], default="bfloat16" if on_gpu else "float32"

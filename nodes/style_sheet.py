@@ -1,8 +1,11 @@
 """ACFun Style Sheet."""
 
+import time
 from typing import Any
 
+import comfy.model_management
 import comfy.samplers
+import comfyui_version
 import numpy as np
 import torch
 from comfy_api.latest import io, ui
@@ -15,6 +18,7 @@ import nodes as stock
 from ..acfun_ops.contact_sheet import SheetRow, contact_sheet
 from ..acfun_ops.messages import Message
 from ..acfun_ops.method.injection import FULL_STRENGTH, PartStrengths
+from ..acfun_ops.style.result_text import result_text
 from ..acfun_ops.style.style import Style
 from .comfyui.adapters import apply_adapters, check_fits
 from .comfyui.node_status import (
@@ -155,8 +159,14 @@ class ACFunStyleSheet(io.ComfyNode):
             for abstract, strengths in COLUMNS.values()
         ]
         latent = stock.EmptyLatentImage().generate(width, height)[0]
-        settings = (steps, cfg, sampler_name, scheduler)
+        settings = {
+            "steps": steps,
+            "cfg": cfg,
+            "sampler_name": sampler_name,
+            "scheduler": scheduler,
+        }
         pictures = []
+        started = time.perf_counter()
         row_seeds = [(seed + row) % _SEEDS for row in range(seeds)]
         for number in range(seeds * len(COLUMNS)):
             row, column = divmod(number, len(COLUMNS))
@@ -171,15 +181,20 @@ class ACFunStyleSheet(io.ComfyNode):
             )
             styled, positive = columns[column]
             (samples,) = stock.common_ksampler(
-                styled, row_seeds[row], *settings, positive, against, latent
+                styled, row_seeds[row], *settings.values(), positive, against, latent
             )
             pictures.append(stock.VAEDecode().decode(vae, samples)[0])
         batch = torch.cat(pictures)
-        status.show()
+        facts = result_text(
+            style,
+            comfy.model_management.get_torch_device(),
+            settings | {"width": width, "height": height, "seeds": row_seeds},
+            {"images": time.perf_counter() - started},
+            comfyui=comfyui_version.__version__,
+        )
+        status.show(facts)
         sheet = _sheet(batch, [f"seed {each}" for each in row_seeds])
-        shown = ui.PreviewImage(sheet, cls=cls).as_dict()
-        if status.text:
-            shown |= ui_text(status.text)
+        shown = ui.PreviewImage(sheet, cls=cls).as_dict() | ui_text(status.shown)
         return io.NodeOutput(sheet, batch, ui=shown)
 
 

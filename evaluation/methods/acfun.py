@@ -1,7 +1,7 @@
 """ACFun as a method: whole, with parts left out, and at any strengths."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -65,6 +65,7 @@ class Acfun(Method):
     spliced: bool = False
     abstract_strength: float = 1.0
     strengths: PartStrengths = FULL_STRENGTH
+    settings: AlignmentSettings = SETTINGS
 
     @override
     def training_key(self) -> "Acfun":
@@ -82,43 +83,49 @@ class Acfun(Method):
         face = pair.spliced if self.spliced and pair.spliced is not None else pair.face
         images = TrainImages(style=pair.style[None], face=face[None])
         partial = PartialBackbone(backbone, self.parts, self.variant)
-        prepared = prepare_images(partial, images, config, settings_of(self.variant))
+        prepared = prepare_images(partial, images, config, settings_of(self.variant, self.settings))
         result = fit(partial, prepared, config)
         if result.outcome != "finished":
             log.warning("%s, %s: %s", pair.name, self, result.message)
         save_style(result.style, path)
 
     @override
-    @torch.no_grad()
     def generate(self, task: Task) -> Images:
+        return self.draw(task, self._prompt(task.pair)), self.draw(task, task.pair.other_prompt)
+
+    @torch.no_grad()
+    def draw(self, task: Task, prompt: str, blocks: Container[str] | None = None) -> Tensor:
+        """Return a task's images ``(n, s, s, 3)`` under a prompt.
+
+        blocks: canonical names of those whose adapters act; None is all.
+        """
         backbone, style = task.backbone, load_style(task.learnt)
         partial = PartialBackbone(backbone, self.parts, self.variant)
-        partial_task = replace(task, backbone=partial)
         fusion = style.abstract_fusion().to(backbone.device)
-        inserts = {name: insert.to(backbone.device) for name, insert in style.inserts().items()}
+        inserts = {
+            name: insert.to(backbone.device)
+            for name, insert in style.inserts().items()
+            if blocks is None or name in blocks
+        }
         points = backbone.insert_points(style.facts.insert_at)
         modules = {name: point.module for name, point in points.items()}
         vectors = {name: v.float().to(backbone.device) for name, v in style.vectors.items()}
         style_tokens = style.style_tokens.float().to(backbone.device)
-
-        def images(prompt: str) -> Tensor:
-            context = partial.encode_prompt(prompt, STYLE_WORD, vectors)
-            fused = fusion(context.tokens, style_tokens, self.abstract_strength)
-            return sample(partial_task, Context(fused, context.pooled))
-
+        context = partial.encode_prompt(prompt, STYLE_WORD, vectors)
+        fused = fusion(context.tokens, style_tokens, self.abstract_strength)
         with attach_adapters(inserts, modules, self.strengths):
-            return images(self._prompt(task.pair)), images(task.pair.other_prompt)
+            return sample(replace(task, backbone=partial), Context(fused, context.pooled))
 
     @override
     def settings_changes(self) -> dict[str, float]:
         """Of release 0.2.0."""
-        return SETTINGS.changes()
+        return self.settings.changes()
 
     def _prompt(self, pair: Pair) -> str:
         return STYLE_WORD if self.bare else pair.prompt
 
 
-def settings_of(variant: Variant) -> AlignmentSettings:
+def settings_of(variant: Variant, settings: AlignmentSettings) -> AlignmentSettings:
     """Return the settings of a training with the variant's choice of design undone.
 
     Args:
@@ -129,18 +136,18 @@ def settings_of(variant: Variant) -> AlignmentSettings:
             and no guidance. "no handover": what is drawn gives the face its shape, too. The others
             change nothing here.
     """
-    redrawing = SETTINGS.redrawing
+    redrawing = settings.redrawing
     changes: dict[str, dict[str, Any]] = {
         "independent levels": {"even_levels": False},
         "white noise": {"noise_offset": 0.0},
         "no colour pull": {"colour_weight": 0.0},
-        "double colour pull": {"colour_weight": 2 * SETTINGS.colour_weight},
+        "double colour pull": {"colour_weight": 2 * settings.colour_weight},
         "sharper redrawing": {"redrawing": replace(redrawing, temperature=4.0)},
         "longer redrawing": {"redrawing": replace(redrawing, steps=20)},
         "unguided redrawing": {"redrawing": replace(redrawing, guidance=1.0)},
         "no handover": {"handover": 10.0},
     }
-    return replace(SETTINGS, **changes.get(variant, {}))
+    return replace(settings, **changes.get(variant, {}))
 
 
 class PartialBackbone:

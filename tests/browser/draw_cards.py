@@ -102,7 +102,7 @@ CARDS = {
     "13 Train on a face spliced from two": Card(
         (FACE, ("other face", OTHER_FACE), MASK), (("spliced", "Spliced face"),)
     ),
-    "14 A sheet of strengths": Card((), (("", "Sheet"),)),
+    "14 Show us a sheet of strengths": Card((), (("", "Sheet"),)),
     "15 A face in a style.app": Card((STYLE, FACE), RESULT),
 }
 
@@ -165,7 +165,7 @@ def draw(server: ComfyServer, name: str) -> None:
         below.append((caption, Image.fromarray(image)))
     path = WORKFLOWS_DIR / f"{name}.jpg"
     compose(above, below).save(path, quality=85, optimize=True)
-    if name == "14 A sheet of strengths":
+    if name == "14 Show us a sheet of strengths":
         sheet = below[0][1]
         large = sheet.resize((2 * sheet.width, 2 * sheet.height), Image.Resampling.LANCZOS)
         large.save(IMAGES_DIR / "style_sheet.jpg", quality=85)

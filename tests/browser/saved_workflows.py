@@ -8,6 +8,7 @@ from typing import Any
 from workflow_files import WorkflowFile
 from workflow_graph import CHECKPOINT, MAN, STYLE, TEXT, WOMAN, Graph
 
+FORM = "https://github.com/acfun-comfy/ComfyUI-ACFun/issues/new?template=results.yml"
 OTHER_STYLE = "*{} style*: another one, of a training of your own."
 
 
@@ -121,14 +122,16 @@ def blend(info: Mapping[str, Any]) -> WorkflowFile:
 def sheet(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the workflow that shows what each half of a style does."""
     graph = Graph(
-        "14 A sheet of strengths",
+        "14 Show us a sheet of strengths",
         info,
         "What each half of a style does",
         CHECKPOINT,
         STYLE,
         "*ACFun Style Sheet*, **text**: any prompt with **S\\***.",
         text="Each row is a seed; the columns are the model without the style, the prompt's half, "
-        "the adapters of the encoder, those of the decoder, and the whole style.",
+        "the adapters of the encoder, those of the decoder, and the whole style.\n\n"
+        "**Show us** what your checkpoint does: put the saved sheet and the sheet's text "
+        f"(settings, versions, card, times; no image) into [this form]({FORM}).",
     )
     graph.load()
     graph.column("Draw the sheet")

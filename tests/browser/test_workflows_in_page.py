@@ -59,7 +59,7 @@ def test_text_is_shown_where_the_whole_graph_is(opened, name):
 def test_prompt_of_the_page_has_all_required_inputs(opened, name, page_server):
     object_info = page_server.object_info()
     prompt = opened.prompt()
-    assert len(prompt) > (3 if name.startswith("14 A sheet") else 5)
+    assert len(prompt) > (3 if name.startswith("14 Show us") else 5)
     for node in prompt.values():
         required = object_info[node["class_type"]]["input"]["required"]
         assert required.keys() <= node["inputs"].keys()

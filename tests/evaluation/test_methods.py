@@ -20,7 +20,6 @@ from acfun_ops.sampling.style_injection import ddim_invert, last_two_thirds
 from acfun_ops.style.style_file import load_style
 from acfun_ops.training.config import TrainConfig
 from evaluation.benchmark import Row, Sampling, Task
-from evaluation.methods import acfun
 from evaluation.methods import lora as lora_peer
 from evaluation.methods import textual_inversion as peers
 from evaluation.methods.acfun import Acfun, PartialBackbone, Variant, settings_of
@@ -172,6 +171,17 @@ def test_untrained_parts_stay_the_identity(parts, backbone, pair, tmp_path):
     assert bool(style.style_tokens.any()) == ("abstract" in parts)
 
 
+def test_blocks_that_are_not_named_draw_as_if_off(backbone, pair, noise, tmp_path):
+    path = tmp_path / "style.safetensors"
+    LEARNERS[0].learn(backbone, pair, 5, path)
+    task = Task(backbone, pair, path, noise, SAMPLING)
+    half = [block for block in backbone.insert_points("resblock") if part_of(block) == "encoder"]
+    strengths = PartStrengths(middle=0.0, decoder=0.0)
+    encoder = replace(LEARNERS[0], strengths=strengths).draw(task, pair.prompt)
+    assert torch.equal(LEARNERS[0].draw(task, pair.prompt, half), encoder)
+    assert not torch.equal(LEARNERS[0].draw(task, pair.prompt), encoder)
+
+
 def test_strengths_act_at_drawing_on_the_parts_that_were_trained(backbone, pair, noise, tmp_path):
     method = replace(LEARNERS[0], parts=("encoder",))
     path = tmp_path / "style.safetensors"
@@ -233,26 +243,25 @@ def test_choices_of_the_drawn_reading_change_what_is_learnt(variant, backbone, p
 
 
 def test_each_variant_of_the_training_changes_one_setting():
-    named = [name for name in get_args(Variant) if settings_of(name) != SETTINGS]
-    changes = [settings_of(name).changes() for name in named]
+    named = [name for name in get_args(Variant) if settings_of(name, SETTINGS) != SETTINGS]
+    changes = [settings_of(name, SETTINGS).changes() for name in named]
     assert len(named) == 8
     assert all(len(change) == 1 for change in changes)
     assert len({str(change) for change in changes}) == 8
 
 
 @pytest.mark.parametrize("method", [Acfun(), Acfun(variant="white noise")])
-def test_a_row_of_other_settings_is_another(method, monkeypatch):
+def test_a_row_of_other_settings_is_another(method):
     bench, pair = open_tiny_bench(), 0
-    row = Row(name="ours", method=method, steps=5)
 
-    def names():
+    def names(settings):
+        row = Row(name="ours", method=replace(method, settings=settings), steps=5)
         folder = run_folder(bench, row, pair, Path("work"))
         return folder.name, training_name(bench, row, pair)
 
-    old = names()
-    monkeypatch.setattr(acfun, "SETTINGS", replace(SETTINGS, face_floor=0.3))
-    assert not set(names()) & set(old)
-    assert names() == names()
+    other = names(replace(SETTINGS, face_floor=0.3))
+    assert not set(other) & set(names(SETTINGS))
+    assert other == names(replace(SETTINGS, face_floor=0.3))
 
 
 def test_without_residual_the_prompt_is_taken_off_and_the_empty_one_is_not(backbone, pair):

@@ -14,8 +14,11 @@ from transformers import CLIPVisionModelWithProjection
 
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.errors import ACFunError
+from acfun_ops.method.alignment_loss import SETTINGS
+from acfun_ops.training.config import TrainConfig
 from evaluation import __main__ as command
 from evaluation import real_benchmark as real
+from evaluation import real_try
 from evaluation import toy_benchmark as nano
 from evaluation.benchmark import LearnsOnce, Sampling, Task
 from evaluation.methods.instantstyle import InstantStyle
@@ -210,3 +213,29 @@ def test_command_says_in_a_sentence_what_is_wrong(arguments, tmp_path, monkeypat
     monkeypatch.setattr(sys, "argv", [*arguments, "--faces", str(tmp_path / "empty")])
     with pytest.raises(SystemExit, match=r"empty holds no \.jpg"):
         command.main()
+
+
+def test_try_says_how_long_and_writes_a_strip_and_its_settings(
+    arguments, model, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(real_try, "CONFIG", TrainConfig(steps=2))
+    monkeypatch.setattr(real_try, "SAMPLING", Sampling(steps=2))
+    face, style = tmp_path / "faces" / "someone.png", tmp_path / "styles"
+    line = ["quality", "real", "--try", str(model), "--face", str(face), "--who", "a woman"]
+    line += ["--style", str(style / "portrait_vangogh_1889.jpg"), "--results", str(tmp_path / "to")]
+    monkeypatch.setattr(sys, "argv", line)
+    command.main()
+    passes = round(2 * 2 * 2.2 + SETTINGS.redrawing.steps * 4 + 4 * 2 * 2)
+    first, last = (one.message for one in caplog.records if one.name == "evaluation.real_try")
+    assert first.startswith(f"{passes} passes through the U-Net: about ")
+    assert last.endswith("template=results.yml")
+    said = json.loads((tmp_path / "to" / "try.json").read_text())
+    assert said["style"]["prompt"] == "a painting of a woman in S* style"
+    assert said["style"]["settings"]["alignment"] == "drawn"
+    assert said["seconds"].keys() == {"training", "images"}
+    assert said["versions"].keys() == {"acfun", "diffusers", "python", "torch"}
+    assert said["card"] == {"name": "cpu"}
+    strip = np.asarray(Image.open(tmp_path / "to" / "try.jpg").convert("L"), dtype=float)
+    shown = strip[60:300, 200:]
+    columns = [shown[:, n * 264 : n * 264 + 240] for n in range(6)]
+    assert all(abs(a - b).mean() > 1 for n, a in enumerate(columns) for b in columns[:n])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -140,10 +142,21 @@ def test_what_the_adapters_say_stays_on_the_sheet(acfun, loaded, draw):
     acfun.texts.clear()
     with CurrentNodeContext("run", "node"):
         draw(seeds=2, model=model, text="a woman")
-    own, said = acfun.ui["text"][0].split("\n")
+    own, said, facts = acfun.ui["text"][0].split("\n")
     assert "does not hold this style's word" in own and "adapters never acted" in said
     assert acfun.texts.count(said) == 1  # It stood there while the others were drawn.
-    assert acfun.shown == [own, said]
+    assert acfun.shown == [own, said, facts]
     assert acfun.ui["images"] and acfun.ui["acfun"]
     draw(seeds=1)
-    assert "text" not in acfun.ui and acfun.shown == [""]
+    assert json.loads(acfun.ui["text"][0]) and "adapters never acted" not in acfun.shown[0]
+
+
+def test_text_is_what_to_send_with_the_sheet(acfun, style, draw):
+    draw(seeds=1, seed=4)
+    (text,) = acfun.shown
+    facts = json.loads(text)
+    assert facts["sampling"] == SETTINGS | {"width": WIDTH, "height": HEIGHT, "seeds": [4]}
+    assert facts["style"]["settings"] == style.facts.settings
+    assert facts["seconds"]["images"] > 0 and facts["card"] == {"name": "cpu"}
+    assert facts["versions"].keys() == {"acfun", "comfyui", "python", "torch"}
+    assert style.facts.style_hash not in text

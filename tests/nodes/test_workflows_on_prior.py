@@ -38,7 +38,7 @@ NAMES = (
     BLEND := "11 Blend two styles",
     HOOKS := "12 Scheduled by hooks",
     SPLICED := "13 Train on a face spliced from two",
-    SHEET := "14 A sheet of strengths",
+    SHEET := "14 Show us a sheet of strengths",
     APP := "15 A face in a style.app",
 )
 SEVERAL = {
