@@ -31,7 +31,12 @@ from .metrics.image_statistics import (
 )
 from .runner import OpenBench
 from .sections.ablations import Setting, all_sections
-from .sections.design_choices import design_choices, learning_rates, restyle_choices
+from .sections.design_choices import (
+    design_choices,
+    learning_rates,
+    restyle_choices,
+    softer_noise,
+)
 from .sections.references import face_splices, papers_table, reference_answers
 
 ABLATION_PAIRS = 12
@@ -86,7 +91,8 @@ def sections(options: argparse.Namespace) -> list[Section]:
     """Return every section with the settings of this prior, or the rows to choose from."""
     setting = prior_setting()
     if options.benchmark == "tuning":
-        return [learning_rates(replace(setting, ablation_pairs=None))]
+        setting = replace(setting, ablation_pairs=None)
+        return [learning_rates(setting), softer_noise(setting)]
     return [
         *all_sections(setting),
         restyle_choices(setting),

@@ -1,5 +1,9 @@
 """The sections on the product's own choices: what each default is measured against."""
 
+from dataclasses import replace
+
+from acfun_ops.method.alignment_loss import SETTINGS
+
 from ..benchmark import Expectation, Section
 from .ablations import OURS, Setting, ablation_row, config_row, our_row
 
@@ -9,6 +13,7 @@ SHARPER, UNGUIDED, ALONE = (
     "without the photo's shape",
 )
 COLOURS = "twice the colour pull"
+SOFTER = "offset noise 0.1, redrawn in 20 steps"
 RANKS = (8, 128)
 LEARNING_RATES = (3e-4, 1e-3, 1e-2)
 
@@ -71,3 +76,24 @@ def learning_rates(setting: Setting) -> Section:
     rows = [config_row(setting, f"learning rate {r:g}", learning_rate=r) for r in LEARNING_RATES]
     rows.insert(0, our_row(setting))
     return Section(title="Learning rate", rows=rows, reference=OURS, is_ranked=True)
+
+
+def softer_noise(setting: Setting) -> Section:
+    """Noise and redrawing as on Stable Diffusion (``docs/real-weights.md``)."""
+    redrawing = replace(SETTINGS.redrawing, steps=20)
+    softer = replace(SETTINGS, noise_offset=0.1, redrawing=redrawing)
+    pull = f"{SOFTER}, colour pull 10"
+    return Section(
+        title="Softer noise",
+        rows=[
+            our_row(setting),
+            ablation_row(setting, SOFTER, settings=softer),
+            ablation_row(setting, pull, settings=replace(softer, colour_weight=10.0)),
+        ],
+        reference=OURS,
+        expectations=[
+            Expectation("softer noise follows prompts", SOFTER, "prompt", "higher", OURS),
+            Expectation("the pull brings colours", pull, "colour", "lower", SOFTER),
+        ],
+        is_ranked=True,
+    )

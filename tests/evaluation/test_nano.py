@@ -89,6 +89,9 @@ def test_settings_are_chosen_on_other_people_and_styles():
     assert len({style.texture for style in styles}) >= 4
     rows = rows_of(nano.sections(options_of("tuning")))
     assert all(len(row.pair_indices(bench)) == nano.PAIRS["tuning"] for row in rows)
+    ours, *_, softer, pulled = (row.method.settings_changes() for row in rows)
+    assert softer == ours | {"noise_offset": 0.1, "redrawing_steps": 20}
+    assert pulled == softer | {"colour_weight": 10.0}
 
 
 def test_bench_computes_where_it_is_told_to():
