@@ -126,15 +126,15 @@ class Acfun(Method):
 
 
 def settings_of(variant: Variant, settings: AlignmentSettings) -> AlignmentSettings:
-    """Return the settings of a training with the variant's choice of design undone.
+    """Return a row's settings with the variant's choice of design undone.
 
     Args:
         variant: "independent levels": each step samples its noise level by itself. "white noise":
             as sampling starts from it. "no colour pull": the face is pulled to its restyled self
-            alone; "double colour pull": twice as hard to its colours. "sharper redrawing", "longer
-            redrawing", "unguided redrawing": of ``drawn``, attention at temperature 4, 20 steps,
-            and no guidance. "no handover": what is drawn gives the face its shape, too. The others
-            change nothing here.
+            alone; "double colour pull": twice as hard to its colours. "... redrawing": of
+            ``drawn``, attention at temperature 4, 20 steps, and no guidance. "no handover": what is
+            drawn gives the face its shape, too. Others change nothing here.
+        settings: the row's.
     """
     redrawing = settings.redrawing
     changes: dict[str, dict[str, Any]] = {
