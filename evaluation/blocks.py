@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from acfun_ops.contact_sheet import SheetRow, contact_sheet
-from acfun_ops.method.injection import part_of
+from acfun_ops.method.injection import parts_of
 
 from .benchmark import Bench, MethodResult, Task
 from .methods.acfun import Acfun
@@ -66,8 +66,9 @@ def main() -> None:
 
 def groups_of(blocks: Collection[str]) -> dict[str, set[str]]:
     """Return what is tried, by name: each block, and both halves."""
+    parts = parts_of(blocks)
     halves = {
-        f"the {part}": {block for block in blocks if part_of(block) == part}
+        f"the {part}": {block for block in blocks if parts[block] == part}
         for part in ("encoder", "decoder")
     }
     return {block: {block} for block in blocks} | halves

@@ -9,9 +9,9 @@ from typing_extensions import override
 from ..acfun_ops.images import check_mask
 from ..acfun_ops.messages import join_messages
 from ..acfun_ops.method.block_strengths import read_block_strengths
-from ..acfun_ops.method.injection import PartStrengths
+from ..acfun_ops.method.injection import PartStrengths, parts_of
 from ..acfun_ops.style.style import Style
-from .comfyui.adapter_warnings import ALL_BLACK
+from .comfyui.adapter_warnings import ALL_BLACK, NO_MIDDLE
 from .comfyui.adapters import apply_adapters, check_fits
 from .comfyui.node_status import NodeStatus, show_errors_on_node, show_text
 from .comfyui.schedule import BOTH, CONSTANT, AdapterSchedule, StrengthSchedule
@@ -119,6 +119,8 @@ class ApplyCFunAdapters(io.ComfyNode):
             warnings.append(ALL_BLACK)
         if start_percent == end_percent and strengths.any():
             warnings.append(_NO_RANGE)
+        if middle_strength != 1 and "middle" not in parts_of(style.concrete).values():
+            warnings.append(NO_MIDDLE)
         node_id, text = cls.hidden.unique_id, join_messages("\n", warnings)
         schedule = AdapterSchedule(timing=timing, applies_to=applies_to)
         styled = apply_adapters(model, style, strengths, schedule, area, NodeStatus(node_id, text))

@@ -3,14 +3,15 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..method.concrete_fusion import InsertAt
 from ..method.diffusion import Prediction
+from ..method.injection import Site
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -19,7 +20,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 class InsertPoint:
     """A block that an insert can hang on."""
 
-    module: nn.Module
+    module: Site
     """Its output is the block's residual branch."""
     channels: int
     """c of that output."""
@@ -30,20 +31,27 @@ class Context:
     """An encoded prompt, or one for each latent of a batch."""
 
     tokens: Tensor
-    """``(1, t, d)`` or ``(b, t, d)``, the U-Net's cross-attention context."""
+    """``(1, t, d)`` or ``(b, t, d)``, what the network attends to."""
     pooled: Tensor | None = None
     """``(1, p)`` or ``(b, p)`` for SDXL."""
     negative: tuple[bool, ...] = (False,)
     """Whether it is what guidance leads away from, of all latents or of each: patches of a model
     may act on one of the two only."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """What else the encoder returned, by the framework's names, such as a mask of the tokens."""
+    is_joint: bool = False
+    """Whether image and prompt attend together, as in a transformer: a prompt that is repeated to
+    the length of another then is another prompt."""
+    members: tuple["Context", ...] = ()
+    """Of a joint batch the single prompts, in place of all else."""
 
 
 class Backbone(Protocol):
-    """A frozen text-to-image model with a U-Net; none of its weights ever requires a gradient."""
+    """A frozen text-to-image model; none of its weights ever requires a gradient."""
 
     @property
     def family(self) -> str:
-        """The base family: "sd1", "sd2", "sdxl", or "custom" for another context width."""
+        """The base family, a key of ``model_families``."""
 
     @property
     def fingerprint(self) -> str:
@@ -100,10 +108,13 @@ class Backbone(Protocol):
         """Encode a prompt, differentiably in the pseudo-word's vectors, wherever it stands."""
 
     def insert_points(self, where: InsertAt) -> dict[str, InsertPoint]:
-        """Return the blocks for inserts by canonical LDM name (``input_blocks.1.0``)."""
+        """Return the blocks for inserts by canonical name (``input_blocks.1.0``, ``layers.3``)."""
 
     def self_attentions(self) -> list[nn.Module]:
-        """Return the decoder's self-attentions in order, with ``to_q``, ``to_k`` and ``to_v``."""
+        """Return self-attentions in order, with ``to_q``, ``to_k`` and ``to_v``.
+
+        They are those of a U-Net's decoder, or of all of a transformer's blocks.
+        """
 
     def denoise(self, noisy: Tensor, sigma: float, context: Context) -> Tensor:
         """Return clean latents for ``noisy = latent + sigma * noise``, ``(b, c, h, w)``, float32.

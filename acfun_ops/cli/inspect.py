@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor
 
-from ..method.injection import part_of
+from ..method.injection import parts_of
 from ..style.style import Style
 from ..style.style_file import load_style
 from .pipeline import to_path
@@ -64,12 +64,13 @@ def describe(style: Style) -> Iterator[str]:
     weights = sum(_count(state) for state in style.concrete.values())
     yield f"CFun: {facts.statistics} at {facts.insert_at}, {weights:,} weights"
     yield f"  {'block':<20}{'part':<10}{'channels':>8}{'rank':>6}{'scale':>12}{'shift':>12}"
+    parts = parts_of(style.concrete)
     for block in sorted(style.concrete, key=_order):
         state = style.concrete[block]
         channels, rank = state["scale.weight"].shape
         norms = [_norm(state[f"{n}.weight"], state[f"{n}.bias"]) for n in ("scale", "shift")]
         yield (
-            f"  {block:<20}{part_of(block):<10}{channels:>8}{rank:>6}{norms[0]:>12.4f}"
+            f"  {block:<20}{parts[block]:<10}{channels:>8}{rank:>6}{norms[0]:>12.4f}"
             f"{norms[1]:>12.4f}"
         )
 
@@ -79,10 +80,9 @@ def _printable(line: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
-def _order(block: str) -> tuple[int, list[int]]:
+def _order(block: str) -> tuple[str, list[int]]:
     part, *numbers = block.split(".")
-    order = ("input_blocks", "middle_block", "output_blocks")
-    return order.index(part), [int(number) for number in numbers]
+    return part, [int(number) for number in numbers]
 
 
 def _count(tensors: Mapping[str, Tensor]) -> int:

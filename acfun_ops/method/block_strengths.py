@@ -1,7 +1,7 @@
 """Strengths of single blocks: what a user writes of them, on top of the parts' strengths."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from ..errors import ACFunError
@@ -22,13 +22,14 @@ class BlockStrengths(PartStrengths):
     blocks: Mapping[str, float]
     """Canonical name of each of the style's blocks to its own strength."""
 
-    def get(self, block: str) -> float:
-        """Return the strength for a canonical block name."""
-        return super().get(block) * self.blocks[block]
+    def block_strengths(self, blocks: Iterable[str]) -> dict[str, float]:
+        """Return the strength of each of the style's blocks."""
+        of_parts = super().block_strengths(blocks)
+        return {block: strength * self.blocks[block] for block, strength in of_parts.items()}
 
     def any(self) -> bool:
         """Tell whether any adapter acts at all."""
-        return any(map(self.get, self.blocks))
+        return any(self.block_strengths(self.blocks).values())
 
 
 def read_block_strengths(

@@ -1,6 +1,6 @@
 """Noise levels and weights, all told by sigma.
 
-Latents are in the U-Net's own scale and noise is added as ``latent + sigma * noise`` (the
+Latents are in the network's own scale and noise is added as ``latent + sigma * noise`` (the
 variance-exploding form that ComfyUI and k-diffusion use): ``alpha_t = 1 / sqrt(1 + sigma^2)``.
 """
 
@@ -10,8 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Prediction = Literal["noise", "v"]
-"""What the checkpoint's U-Net predicts: the noise, or v (Salimans and Ho, 2022)."""
+Prediction = Literal["noise", "v", "velocity"]
+"""What the checkpoint's network predicts: the noise, v (Salimans and Ho, 2022), or the velocity of
+a rectified flow (Liu et al., 2022), whose ``(1 - t) latent + t noise`` is what the sigma
+``t / (1 - t)`` stands for, scaled."""
 
 GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 
@@ -25,8 +27,11 @@ def prediction_weight(sigma: float, prediction: Prediction) -> float:
     """Return w_t, which turns a squared error of clean latents into one of predictions.
 
     For noise it is the signal-to-noise ratio 1 / sigma^2 (ACFun sec. 3.4, eq. 4); for v it is one
-    more, because v is predicted with the error of the clean latent times sqrt(1 + 1 / sigma^2).
+    more, because v is predicted with the error of the clean latent times sqrt(1 + 1 / sigma^2). A
+    velocity is predicted with that error divided by the time t = sigma / (1 + sigma).
     """
+    if prediction == "velocity":
+        return (1 + 1 / sigma) ** 2
     snr = 1 / sigma**2
     return snr if prediction == "noise" else snr + 1
 

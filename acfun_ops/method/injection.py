@@ -1,10 +1,10 @@
-"""The adapters of CFun on a U-Net: forward hooks, masks, and strengths by part of the U-Net."""
+"""The adapters of CFun on a network: forward hooks, masks, and strengths by part of it."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from einops import rearrange
@@ -21,30 +21,62 @@ _PARTS: dict[str, Part] = {
     "middle_block": "middle",
     "output_blocks": "decoder",
 }
-_BLOCK = re.compile(rf"({'|'.join(_PARTS)})(\.[0-9]{{1,4}})+")
+# In the order in which they run.
+_STACKS = (
+    "layers",
+    "double_blocks",
+    "single_blocks",
+    "joint_blocks",
+    "transformer_blocks",
+    "blocks",
+)
+_BLOCK = re.compile(rf"({'|'.join([*_PARTS, *_STACKS])})(\.[0-9]{{1,4}})+")
 
 
-def part_of(block: str) -> Part:
-    """Return the part of the U-Net that a canonical block name (``input_blocks.1.0``) is in.
+class Site(Protocol):
+    """What an adapter hangs on: a module, or what shows hooks a part of its output."""
+
+    def register_forward_hook(self, hook: Callable[..., Any]) -> Any:
+        """Hook as on a module; what is returned has ``remove``."""
+
+
+def parts_of(blocks: Iterable[str]) -> dict[str, Part]:
+    """Return the part of the network that each of a style's blocks is in, by canonical name.
+
+    A U-Net's names (``input_blocks.1.0``) tell it. A transformer (``layers.3``) has two halves: the
+    early one makes the structure, as a U-Net's decoder does, and counts as such; the late one makes
+    strokes and detail and counts as the encoder (arXiv 2601.02211; SplitFlux, CVPR 2026).
+
+    Args:
+        blocks: all that have adapters.
 
     Raises:
-        ACFunError: the name is none of a U-Net's.
+        ACFunError: a name is none of a network's.
     """
-    name = _BLOCK.fullmatch(block)
-    if name is None:
-        raise ACFunError(
-            "'{block}' is no U-Net block name; expected one that starts with {names}. "
-            "The style file is damaged or foreign.",
-            block=block,
-            names=", ".join(_PARTS),
-        )
-    return _PARTS[name[1]]
+    parts: dict[str, Part] = {}
+    row: list[tuple[int, int, str]] = []
+    for block in blocks:
+        name = _BLOCK.fullmatch(block)
+        if name is None:
+            raise ACFunError(
+                "'{block}' is no block name; expected one that starts with {names}. "
+                "The style file is damaged or foreign.",
+                block=block,
+                names=", ".join([*_PARTS, *_STACKS]),
+            )
+        if name[1] in _PARTS:
+            parts[block] = _PARTS[name[1]]
+        else:
+            row.append((_STACKS.index(name[1]), int(name[2][1:]), block))
+    for number, (*_, block) in enumerate(sorted(row)):
+        parts[block] = "decoder" if number < len(row) / 2 else "encoder"
+    return parts
 
 
 class BlockMask:
     """Where adapters act, or how much on each sample, at any block's size; each is made once.
 
-    mask: ``(b, 1, h, w)`` in [0, 1], one for each sample that the U-Net sees.
+    mask: ``(b, 1, h, w)`` in [0, 1], one for each sample that the network sees.
     """
 
     def __init__(self, mask: Tensor) -> None:
@@ -65,19 +97,18 @@ class BlockMask:
 
 @dataclass(frozen=True, kw_only=True)
 class PartStrengths:
-    """How strongly the adapters of each part of the U-Net act; 1 is as trained, 0 is off."""
+    """How strongly the adapters of each part act; 1 is as trained, 0 is off. See ``parts_of``."""
 
     encoder: float = 1.0
-    """Of the adapters in ``input_blocks``: strokes and colours."""
+    """Of those in ``input_blocks`` or a transformer's late half: strokes and colours."""
     middle: float = 1.0
     """Of those in ``middle_block``."""
     decoder: float = 1.0
-    """Of those in ``output_blocks``: the structure of the face."""
+    """Of those in ``output_blocks`` or a transformer's early half: the structure of the face."""
 
-    def get(self, block: str) -> float:
-        """Return the strength for a canonical block name."""
-        strength: float = getattr(self, part_of(block))
-        return strength
+    def block_strengths(self, blocks: Iterable[str]) -> dict[str, float]:
+        """Return the strength of each of a style's blocks; see :func:`parts_of`."""
+        return {block: getattr(self, part) for block, part in parts_of(blocks).items()}
 
     def scale(self, strength: float) -> "PartStrengths":
         """Return all three multiplied by ``strength``."""
@@ -100,27 +131,28 @@ def fold_adapters(
     adapters: Mapping[str, ConcreteFusion], strengths: PartStrengths, device: torch.device
 ) -> dict[str, FoldedFusion]:
     """Return adapters with their strengths folded in, on a device; those of strength 0 are none."""
+    by_block = strengths.block_strengths(adapters)
     return {
-        block: FoldedFusion(adapter, strengths.get(block)).to(device)
+        block: FoldedFusion(adapter, by_block[block]).to(device)
         for block, adapter in adapters.items()
-        if strengths.get(block) != 0
+        if by_block[block] != 0
     }
 
 
 @contextmanager
 def attach_adapters(
     adapters: Mapping[str, ConcreteFusion | FoldedFusion],
-    modules: Mapping[str, nn.Module],
+    modules: Mapping[str, Site],
     strengths: PartStrengths = FULL_STRENGTH,
     mask: Tensor | BlockMask | None = None,
 ) -> Iterator[list["AdapterHook"]]:
-    """Hook adapters onto a U-Net's blocks for the length of a ``with`` block, errors included.
+    """Hook adapters onto a network's blocks for the length of a ``with`` block, errors included.
 
     Args:
         adapters: canonical block name to adapter; a folded one has its strength already.
-        modules: canonical block name to the module whose output the adapter changes; it may return
+        modules: canonical block name to what the adapter hangs on, whose output it changes: either
             ``(b, c, h, w)`` features or ``(b, n, c)`` tokens.
-        strengths: per part of the U-Net.
+        strengths: per part of the network.
         mask: ``(b, 1, h, w)`` in [0, 1], or a :class:`BlockMask`; limits the effect in space.
 
     Yields:
@@ -139,10 +171,11 @@ def attach_adapters(
             missing_count=len(missing),
         )
     mask = BlockMask(mask) if isinstance(mask, Tensor) else mask
+    by_block = strengths.block_strengths(adapters)
     hooks = {
-        block: AdapterHook(adapter, strengths.get(block), mask)
+        block: AdapterHook(adapter, by_block[block], mask)
         for block, adapter in adapters.items()
-        if strengths.get(block) != 0
+        if by_block[block] != 0
     }
     with ExitStack() as handles:
         for block, hook in hooks.items():

@@ -4,12 +4,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..backbones.backbone import Backbone, Context
 from ..errors import ACFunError
 from ..method.concrete_fusion import FoldedFusion
-from ..method.injection import FULL_STRENGTH, PartStrengths, attach_adapters, fold_adapters
+from ..method.injection import (
+    FULL_STRENGTH,
+    PartStrengths,
+    Site,
+    attach_adapters,
+    fold_adapters,
+)
 from ..style.compatibility import ModelShape, check_fits
 from ..style.style import Style
 from .sampler import Guidance, draw_latents, initial_noise, sampling_sigmas
@@ -66,7 +72,7 @@ def draw_picture(
     """
     plain = backbone.encode_prompt(drawing.negative, "", {})
     adapters: dict[str, FoldedFusion] = {}
-    modules: dict[str, nn.Module] = {}
+    modules: dict[str, Site] = {}
     if style is None:
         context = backbone.encode_prompt(drawing.prompt, "", {})
     else:

@@ -76,11 +76,13 @@ def negative(context: Context) -> Context:
 
 def batch_contexts(contexts: Sequence[Context]) -> Context:
     """Return the contexts of single prompts, long ones too, as one of a batch."""
+    negatives = tuple(is_negative for context in contexts for is_negative in context.negative)
+    if contexts[0].is_joint:
+        return replace(contexts[0], negative=negatives, members=tuple(contexts))
     # Attention over repeated tokens is attention over the tokens.
     length = math.lcm(*(context.tokens.shape[1] for context in contexts))
     tokens = [c.tokens.repeat(1, length // c.tokens.shape[1], 1) for c in contexts]
     pooled = [c.pooled for c in contexts if c.pooled is not None]
-    negatives = tuple(is_negative for context in contexts for is_negative in context.negative)
     return Context(torch.cat(tokens), torch.cat(pooled) if pooled else None, negatives)
 
 

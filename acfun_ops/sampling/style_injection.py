@@ -21,6 +21,8 @@ from .sampler import StoppedError, batch_contexts, negative, sample_euler, sampl
 
 # StyleID takes the last six of the nine self-attentions in Stable Diffusion's decoder.
 SHARE_OF_DECODER = 2 / 3
+MOST_BYTES = 4 * 2**30
+"""Of what is kept of an inversion in system RAM. A large transformer would need ten times that."""
 
 
 class InjectionError(ACFunError):
@@ -31,10 +33,15 @@ class InjectionError(ACFunError):
 class Inversion:
     """A latent inverted to noise, and what the model's self-attentions were given at each sigma."""
 
-    noise: Tensor
-    """``(1, c, h, w)``, at the highest sigma."""
+    latents: dict[float, Tensor]
+    """By sigma, the latent on its way to noise, ``(1, c, h, w)``."""
     inputs: dict[float, list[Tensor]]
-    """By sigma, of each self-attention: ``(1, n, d)``, in system RAM."""
+    """By sigma, of each self-attention: ``(1, n, d)``, in system RAM; none if that is too much."""
+
+    @property
+    def noise(self) -> Tensor:
+        """The latent at the highest sigma."""
+        return self.latents[max(self.latents)]
 
 
 class Restyler:
@@ -79,15 +86,19 @@ class Restyler:
             StoppedError: ``on_step`` asked for it.
             InjectionError: the self-attentions do not see one whole sample.
         """
-        inputs: dict[float, list[Tensor]] = {}
+        inversion = Inversion({}, {})
 
         def denoise(noisy: Tensor, sigma: float) -> Tensor:
-            with record_inputs(self.attentions) as inputs[sigma]:
-                return self._denoise(noisy, sigma, self.plain)
+            with record_inputs(self.attentions) as seen:
+                denoised = self._denoise(noisy, sigma, self.plain)
+            inversion.latents[sigma] = noisy
+            if sum(each.nbytes for each in seen) * self.how.steps <= MOST_BYTES:
+                inversion.inputs[sigma] = seen
+            return denoised
 
         path = ddim_invert(denoise, latent, self.sigmas, float(self.backbone.sigmas[0]))
         denoise(path[-1], self.sigmas[0])
-        return Inversion(path[-1], {sigma: inputs[sigma] for sigma in self.sigmas[:-1]})
+        return inversion
 
     @torch.no_grad()
     def restyle(self, style: Inversion, face: Inversion) -> Tensor:
@@ -97,15 +108,23 @@ class Restyler:
             StoppedError: ``on_step`` asked for it.
             InjectionError: the self-attentions do not see whole samples.
         """
-        how, rows = self.how, len(self.prompts.tokens)
+        how, rows = self.how, len(self.prompts.negative)
 
         def denoise(noisy: Tensor, sigma: float) -> Tensor:
-            inputs = style.inputs[sigma], face.inputs[sigma]
+            inputs = self._inputs_at(style, sigma), self._inputs_at(face, sigma)
             with inject_style(self.attentions, *inputs, how.kept_query, how.temperature):
                 denoised = self._denoise(noisy.repeat(rows, 1, 1, 1), sigma, self.prompts)
             return torch.lerp(denoised[:1], denoised[-1:], how.guidance)
 
         return sample_euler(denoise, match_statistics(face.noise, style.noise), self.sigmas)
+
+    def _inputs_at(self, inversion: Inversion, sigma: float) -> list[Tensor]:
+        """Return what the self-attentions were given at a sigma, asked for again if need be."""
+        if sigma in inversion.inputs:
+            return inversion.inputs[sigma]
+        with record_inputs(self.attentions) as seen:
+            self.backbone.denoise(inversion.latents[sigma], sigma, self.plain)
+        return seen
 
     def _denoise(self, noisy: Tensor, sigma: float, context: Context) -> Tensor:
         denoised = self.backbone.denoise(noisy, sigma, context).float()

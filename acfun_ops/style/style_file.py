@@ -14,7 +14,7 @@ from ..errors import ACFunError
 from ..file_io import FileKind, read_metadata, read_safetensors, write_whole
 from ..messages import Message
 from ..method.concrete_fusion import InsertAt, Statistics
-from ..method.injection import part_of
+from ..method.injection import parts_of
 from ..model_families import FAMILIES
 from .model_spec import StyleCard, card_in
 from .style import (
@@ -197,8 +197,7 @@ def _flaw_of(style: Style) -> str | None:
     if any(set(state) != _INSERT_STATE for state in style.concrete.values()):
         return "an insert is incomplete"
     try:
-        for block in style.concrete:
-            part_of(block)
+        parts_of(style.concrete)
         widths = {part.abstract_fusion().text_dim for part in parts}
         style.inserts()
     except (RuntimeError, ValueError, KeyError, IndexError, ArithmeticError) as error:

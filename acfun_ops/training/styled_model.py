@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import lru_cache
 from itertools import count
 
@@ -78,7 +79,7 @@ class StyledModel:
         """Return the fused prompt of a step: encoded anew in every fourth, else as cached."""
         cache = self.cache
         if "prompt" in cache and step % VECTORS_EVERY != 0:
-            prompt = Context(cache["prompt"], cache.get("pooled"))
+            prompt = replace(self.start, tokens=cache["prompt"], pooled=cache.get("pooled"))
         else:
             prompt = self.encode_prompt()
             cache["prompt"] = prompt.tokens.detach()
@@ -89,7 +90,7 @@ class StyledModel:
     def fuse_style(self, prompt: Context, dropout: torch.Generator | None = None) -> Context:
         """Return a prompt with AFun applied to it."""
         fusion, style_tokens = self.style.abstract, self.pair.style_tokens
-        return Context(fusion(prompt.tokens, style_tokens, generator=dropout), prompt.pooled)
+        return replace(prompt, tokens=fusion(prompt.tokens, style_tokens, generator=dropout))
 
     def denoise(self, noisy: Tensor, sigma: float, context: Context) -> Tensor:
         """Return clean latents ``(b, c, h, w)``, float32."""

@@ -14,7 +14,7 @@ from acfun_ops.backbones.backbone import Context, InsertPoint
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.method.alignment_loss import SETTINGS, AlignmentSettings
 from acfun_ops.method.concrete_fusion import InsertAt
-from acfun_ops.method.injection import FULL_STRENGTH, PartStrengths, attach_adapters, part_of
+from acfun_ops.method.injection import FULL_STRENGTH, PartStrengths, attach_adapters, parts_of
 from acfun_ops.pseudo_word import has_pseudo_word
 from acfun_ops.style.style_file import load_style, save_style
 from acfun_ops.training.config import TrainConfig
@@ -183,9 +183,10 @@ class PartialBackbone:
     def insert_points(self, where: InsertAt) -> dict[str, InsertPoint]:
         """See Backbone."""
         points = self._backbone.insert_points(where)
+        parts = parts_of(points)
         return {
             block: point
-            if part_of(block) in self._parts
+            if parts[block] in self._parts
             else InsertPoint(nn.Identity(), point.channels)
             for block, point in points.items()
         }

@@ -13,6 +13,9 @@ SAVED_WITHOUT = (
     "The checkpoint is saved without the style: its adapters are no weights of the model. Save the "
     "style with Save ACFun Style and apply it wherever the checkpoint is loaded."
 )
+NO_MIDDLE = (
+    "This style has no adapters in the middle of a network, so middle_strength does nothing."
+)
 ALL_BLACK = "The mask is all black: the style does not act. Paint white where it shall."
 NO_STEP = (
     "This sampling has no step between start_percent and end_percent, so the adapters did not act "

@@ -11,17 +11,23 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
 from ...acfun_ops.method.concrete_fusion import FoldedFusion
-from ...acfun_ops.method.injection import BlockMask, PartStrengths, attach_adapters, fold_adapters
-from ...acfun_ops.model_families import family_of
+from ...acfun_ops.method.injection import (
+    BlockMask,
+    PartStrengths,
+    Site,
+    attach_adapters,
+    fold_adapters,
+)
 from ...acfun_ops.style import compatibility as model_match
 from ...acfun_ops.style.style import Style
 from . import adapter_warnings as warnings
-from .batch_view import add_view, are_negative, find_crops, full_crops
+from .batch_view import add_view, are_negative, as_images, find_crops, full_crops
 from .crops import crop_mask, has_other_aspect
+from .families import LAYOUTS, Network, network_of
 from .node_status import NodeStatus, check_connected
 from .schedule import BOTH, CONSTANT, NEGATIVE, WHOLE, AdapterSchedule, StrengthSchedule, span_of
+from .sites import TokenGrid, insert_points, insert_sites
 from .torch_compile import eager_call
-from .unet import context_width, insert_modules, insert_points, unet_of
 
 _KEY = "acfun"
 _MAX_MASKS = 64  # Of one sampling run: tiles times their sizes.
@@ -89,11 +95,10 @@ class AdapterWrapper:
             return executor(x, t, *arguments, **kwargs)
         self.was_due = True
         inserts = self._adapters_on(x.device)
-        mask = self._mask_for(x, transformer_options, amounts)
-        where = self.style.facts.insert_at
-        modules = insert_modules(base.diffusion_model, list(inserts), where)
+        mask = self._mask_for(as_images(x), transformer_options, amounts)
+        sites = self._sites(base, list(inserts), x)
         with ExitStack() as stack:
-            hooks = stack.enter_context(attach_adapters(inserts, modules, mask=mask))
+            hooks = stack.enter_context(attach_adapters(inserts, sites, mask=mask))
             with eager_call(base.diffusion_model, transformer_options, self.status.add_warning):
                 output: Tensor = executor(x, t, *arguments, **kwargs)
             self.has_acted = self.has_acted or any(hook.has_acted for hook in hooks)
@@ -160,6 +165,13 @@ class AdapterWrapper:
                 self._placed[device] = fold_adapters(self.style.inserts(), self.strengths, device)
         return self._placed[device]
 
+    def _sites(self, base: Any, blocks: list[str], x: Tensor) -> dict[str, Site]:
+        facts = self.style.facts
+        network = Network(base.diffusion_model, facts.family, LAYOUTS.get(facts.family))
+        grid = TokenGrid(network)
+        grid.look_at(x)
+        return insert_sites(network, blocks, facts.insert_at, grid)
+
     def _mask_for(
         self, x: Tensor, options: Mapping[str, Any], amounts: tuple[float, ...]
     ) -> BlockMask | None:
@@ -207,7 +219,7 @@ class AdapterWrapper:
             amount = timing.strength_at(float(t[0]), sampling, self._span)
         if applies_to == BOTH or amount == 0:
             return (amount,) * len(x)
-        negative = are_negative(x, context, options)
+        negative = are_negative(as_images(x), context, options)
         if negative is None:
             self.status.add_warning(
                 "Another node puts the prompts together in a way of its own, and nothing tells the "
@@ -257,11 +269,11 @@ def check_fits(style: Style, model: Any) -> None:
     """Refuse a style whose inserts do not fit a ComfyUI MODEL.
 
     Raises:
-        ACFunError: there is no model, it has no U-Net, or is of another kind than the style.
+        ACFunError: there is no model, or it is of another kind than the style.
     """
     check_connected(model=model)
-    unet = unet_of(model)
-    points = insert_points(unet, style.facts.insert_at)
+    network = network_of(model)
+    points = insert_points(network, style.facts.insert_at, TokenGrid(network))
     widths = {block: point.channels for block, point in points.items()}
-    width = context_width(unet)
-    model_match.check_fits(style, model_match.ModelShape(family_of(width), width, widths))
+    shape = model_match.ModelShape(network.family, network.context_width, widths)
+    model_match.check_fits(style, shape)

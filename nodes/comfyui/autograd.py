@@ -7,8 +7,6 @@ from typing import Any
 
 import torch
 from comfy.clip_model import CLIPLayer
-from comfy.ldm.modules.attention import SpatialTransformer, attention_pytorch
-from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_map_only
@@ -121,17 +119,17 @@ def one_stream(settings: Any) -> Iterator[None]:
 
 
 @contextmanager
-def clones_for_norms(encoder: nn.Module) -> Iterator[None]:
-    """Give the LayerNorms of a text encoder copies of their inputs, in a ``with`` block.
+def clones_for_norms(network: nn.Module) -> Iterator[None]:
+    """Give the LayerNorms of a network copies of their inputs, in a ``with`` block.
 
-    CLIP adds to its hidden state in place, which spoils what they have saved for backward.
+    CLIP and Flux add to their hidden state in place, which spoils what is saved for backward.
     """
 
     def clone(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (args[0].clone(), *args[1:])
 
     with ExitStack() as hooks:
-        for module in encoder.modules():
+        for module in network.modules():
             if isinstance(module, nn.LayerNorm):
                 hooks.callback(module.register_forward_pre_hook(clone).remove)
         yield
@@ -139,18 +137,15 @@ def clones_for_norms(encoder: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def checkpoint_blocks(
-    unet: UNetModel, guard: Callable[[], AbstractContextManager[Any]] = nullcontext
+    blocks: Iterable[nn.Module], guard: Callable[[], AbstractContextManager[Any]] = nullcontext
 ) -> Iterator[None]:
-    """Recompute the U-Net's blocks in the backward pass for the length of a ``with`` block.
+    """Recompute a network's blocks in the backward pass for the length of a ``with`` block.
 
     ``guard`` is active inside each block, in the forward pass and in the recomputation.
     """
     with ExitStack() as restore:
-        for block in (*unet.input_blocks, unet.middle_block, *unet.output_blocks):
-            # The U-Net calls a block's layers, never the block; KOALA-700M and SDXS have no middle.
-            for layer in block or ():
-                for part in _parts(layer):
-                    _replace_forward(part, partial(_run_checkpointed, part.forward, guard), restore)
+        for block in blocks:
+            replace_forward(block, partial(_run_checkpointed, block.forward, guard), restore)
         yield
 
 
@@ -160,11 +155,11 @@ def checkpoint_layers(encoders: nn.Module) -> Iterator[None]:
     with ExitStack() as restore:
         for layer in encoders.modules():
             if isinstance(layer, CLIPLayer):
-                _replace_forward(layer, partial(_run_layer_checkpointed, layer.forward), restore)
+                replace_forward(layer, partial(_run_layer_checkpointed, layer.forward), restore)
         yield
 
 
-def _replace_forward(module: nn.Module, forward: Callable[..., Any], restore: ExitStack) -> None:
+def replace_forward(module: nn.Module, forward: Callable[..., Any], restore: ExitStack) -> None:
     """Give a module another forward until ``restore`` closes."""
     own = vars(module).get("forward")  # Other packs may have given it one.
     module.forward = forward
@@ -174,24 +169,17 @@ def _replace_forward(module: nn.Module, forward: Callable[..., Any], restore: Ex
         restore.callback(setattr, module, "forward", own)
 
 
-def _parts(layer: nn.Module) -> Iterable[nn.Module]:
-    # One transformer block of a deep transformer needs less memory at a time than all ten.
-    if isinstance(layer, SpatialTransformer) and len(layer.transformer_blocks) > 1:
-        return layer.transformer_blocks
-    return [layer]
-
-
 def _run_checkpointed(
-    forward: Callable[..., Tensor],
+    forward: Callable[..., Any],
     guard: Callable[[], AbstractContextManager[Any]],
     *args: Any,
     **kwargs: Any,
-) -> Tensor:
-    def run_guarded(*args: Any, **kwargs: Any) -> Tensor:
+) -> Any:
+    def run_guarded(*args: Any, **kwargs: Any) -> Any:
         with guard():
             return forward(*args, **kwargs)
 
-    # The U-Net goes on writing into transformer_options; the recomputation must see them as now.
+    # The network goes on writing into transformer_options; the recomputation must see them as now.
     seen = [dict(arg) if isinstance(arg, dict) else arg for arg in args]
     named = {n: dict(arg) if isinstance(arg, dict) else arg for n, arg in kwargs.items()}
     run = partial(run_guarded, **named)
@@ -203,8 +191,3 @@ def _run_layer_checkpointed(forward: Callable[..., Tensor], x: Tensor, *args: An
         return forward(x.clone(), *args)  # A layer adds to its input in place.
 
     return checkpoint(on_copy, x, use_reentrant=False, preserve_rng_state=False)
-
-
-def differentiable_attention(function: Any, *args: Any, **kwargs: Any) -> Tensor:
-    """Attend by torch's own function, which has a backward; an optimized_attention_override."""
-    return attention_pytorch(*args, **kwargs)

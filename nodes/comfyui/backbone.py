@@ -1,12 +1,11 @@
 """The Backbone of ``acfun_ops`` on ComfyUI's MODEL, CLIP, VAE and CLIP_VISION."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
 import comfy.model_management
-import comfy.patcher_extension
 import torch
 from torch import Tensor, nn
 
@@ -14,25 +13,20 @@ from ...acfun_ops.backbones.backbone import Context, InsertPoint
 from ...acfun_ops.errors import ACFunError, is_out_of_memory
 from ...acfun_ops.method.concrete_fusion import InsertAt
 from ...acfun_ops.method.diffusion import Prediction
-from ...acfun_ops.model_families import family_of, name_by_encoders, name_of, native_side
+from ...acfun_ops.model_families import name_by_encoders, name_of, native_side
 from .autograd import (
     Freeze,
     NormalTensors,
     checkpoint_blocks,
     checkpoint_layers,
-    differentiable_attention,
     make_differentiable,
 )
+from .denoiser import Denoiser
+from .families import network_of, prediction_of
 from .fingerprint import is_patched, model_fingerprint
 from .latent_image import latent_image
 from .prompts import prompt_embeddings, tokenize, word_ids
-from .unet import (
-    context_width,
-    insert_points,
-    prediction_of,
-    self_attentions,
-    unet_of,
-)
+from .sites import blocks_of
 
 
 class ComfyBackbone:
@@ -40,12 +34,13 @@ class ComfyBackbone:
 
     def __init__(self, model: Any, clip: Any, vae: Any, clip_vision: Any, prompt: str = "") -> None:
         self.patcher, self.clip, self.vae, self.clip_vision = model, clip, vae, clip_vision
-        self.unet = unet_of(model)
-        self.family = family_of(context_width(self.unet))
+        self.network = network_of(model)
+        self.unet: Any = self.network.module
+        self.family = self.network.family
         self.device = model.load_device
         self.prediction: Prediction = prediction_of(model)
         self.native_side = native_side(self.family, self.prediction)
-        self.is_running = self.is_loaded = self._has_run = self._ignores_patches = False
+        self.is_running = self.is_loaded = False
         self.reserve = 0.0
         self._freeze = Freeze([self.patcher.model, clip.cond_stage_model])
         # Before the training adds its own.
@@ -53,6 +48,9 @@ class ComfyBackbone:
         self._prompt = prompt
         # Copying what a patch brings costs a little at every operation.
         self._guard = NormalTensors if self.is_patched else nullcontext
+        self.denoiser = Denoiser(
+            model, self.network, self.prediction, self.native_side, self._guard
+        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -71,7 +69,7 @@ class ComfyBackbone:
     @property
     def sigmas(self) -> Tensor:
         """The model's noise schedule, rising."""
-        return self.patcher.get_model_object("model_sampling").sigmas.to(self.device)
+        return self.denoiser.sigmas
 
     def load(self) -> None:
         """Have ComfyUI load U-Net and text encoder, if something has displaced them.
@@ -104,8 +102,10 @@ class ComfyBackbone:
             self.is_running = False
 
     def latents_shape(self, side: int) -> tuple[int, int, int, int]:
-        """Return the shape that the U-Net takes: eight pixels a latent in all families."""
-        return 1, int(self.unet.in_channels), side // 8, side // 8
+        """Return the shape of what the network takes, less its axis of time if it has one."""
+        latents = self.patcher.model.latent_format
+        scale = getattr(latents, "spacial_downscale_ratio", 8)
+        return 1, latents.latent_channels, side // scale, side // scale
 
     def encode_pictures(self, pictures: Tensor) -> Tensor:
         """Encode on the VAE's device, to float32 latents where ComfyUI keeps them.
@@ -113,16 +113,18 @@ class ComfyBackbone:
         Raises:
             ACFunError: the VAE's latents do not fit the model, or it takes a picture as well.
         """
-        channels = self.unet.in_channels
-        if channels != self.unet.out_channels:
+        if self.denoiser.takes_image():
             raise ACFunError(
                 "The connected model also takes a picture, as models for inpainting do, and "
                 "training has none to give it. Connect a text-to-image model."
             )
         self.is_loaded = False  # The VAE may displace the U-Net.
+        # A VAE for videos takes a batch for a video.
+        batches = pictures.split(1 if self._latent_dims == 5 else len(pictures))
         with torch.inference_mode():
-            latents = self.vae.encode(pictures)
-        if latents.ndim != 4 or latents.shape[1] != channels:
+            latents = torch.cat([self.vae.encode(batch) for batch in batches])
+        channels = self.patcher.model.latent_format.latent_channels
+        if latents.ndim != self._latent_dims or latents.shape[1] != channels:
             raise ACFunError(
                 "The connected vae is of another kind of model than {name} (its latents: "
                 "{shape}, the model's: {channels} channels). Connect the VAE of the "
@@ -131,13 +133,17 @@ class ComfyBackbone:
                 shape=tuple(latents.shape[1:]),
                 channels=channels,
             )
-        return self.patcher.model.process_latent_in(latents.clone()).float()
+        latents = self.patcher.model.process_latent_in(latents.clone()).float()
+        return latents[:, :, 0] if latents.ndim == 5 else latents
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Decode on the VAE's device, to the CPU; the U-Net is loaded again where it is needed."""
         self.is_loaded = False
+        if self._latent_dims == 5:
+            latents = latents.unsqueeze(2)
         with torch.inference_mode():
             pictures = self.vae.decode(self.patcher.model.process_latent_out(latents))
+        pictures = pictures.flatten(0, -4)
         return pictures.clone().float().clamp(0, 1).cpu()
 
     def preview(self, latents: Tensor) -> Tensor:
@@ -183,75 +189,27 @@ class ComfyBackbone:
             encoder.set_clip_options({"layer": self.clip.layer_idx})
         encoder.set_clip_options({"execution_device": self.clip.patcher.load_device})
         embedding, pooled = encoder.encode_token_weights(tokens)[:2]
-        if embedding.shape[-1] != context_width(self.unet):
+        if embedding.shape[-1] != self.network.context_width:
             raise self._other_clip()
-        return Context(embedding.to(self.device), pooled)
+        is_joint = self.network.layout is not None
+        return Context(embedding.to(self.device), pooled, is_joint=is_joint)
 
     def insert_points(self, where: InsertAt) -> dict[str, InsertPoint]:
-        """Return modules of the shared U-Net; who hooks onto them takes the hooks off again."""
-        return insert_points(self.unet, where)
+        """Return sites of the shared network; who hooks onto them takes the hooks off again."""
+        return self.denoiser.insert_points(where)
 
     def self_attentions(self) -> list[nn.Module]:
-        """Return modules of the shared U-Net; who hooks onto them takes the hooks off again."""
-        return self_attentions(self.unet)
+        """Return the shared network's; who hooks onto them takes the hooks off again."""
+        return self.denoiser.attention.modules()
 
     def denoise(self, noisy: Tensor, sigma: float, context: Context) -> Tensor:
-        """Denoise as KSampler would; through earlier nodes' patches, but in ``ignore_patches``.
-
-        SDXL is told the size that the style will be drawn at, not that of a smaller training.
-
-        Raises:
-            ACFunError: what ran is not the connected U-Net.
-        """
+        """Denoise as KSampler would, see :class:`Denoiser`."""
         self.load()
-        model, batch = self.patcher.model, noisy.shape[0]
-        side = max(self.native_side, 8 * noisy.shape[-1])
-        sigmas = noisy.new_full((batch,), sigma, dtype=torch.float32)
-        conditions: dict[str, Any] = {"c_crossattn": context.tokens.expand(batch, -1, -1)}
-        y = model.encode_adm(
-            pooled_output=context.pooled, width=side, height=side, device=self.device
-        )
-        if y is not None:
-            conditions["y"] = y.to(self.device).expand(batch, -1)
-        # One entry for each latent, 1 for the negative ones.
-        rows = [int(is_negative) for is_negative in context.negative] * (
-            batch // len(context.negative)
-        )
-        conditions["transformer_options"] = self._transformer_options(sigmas, rows)
-        wrapper = self.patcher.model_options.get("model_function_wrapper")
-        with self._guard(), self._check_unet_runs():
-            if wrapper is None or self._ignores_patches:
-                return model.apply_model(noisy, sigmas, **conditions)
-            call = {"input": noisy, "timestep": sigmas, "c": conditions}
-            return wrapper(model.apply_model, call | {"cond_or_uncond": rows})
+        return self.denoiser.denoise(noisy, sigma, context)
 
-    @contextmanager
-    def _check_unet_runs(self) -> Iterator[None]:
-        """In the first patched call see to it that the U-Net runs which a style is hooked onto."""
-        if self._has_run or self._ignores_patches:
-            yield
-            return
-        calls: list[nn.Module] = []
-        with ExitStack() as hooks:
-            for point in self.insert_points("resblock").values():
-                handle = point.module.register_forward_hook(lambda unet, *_: calls.append(unet))
-                hooks.callback(handle.remove)
-            yield
-        if not calls:
-            raise ACFunError(
-                "The U-Net that ran is not the connected one, so CFun would learn nothing. A node "
-                "in front of the training runs another, a compiled one for example: bypass it."
-            )
-        self._has_run = True
-
-    @contextmanager
-    def ignore_patches(self) -> Iterator[None]:
+    def ignore_patches(self) -> AbstractContextManager[None]:
         """Run without wrappers and transformer_options of other nodes; the MODEL keeps them."""
-        self._ignores_patches = True
-        try:
-            yield
-        finally:
-            self._ignores_patches = False
+        return self.denoiser.ignore_patches()
 
     def autocast(self, dtype: torch.dtype) -> AbstractContextManager[None]:
         """Do nothing: ComfyUI casts by itself to what :func:`training_backbone` has set."""
@@ -259,9 +217,9 @@ class ComfyBackbone:
 
     @contextmanager
     def gradient_checkpointing(self) -> Iterator[None]:
-        """Recompute the blocks of the U-Net and the layers of the text encoder."""
+        """Recompute the blocks of the network and the layers of the text encoder."""
         stack = checkpoint_layers(self.clip.cond_stage_model)
-        with checkpoint_blocks(self.unet, self._guard), stack:
+        with checkpoint_blocks(blocks_of(self.network), self._guard), stack:
             yield
 
     def is_out_of_memory(self, error: BaseException) -> bool:
@@ -270,8 +228,13 @@ class ComfyBackbone:
         return known(error) or is_out_of_memory(error)
 
     @property
+    def _latent_dims(self) -> int:
+        layout = self.network.layout
+        return 5 if layout is not None and layout.has_frames else 4
+
+    @property
     def _name(self) -> str:
-        return name_of(self.family, context_width(self.unet))
+        return name_of(self.family, self.network.context_width)
 
     def _other_clip(self) -> ACFunError:
         return ACFunError(
@@ -280,18 +243,3 @@ class ComfyBackbone:
             encoders=name_by_encoders(self.clip.tokenize("")),
             name=self._name,
         )
-
-    def _transformer_options(self, sigmas: Tensor, rows: list[int]) -> dict[str, Any]:
-        options: dict[str, Any] = {}
-        if not self._ignores_patches:
-            # What KSampler passes: the wrappers and patches of earlier nodes act in training too.
-            options |= self.patcher.model_options["transformer_options"]
-            for kind in ("wrappers", "callbacks"):
-                options[kind] = comfy.patcher_extension.merge_nested_dicts(
-                    options.get(kind, {}), getattr(self.patcher, kind)
-                )
-        # Some optimised attentions have no backward.
-        options["optimized_attention_override"] = differentiable_attention
-        options["sigmas"] = options["sample_sigmas"] = sigmas
-        options["cond_or_uncond"] = rows
-        return options

@@ -14,6 +14,7 @@ from comfy.patcher_extension import WrappersMP
 from comfy.samplers import add_area_dims
 from torch import Tensor
 
+from ...acfun_ops.errors import ACFunError
 from .crops import Crop, find_crop
 
 _KEY = "acfun_view"
@@ -50,6 +51,23 @@ def add_view(model: Any) -> None:
     ):
         model.remove_wrappers_with_key(kind, _KEY)
         model.add_wrapper_with_key(kind, _KEY, wrapper)
+
+
+def as_images(x: Tensor) -> Tensor:
+    """Return latents ``(b, c, h, w)`` of what a network is called with.
+
+    Raises:
+        ACFunError: there are several frames to each.
+    """
+    if x.ndim != 5:
+        return x
+    if x.shape[2] != 1:
+        raise ACFunError(
+            "Styles act on images, and this sampling has {frames} frames. Sample one at a time, or "
+            "bypass the style.",
+            frames=x.shape[2],
+        )
+    return x[:, :, 0]
 
 
 def find_crops(
@@ -115,7 +133,8 @@ def _note_latent(
     uuids: dict[bool, set[Any]] = {False: set(), True: set()}
     for name, conditions in prompts.items():
         uuids["negative" in name] |= {cond.get("uuid") for cond in conditions or ()}
-    view = replace(_full_view(x), negative=frozenset(uuids[True]), positive=frozenset(uuids[False]))
+    whole = _full_view(as_images(x))
+    view = replace(whole, negative=frozenset(uuids[True]), positive=frozenset(uuids[False]))
     return executor(x, timestep, _with_view(model_options, view), seed)
 
 
@@ -129,17 +148,13 @@ def _note_conditions(
 ) -> Any:
     """Note the part of the batch, and the conditions' areas and prompts (CALC_COND_BATCH)."""
     options = model_options.get("transformer_options", {})
-    whole = _narrow_to_window(options.get(_KEY) or _full_view(x_in), len(x_in), options)
-    areas = {
-        cond["uuid"]: _area(cond, x_in)
-        for condition in conds
-        for cond in condition or ()
-        if x_in.ndim == 4
-    }
-    crops = _window_crops(x_in, whole, model_options) or _match_crops(x_in, whole)
+    latent = as_images(x_in)
+    whole = _narrow_to_window(options.get(_KEY) or _full_view(latent), len(latent), options)
+    areas = {cond["uuid"]: _area(cond, latent) for condition in conds for cond in condition or ()}
+    crops = _window_crops(latent, whole, model_options) or _match_crops(latent, whole)
     lists = [condition or () for condition in conds]
     prompts = tuple(zip(_sides(lists, whole), map(_embeddings, lists), strict=True))
-    view = replace(whole, latent=x_in, crops=crops, areas=areas, prompts=prompts)
+    view = replace(whole, latent=latent, crops=crops, areas=areas, prompts=prompts)
     return executor(model, conds, x_in, timestep, _with_view(model_options, view))
 
 

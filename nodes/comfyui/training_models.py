@@ -9,12 +9,19 @@ import torch
 from comfy.patcher_extension import WrappersMP
 
 from ...acfun_ops.errors import ACFunError
+from ...acfun_ops.messages import Message
+from ...acfun_ops.model_families import name_of
 from .autograd import clones_for_norms, one_stream
 from .backbone import ComfyBackbone
+from .families import network_of
 from .node_status import check_connected
 from .torch_compile import COMPILE_KEY, eager_call
-from .unet import unet_of
+from .transformer_training import exact_gradients
 
+_EXPERIMENTAL = (
+    "Training on {name} is experimental: nobody has seen its results on real weights yet, or "
+    "whether a transformer keeps style and face apart."
+)
 _BYPASS = "bypass_lora"  # ComfyUI's key for LoRAs that it puts on modules and not on weights.
 
 
@@ -43,13 +50,14 @@ def training_backbone(
         ACFunError: a socket brings nothing, or nothing that training can use.
     """
     check_connected(model=model, clip=clip, vae=vae, clip_vision=clip_vision)
-    unet_of(model)
+    network_of(model)
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         patcher, clip = static_clone(model), static_clone(clip)
         stack.enter_context(one_stream(comfy.model_management))
-        stack.enter_context(eager_call(unet_of(patcher), {"wrappers": patcher.wrappers}, say))
+        network = network_of(patcher)
+        stack.enter_context(eager_call(network.module, {"wrappers": patcher.wrappers}, say))
         # It brings the module that was compiled, which need not be that of this clone.
         patcher.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, COMPILE_KEY)
         backbone = ComfyBackbone(patcher, clip, vae, clip_vision, prompt)
@@ -57,6 +65,10 @@ def training_backbone(
             patcher.set_model_compute_dtype(dtype)
         stack.callback(backbone.close)
         stack.enter_context(clones_for_norms(clip.cond_stage_model))
+        stack.enter_context(exact_gradients(network))
+        if network.layout is not None:
+            name = name_of(network.family, network.context_width)
+            say(Message(_EXPERIMENTAL, name=name))
         yield backbone
 
 

@@ -139,11 +139,12 @@ def test_every_block_has_the_name_that_comfyuis_own_table_gives_it(where, ends):
 
 def test_both_sides_have_the_same_blocks_and_widths(acfun, backbone, loaded):
     from acfun_pack.nodes.comfyui.unet import insert_points as comfy_points
-    from acfun_pack.nodes.comfyui.unet import unet_of
 
     for where in ("resblock", "attention"):
         ours = {n: p.channels for n, p in backbone.insert_points(where).items()}
-        theirs = {n: p.channels for n, p in comfy_points(unet_of(loaded[0]), where).items()}
+        theirs = {
+            n: p.channels for n, p in comfy_points(loaded[0].model.diffusion_model, where).items()
+        }
         assert ours == theirs
 
 

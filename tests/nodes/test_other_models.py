@@ -109,8 +109,8 @@ def test_a_clip_of_a_model_without_resblocks_is_named(
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
-        ("Flux", "Flux"),
-        ("FluxSchnell", "Flux"),
+        ("Flux", r"Flux\.1"),
+        ("FluxSchnell", r"Flux\.1"),
         ("SVD_img2vid", "Stable Video Diffusion"),
         ("StableAudio", "another kind of model"),
         (None, "another kind of model"),

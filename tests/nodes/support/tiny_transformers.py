@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import comfy.model_patcher
+import comfy.sample
 import comfy.supported_models
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 TEXT_WIDTH = 64
 _LUMINA: dict[str, Any] = {
@@ -219,3 +221,78 @@ def _initial_value(name: str, shape: torch.Size, generator: torch.Generator) -> 
     if "norm" in name and name.endswith("weight"):
         return torch.ones(shape)
     return noise / shape[-1] ** 0.5 if len(shape) > 1 else 0.02 * noise
+
+
+def has_frames(family: str) -> bool:
+    """Tell whether the family's latents have an axis of time."""
+    return family in ("qwen_image", "anima")
+
+
+def sample(model: Any, steps: int = 2, frames: int = 1, **condition: Any) -> Tensor:
+    """Return latents that KSampler's path draws of a MODEL, under two prompts of other lengths."""
+    family = next(f for f, (kind, _) in CONFIGS.items() if kind == kind_of(model))
+    generator = torch.Generator().manual_seed(5)
+    prompts = []
+    for length in (20, 12):
+        told = dict(condition)
+        if family in POOLED_WIDTH:
+            told["pooled_output"] = torch.randn(1, POOLED_WIDTH[family], generator=generator)
+        prompts.append([[torch.randn(1, length, TEXT_WIDTH, generator=generator), told]])
+    latent = torch.zeros(1, model.model.latent_format.latent_channels, 8, 12)
+    if has_frames(family):
+        latent = latent.unsqueeze(2).repeat(1, 1, frames, 1, 1)
+    noise = torch.randn(latent.shape, generator=generator)
+    how: Any = (steps, 2.0, "euler", "simple", *prompts, latent)
+    with torch.inference_mode():
+        return comfy.sample.sample(model, noise, *how, disable_pbar=True, seed=1)
+
+
+def kind_of(model: Any) -> str:
+    """Return ComfyUI's kind of a MODEL."""
+    return type(model.model.model_config).__name__
+
+
+class TinyClip:
+    """A CLIP that a training can hold, without an encoder."""
+
+    layer_idx = None
+
+    def __init__(self) -> None:
+        cpu = torch.device("cpu")
+        self.cond_stage_model = nn.Module()
+        self.patcher = comfy.model_patcher.ModelPatcher(self.cond_stage_model, cpu, cpu)
+
+    def clone(self) -> TinyClip:
+        """Return itself; nothing here can change."""
+        return self
+
+
+class TinyVAE:
+    """A VAE whose latents are the pixels of squares, mixed to a family's channels."""
+
+    def __init__(self, model: Any) -> None:
+        latents = model.model.latent_format
+        self.scale = getattr(latents, "spacial_downscale_ratio", 8)
+        self.has_frames = latents.latent_dimensions == 3
+        generator = torch.Generator().manual_seed(7)
+        self.mix = torch.randn(3 * self.scale**2, latents.latent_channels, generator=generator)
+
+    def encode(self, pictures: Tensor) -> Tensor:
+        """Return latents of one picture, as a VAE for videos takes them."""
+        squares = F.pixel_unshuffle(pictures.movedim(-1, 1).float() - 0.5, self.scale)
+        latents = torch.einsum("bchw,cd->bdhw", squares, self.mix) / self.scale
+        return latents.unsqueeze(2) if self.has_frames else latents
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return pictures as large as the latents."""
+        return latents[:, :3].movedim(1, -1).sigmoid()
+
+
+class TinyVision:
+    """A CLIP_VISION without weights."""
+
+    def encode_image(self, pictures: Tensor) -> dict[str, Tensor]:
+        """Return tokens ``(b, 16, 48)``."""
+        tiles = F.adaptive_avg_pool2d(pictures.movedim(-1, 1).float(), 16)
+        tokens = F.pixel_unshuffle(tiles, 4).flatten(2).movedim(1, 2)
+        return {"penultimate_hidden_states": tokens}

@@ -19,7 +19,7 @@ PARTS = PartStrengths(encoder=2.0, middle=0.5, decoder=1.0)
 
 def strengths_of(text, family="sd1"):
     read = read_block_strengths(text, PARTS, BLOCKS, family)
-    return {block: read.get(block) for block in BLOCKS}
+    return read.block_strengths(BLOCKS)
 
 
 def changed_by(text, family="sd1"):

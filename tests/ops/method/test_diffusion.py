@@ -20,14 +20,14 @@ SIGMAS = [0.03, 0.5, 1.0, 3.7, 14.6]
 
 
 def predictions_of(clean, noisy, sigma):
-    """The noise and the v that a picture's clean latent means, from their definitions."""
+    """Noise, v and velocity that a picture's clean latent means, from their definitions."""
     alpha, level = 1 / math.sqrt(1 + sigma**2), sigma / math.sqrt(1 + sigma**2)
     noise = (noisy - clean) / sigma
-    return {"noise": noise, "v": alpha * noise - level * clean}
+    return {"noise": noise, "v": alpha * noise - level * clean, "velocity": noise - clean}
 
 
 @pytest.mark.parametrize("sigma", SIGMAS)
-@pytest.mark.parametrize("prediction", ["noise", "v"])
+@pytest.mark.parametrize("prediction", ["noise", "v", "velocity"])
 def test_weighted_clean_error_is_the_prediction_error(sigma, prediction, generator):
     clean, noise, denoised = torch.randn(3, 2, 4, 8, 8, generator=generator, dtype=torch.float64)
     noisy = add_noise(clean, noise, sigma)

@@ -6,7 +6,7 @@ from tiny_styles import CHANNELS, randomized, untrained_insert
 from torch import nn
 
 from acfun_ops.errors import ACFunError
-from acfun_ops.method.injection import BlockMask, PartStrengths, attach_adapters, part_of
+from acfun_ops.method.injection import BlockMask, PartStrengths, attach_adapters, parts_of
 
 
 def trained():
@@ -22,18 +22,34 @@ def trained():
     ],
 )
 def test_block_names_tell_their_part(block, part):
-    assert part_of(block) == part
+    assert parts_of([block]) == {block: part}
     strengths = PartStrengths(encoder=0.1, middle=0.2, decoder=0.3)
-    assert strengths.get(block) == getattr(strengths, part)
+    assert strengths.block_strengths([block]) == {block: getattr(strengths, part)}
+
+
+def test_the_early_half_of_a_transformer_is_structure_and_the_late_half_strokes():
+    single = [f"single_blocks.{number}" for number in (10, 9, 2, 1, 0)]
+    parts = parts_of([*single, "double_blocks.1", "double_blocks.0"])
+    early = {block for block, part in parts.items() if part == "decoder"}
+    assert early == {"double_blocks.0", "double_blocks.1", "single_blocks.0", "single_blocks.1"}
+    assert {parts[block] for block in parts.keys() - early} == {"encoder"}
 
 
 @pytest.mark.parametrize(
     "block",
-    ["", "down_blocks.0", "input_blocksx.1", "Input_blocks.1", "input_blocks.x.0", "middle_block"],
+    [
+        "",
+        "down_blocks.0",
+        "input_blocksx.1",
+        "Input_blocks.1",
+        "input_blocks.x.0",
+        "middle_block",
+        "layers",
+    ],
 )
 def test_foreign_block_names_are_refused(block):
-    with pytest.raises(ACFunError, match=f"'{block}' is no U-Net block name; expected"):
-        part_of(block)
+    with pytest.raises(ACFunError, match=f"'{block}' is no block name; expected"):
+        parts_of([block])
 
 
 def test_part_strengths_scale_and_tell_whether_they_act():
@@ -88,7 +104,9 @@ def test_each_part_has_its_own_strength(modules, picture):
     with attach_adapters(inserts, modules, strengths):
         hooked = outputs(modules, picture)
     for block in BLOCKS:
-        assert torch.equal(hooked[block], inserts[block](plain[block], strengths.get(block)))
+        assert torch.equal(
+            hooked[block], inserts[block](plain[block], strengths.block_strengths(BLOCKS)[block])
+        )
 
 
 def test_nested_attachments_compose_and_part_again(modules, picture):

@@ -158,7 +158,7 @@ def test_tensors_that_no_style_has_are_refused(name, reason, style_path):
 def test_foreign_block_names_are_refused_by_file_name(style_path):
     tensors = {name.replace("middle_block", "mid_block"): t for name, t in TENSORS.items()}
     content = save(tensors, {METADATA_KEY: json.dumps(asdict(FACTS))})
-    refuse(style_path, content, "'mid_block.0' is no U-Net block name")
+    refuse(style_path, content, "'mid_block.0' is no block name")
 
 
 def test_inserts_without_channels_are_refused(style_path):
