@@ -17,6 +17,7 @@ from ..acfun_ops.training.config import CHOICES, PRESETS, TrainConfig, help_of
 from ..acfun_ops.training.events import TrainImages, TrainResult
 from ..acfun_ops.training.fit import fit
 from ..acfun_ops.training.training_images import prepare_images
+from .comfyui.distilled import base_model_notices
 from .comfyui.memory import plan_memory
 from .comfyui.node_status import show_errors_on_node, ui_text
 from .comfyui.progress import TrainingProgress
@@ -218,7 +219,7 @@ def _train(
         found = find_finished(facts, config.steps) if saver.goes_on else None
         if found is not None:
             warn(found.message)  # The good news first.
-        for text in [*notices, *pair.warnings]:
+        for text in [*notices, *base_model_notices(backbone.patcher), *pair.warnings]:
             warn(text)
         if found is not None:
             return _output_finished(found, report)
