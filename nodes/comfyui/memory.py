@@ -1,5 +1,6 @@
 """What a training will need of the card, decided before its first step."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,24 +15,38 @@ GIB = 2**30
 
 @dataclass(frozen=True)
 class Need:
-    """What a step takes beside the weights, GiB, from ``evaluation/results/memory.json``.
+    """What a step takes beside the weights, GiB, from what ``evaluation/results`` has of memory.
 
-    fixed: trainables, optimiser and text encoder. latent: per latent of ``side`` pixels in half
-    precision, for the pair.
+    fixed: trainables, optimiser, text encoder, and a transformer's largest block as it is cast.
+    latent: per latent of ``side`` pixels in half precision, for the pair. channels: of all adapters
+    of the model that was counted, with which both grow; 0 if a family has one size.
     """
 
     side: int
     fixed: float
     latent: float
+    channels: int = 0
 
-    def bytes_at(self, side: int, itemsize: int) -> float:
-        """Return bytes for a training side in pixels and a computing dtype's size in bytes."""
-        return GIB * (self.fixed + self.latent * (side / self.side) ** 2 * itemsize / 2)
+    def bytes_at(self, side: int, itemsize: int, channels: int) -> float:
+        """Return bytes for a training side in pixels, a dtype's size, and adapters' channels."""
+        scale = channels / self.channels if self.channels else 1.0
+        return GIB * scale * (self.fixed + self.latent * (side / self.side) ** 2 * itemsize / 2)
 
 
 _SD = {"off": Need(512, 0.6, 1.5), "on": Need(512, 0.2, 0.2)}
 _XL = {"off": Need(1024, 3.4, 10.3), "on": Need(1024, 0.4, 1.1)}
-_NEEDS = {"sd1": _SD, "sd2": _SD, "sdxl": _XL}
+_NEEDS = {
+    "sd1": _SD,
+    "sd2": _SD,
+    "zimage": {"off": Need(1024, 1.2, 44.9), "on": Need(1024, 1.4, 4.1)},
+    "flux2": {"off": Need(1024, 3.6, 25.4, 76800), "on": Need(1024, 1.0, 3.4, 76800)},
+    "flux": {"off": Need(1024, 3.1, 42.5), "on": Need(1024, 0.9, 4.1)},
+    "sd3": {"off": Need(1024, 1.0, 11.5, 36864), "on": Need(1024, 0.4, 1.2, 36864)},
+    "lumina2": {"off": Need(1024, 0.8, 26.2), "on": Need(1024, 0.8, 2.7)},
+    "anima": {"off": Need(1024, 0.8, 17.5), "on": Need(1024, 0.4, 1.8)},
+    "chroma": {"off": Need(1024, 3.1, 42.5), "on": Need(1024, 0.9, 4.1)},
+    "qwen_image": {"off": Need(1024, 1.1, 42.5), "on": Need(1024, 1.0, 3.7)},
+}
 
 
 def plan_memory(backbone: Any, config: TrainConfig) -> tuple[TrainConfig, str]:
@@ -53,11 +68,15 @@ def plan_memory(backbone: Any, config: TrainConfig) -> tuple[TrainConfig, str]:
     side = config.resolution or backbone.native_side
     itemsize = backbone.compute_dtype.itemsize
     needs = _NEEDS.get(backbone.family, _XL)
-    need = {option: needs[option].bytes_at(side, itemsize) for option in ("off", "on")}
-    is_cast = backbone.compute_dtype != backbone.unet.dtype
+    channels = sum(point.channels for point in backbone.insert_points(config.insert_at).values())
+    need = {option: needs[option].bytes_at(side, itemsize, channels) for option in needs}
+    cast = itemsize * sum(math.prod(weight.shape) for weight in backbone.unet.parameters())
+    # Quantised weights, as GGUF's, are smaller than the dtype that they give.
+    is_quantised = backbone.patcher.model_size() < 0.9 * cast
+    is_cast = is_quantised or backbone.compute_dtype != backbone.unet.dtype
     if is_cast:
         # Autograd keeps each weight as it was cast, until its block is done.
-        need["off"] += itemsize * sum(weight.numel() for weight in backbone.unet.parameters())
+        need["off"] += cast
     weights = _weights(backbone)
     room = _room(backbone.device)
     option = config.gradient_checkpointing
@@ -85,7 +104,9 @@ def plan_memory(backbone: Any, config: TrainConfig) -> tuple[TrainConfig, str]:
 
 
 def _weights(backbone: Any) -> float:
-    patchers = (backbone.patcher, backbone.clip.patcher)
+    patchers = [backbone.patcher]
+    if not FAMILIES[backbone.family].learns_offsets:  # Else it is needed once, before the steps.
+        patchers.append(backbone.clip.patcher)
     return sum(p.model_size() for p in patchers if p.load_device == backbone.device)
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import gc
+import json
 import re
 import weakref
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 import torch
-from simulated_card import simulated_card
+from simulated_card import CARD, simulated_card
 from simulated_training import GIB, Settings, train
 from simulated_training import simulation as simulation_of
 from torch import nn
@@ -145,6 +148,73 @@ def test_the_plan_says_no_more_than_the_card_has(acfun):
     assert config.gradient_checkpointing == "on"
     assert sentence.startswith("SDXL at 1024: about 6.8 GB, checkpointing on, ")
     assert sentence.endswith("GB of weights in main memory (slower)")
+
+
+def counted_rows():
+    """Return the table of transformers."""
+    results = Path(__file__).parents[2] / "evaluation" / "results"
+    return json.loads((results / "memory_of_transformers.json").read_text())
+
+
+def plan_of(row, free=300, **changes):
+    """Return the plan's GB and its whole sentence for a row of the table, on `free` GiB."""
+    from acfun_pack.acfun_ops.training.config import TrainConfig
+    from acfun_pack.nodes.comfyui.memory import plan_memory
+
+    facts = row | changes
+    dtype = {"fp8": torch.float8_e4m3fn, "bf16": torch.bfloat16}[facts["weights"]]
+    with simulated_card(free * GIB):
+        weights = torch.empty(int(row["parameters, B"] * 1e9), dtype=dtype)
+        encoder = SimpleNamespace(load_device=CARD, model_size=lambda: 8 * GIB)
+        size = facts["weights on the card"] * GIB
+        backbone = SimpleNamespace(
+            family=row["family"],
+            device=CARD,
+            compute_dtype=torch.bfloat16,
+            unet=SimpleNamespace(dtype=dtype, parameters=lambda: [weights]),
+            patcher=SimpleNamespace(load_device=CARD, model_size=lambda: size),
+            clip=SimpleNamespace(patcher=encoder),
+            insert_points=lambda where: {
+                "all": SimpleNamespace(channels=facts["channels of all adapters"])
+            },
+        )
+        checkpointing = facts["checkpointing"]
+        config = TrainConfig(resolution=row["side"], gradient_checkpointing=checkpointing)
+        sentence = plan_memory(backbone, config)[1]
+    return float(re.search(r"about ([\d.]+) GB", sentence)[1]), sentence
+
+
+@pytest.mark.parametrize(
+    "row", counted_rows(), ids=lambda row: " ".join(map(str, list(row.values())[:5]))
+)
+def test_the_plan_of_a_transformer_is_what_was_counted_without_its_text_encoder(row):
+    planned, _ = plan_of(row)
+    assert row["peak"] - 0.05 <= planned <= 1.1 * row["peak"] + 0.1
+
+
+def counted(family, side):
+    return next(r for r in counted_rows() if (r["family"], r["side"]) == (family, side))
+
+
+def test_a_transformer_fits_the_cards_that_it_was_counted_for():
+    for family, side, free in (("zimage", 1024, 11.8), ("flux2", 512, 7.2), ("flux", 512, 15.0)):
+        assert "main memory" not in plan_of(counted(family, side), free)[1]
+    planned, sentence = plan_of(counted("flux", 1024), 15.0)
+    assert 14 < planned < 15
+    assert sentence.endswith("GB of weights in main memory (slower)")
+
+
+def test_a_larger_model_of_a_family_needs_more():
+    row = counted("flux2", 1024)
+    larger = plan_of(row, **{"channels of all adapters": 2 * row["channels of all adapters"]})
+    need = plan_of(row)[0] - row["weights on the card"]
+    assert larger[0] == pytest.approx(row["weights on the card"] + 2 * need, abs=0.11)
+
+
+def test_quantised_weights_checkpoint_by_default():
+    row = counted("zimage", 512) | {"weights": "bf16", "checkpointing": "auto"}
+    assert "checkpointing on" in plan_of(row)[1]  # As GGUF: it gives another dtype than it holds.
+    assert "checkpointing off" in plan_of(row, **{"weights on the card": 11.46})[1]
 
 
 def test_the_plan_passes_over_a_loaded_model_that_died(acfun):
