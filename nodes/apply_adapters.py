@@ -44,15 +44,15 @@ class ApplyCFunAdapters(io.ComfyNode):
             category=CATEGORY,
             **search_aliases("style model", "LoRA"),
             description="The model's half of a style (Apply AFun Embedding is the prompt's; Apply "
-            "ACFun Style is both). Puts the concrete part on a model: strokes, colours, texture "
-            "(encoder) and the structure of the face (decoder). Chain two for two styles.",
+            "ACFun Style is both). Puts the concrete part on a model: strokes and texture "
+            "(encoder), structure of the face and colours (decoder). Chain two for two styles.",
             inputs=[
                 io.Model.Input("model", tooltip="A model of the family the style was trained on."),
                 StyleSocket.Input("style", tooltip="A trained style."),
                 strength_input("strength", "Overall strength."),
-                strength_input("encoder_strength", "Strokes, colours and texture."),
+                strength_input("encoder_strength", "Strokes and texture."),
                 mark(strength_input("middle_strength", "The U-Net's middle."), advanced=True),
-                strength_input("decoder_strength", "Structure and pose of the face."),
+                strength_input("decoder_strength", "Structure and pose of the face, and colours."),
                 io.Float.Input(
                     "start_percent",
                     default=0.0,

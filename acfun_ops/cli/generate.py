@@ -43,9 +43,13 @@ def add_options(command: ArgumentParser) -> None:
         ("guidance", 7.0, "how closely to follow the prompt; 1 is off"),
         ("strength", 1.0, "of the whole style: 0 is off, 1 as trained"),
         ("abstract-strength", 1.0, "of AFun: deformation, layout, atmosphere"),
-        ("encoder-strength", 1.0, "of CFun in the encoder: strokes, colours, texture"),
+        ("encoder-strength", 1.0, "of CFun in the encoder: strokes and texture"),
         ("middle-strength", 1.0, "of CFun in the middle"),
-        ("decoder-strength", 1.0, "of CFun in the decoder: structure and pose of the face"),
+        (
+            "decoder-strength",
+            1.0,
+            "of CFun in the decoder: structure and pose of the face, colours",
+        ),
         ("block-strengths", "", "of CFun's single blocks, such as output_blocks.0=0.5"),
     ):
         command.add_argument(

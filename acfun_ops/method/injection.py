@@ -100,11 +100,11 @@ class PartStrengths:
     """How strongly the adapters of each part act; 1 is as trained, 0 is off. See ``parts_of``."""
 
     encoder: float = 1.0
-    """Of those in ``input_blocks`` or a transformer's late half: strokes and colours."""
+    """Of those in ``input_blocks`` or a transformer's late half: strokes and texture."""
     middle: float = 1.0
     """Of those in ``middle_block``."""
     decoder: float = 1.0
-    """Of those in ``output_blocks`` or a transformer's early half: the structure of the face."""
+    """Of those in ``output_blocks`` or a transformer's early half: structure, and colours."""
 
     def block_strengths(self, blocks: Iterable[str]) -> dict[str, float]:
         """Return the strength of each of a style's blocks; see :func:`parts_of`."""

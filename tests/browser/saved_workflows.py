@@ -46,9 +46,9 @@ def apply_halves(info: Mapping[str, Any]) -> WorkflowFile:
         CHECKPOINT,
         STYLE,
         text="*Apply AFun Embedding* is the prompt's half: deformation, layout, atmosphere. *Apply "
-        "CFun Adapters* is the model's half: **encoder_strength** is strokes, colours and texture, "
-        "**decoder_strength** structure and pose of the face.\n\nBypass one (Ctrl+B) to see the "
-        "other alone. If the pose of the style picture comes along, try a lower "
+        "CFun Adapters* is the model's half: **encoder_strength** is strokes and texture, "
+        "**decoder_strength** structure and pose of the face, and colours.\n\nBypass one (Ctrl+B) "
+        "to see the other alone. If the pose of the style picture comes along, try a lower "
         "**decoder_strength** or a **start_percent** of 0.2.",
     )
     graph.load()
