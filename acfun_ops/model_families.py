@@ -15,6 +15,9 @@ class Family:
     encoders: tuple[str, ...] = ()
     """ComfyUI's names of its text encoders, sorted and with spaces between; several where its
     models differ. The diffusers side uses them as well."""
+    parts: tuple[str, ...] = ()
+    """Of its text encoders those whose tokens have places in the encoded prompt, in its order; all
+    of them if empty."""
     unet_width: int | None = None
     """Of the prompt embeddings that its U-Net takes; None for a transformer."""
     side: int = 512
@@ -32,11 +35,14 @@ class Family:
     """That a style stays below at rank 32 with CLIP ViT-L/14, if it is known."""
 
 
-def _transformer(name: str, *encoders: str, architecture: str, usual_bytes: float) -> Family:
+def _transformer(
+    name: str, *encoders: str, architecture: str, usual_bytes: float, parts: tuple[str, ...] = ()
+) -> Family:
     """Return the row of a transformer, whose prompts are encoded by a language model."""
     return Family(
         name=name,
         encoders=encoders,
+        parts=parts,
         side=1024,
         learns_offsets=True,
         most_inner=320,
@@ -70,18 +76,32 @@ FAMILIES = {
     ),
     "zimage": _transformer("Z-Image", "qwen3_4b", architecture="z-image", usual_bytes=35e6),
     "lumina2": _transformer("Lumina 2", "gemma2_2b", architecture="lumina-2", usual_bytes=23e6),
-    "flux": _transformer("Flux.1", "l t5xxl", architecture="flux-1-dev", usual_bytes=50e6),
+    # Its CLIP gives a pooled embedding alone.
+    "flux": _transformer(
+        "Flux.1", "l t5xxl", architecture="flux-1-dev", usual_bytes=50e6, parts=("t5xxl",)
+    ),
     "flux2": _transformer(
         "Flux.2", "mistral3_24b", "qwen3_4b", "qwen3_8b", architecture="flux-2", usual_bytes=115e6
     ),
     "chroma": _transformer("Chroma", "t5xxl", architecture="chroma", usual_bytes=50e6),
     "sd3": _transformer(
-        "SD3.5", "g l t5xxl", architecture="stable-diffusion-v3-5", usual_bytes=35e6
+        "SD3.5",
+        "g l t5xxl",
+        architecture="stable-diffusion-v3-5",
+        usual_bytes=35e6,
+        parts=("l", "t5xxl"),  # Those of l and g stand side by side.
     ),
     "qwen_image": _transformer(
         "Qwen-Image", "qwen25_7b", architecture="qwen-image", usual_bytes=50e6
     ),
-    "anima": _transformer("Anima", "qwen3_06b t5xxl", architecture="anima", usual_bytes=19e6),
+    # Its network takes T5's tokens as they are.
+    "anima": _transformer(
+        "Anima",
+        "qwen3_06b t5xxl",
+        architecture="anima",
+        usual_bytes=19e6,
+        parts=("qwen3_06b",),
+    ),
     "custom": Family(name=""),
 }
 """By key, as style files have it."""

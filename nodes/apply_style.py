@@ -14,8 +14,8 @@ from ..acfun_ops.style.style import Style
 from .comfyui.adapter_warnings import ALL_BLACK
 from .comfyui.adapters import apply_adapters, check_fits
 from .comfyui.node_status import NodeStatus, check_connected, show_errors_on_node, show_text
+from .comfyui.prompt_offsets import Conditioning
 from .comfyui.prompts import (
-    Conditioning,
     combine_masked,
     encode_fused,
     encode_plain,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..method.injection import parts_of
-from ..style.style import Style
+from ..style.style import OFFSET_FORMAT, Style
 from ..style.style_file import load_style
 from .pipeline import to_path
 
@@ -42,7 +42,8 @@ def describe(style: Style) -> Iterator[str]:
     facts = style.facts
     yield f"  family        {facts.family}, embeddings {style.context_width} wide"
     yield f"  prompt        {facts.prompt}"
-    yield f"  pseudo-word   {facts.pseudo_word}, vectors for {', '.join(sorted(style.vectors))}"
+    kind = "offsets" if facts.format == OFFSET_FORMAT else "vectors"
+    yield f"  pseudo-word   {facts.pseudo_word}, {kind} for {', '.join(sorted(style.vectors))}"
     for name in ("title", "author", "license", "date"):
         if getattr(style.card, name):
             yield f"  {name:<14}{getattr(style.card, name)}"

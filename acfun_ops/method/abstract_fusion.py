@@ -15,9 +15,10 @@ class StyleAttention(nn.Module):
     projection starts at zero, so that an untrained layer adds nothing.
     """
 
-    def __init__(self, text_dim: int, image_dim: int, heads: int, dropout: float) -> None:
+    def __init__(
+        self, text_dim: int, image_dim: int, heads: int, dropout: float, inner: int
+    ) -> None:
         super().__init__()
-        inner = heads * max(1, text_dim // (4 * heads))
         self.heads = heads
         self.dropout = dropout
         self.query = nn.Linear(text_dim, inner, bias=False)
@@ -62,18 +63,31 @@ class AbstractFusion(nn.Module):
         text_dim: width of the prompt embedding (768 for SD1, 1024 for SD2, 2048 for SDXL).
         image_dim: width of the CLIP image tokens (1024 for ViT-L/14).
         layers: number of attention layers, 1 or more.
-        heads: attention heads; each is ``text_dim / (4 * heads)`` wide, which keeps files small.
+        heads: attention heads.
         dropout: ratio of attention weights dropped in training, 0 to below 1.
+        inner: width of all heads together, see :func:`inner_width`; None for a quarter of the text.
+
+    Raises:
+        ValueError: the heads cannot share the inner width.
     """
 
     def __init__(
-        self, text_dim: int, image_dim: int, layers: int = 2, heads: int = 8, dropout: float = 0.05
+        self,
+        text_dim: int,
+        image_dim: int,
+        layers: int = 2,
+        heads: int = 8,
+        dropout: float = 0.05,
+        inner: int | None = None,
     ) -> None:
         super().__init__()
+        inner = inner_width(text_dim, heads) if inner is None else inner
+        if inner % heads:
+            raise ValueError(f"{heads} heads cannot share {inner}")
         self.text_dim = text_dim
         self.image_dim = image_dim
         self.layers = nn.ModuleList(
-            StyleAttention(text_dim, image_dim, heads, dropout) for _ in range(layers)
+            StyleAttention(text_dim, image_dim, heads, dropout, inner) for _ in range(layers)
         )
 
     def reset_parameters(self, generator: torch.Generator) -> None:
@@ -118,6 +132,17 @@ class AbstractFusion(nn.Module):
             for layer in self.layers:
                 embedding = embedding + layer(embedding, style_tokens, generator)
             return (text.float() + strength * (embedding - text.float())).to(text.dtype)
+
+
+def inner_width(text_dim: int, heads: int, most: int | None = None) -> int:
+    """Return how wide AFun's heads are together: a quarter of the text, which keeps files small.
+
+    Args:
+        text_dim: width of the prompt embedding.
+        heads: that share it.
+        most: the widest that it may be; None for no limit.
+    """
+    return heads * max(1, min(text_dim // 4, most or text_dim) // heads)
 
 
 def _dropout_mask(attention: Tensor, dropout: float, generator: torch.Generator) -> Tensor:

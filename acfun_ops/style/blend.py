@@ -10,7 +10,16 @@ from torch import Tensor
 from .. import __version__
 from ..errors import ACFunError
 from .model_spec import StyleCard
-from .style import BLEND_FORMAT, CLIP_LAYER, MAX_PARTS, AbstractPart, Style, StyleFacts
+from .style import (
+    BLEND_FORMAT,
+    CLIP_LAYER,
+    INITIAL_WORD,
+    MAX_PARTS,
+    OFFSET_FORMAT,
+    AbstractPart,
+    Style,
+    StyleFacts,
+)
 
 CROSSED = "abstract of A, concrete of B"
 """What a style's settings say of one made by :func:`cross_styles`."""
@@ -40,6 +49,9 @@ def blend_styles(a: Style, b: Style, ratio: float) -> Style:
             "ratio is {ratio:g}; expected 0 (only style_a) to 1 (only style_b).", ratio=ratio
         )
     _check_alike(a, b, ("family", "pseudo_word", "insert_at", "statistics", "heads"))
+    words = [style.facts.settings.get(INITIAL_WORD) for style in (a, b)]
+    if a.facts.format == OFFSET_FORMAT and words[0] != words[1]:
+        raise _other_kind("initial word", *words)
     if ratio in (0, 1):
         return b if ratio else a
     weighted = ((a, 1 - ratio), (b, ratio))
@@ -53,7 +65,9 @@ def blend_styles(a: Style, b: Style, ratio: float) -> Style:
     facts = _facts(a, b, {"blend": "blend", "ratio": ratio})
     return replace(
         a,
-        facts=replace(facts, format=BLEND_FORMAT, shares=tuple(s for s, _ in members)),
+        facts=replace(
+            facts, format=max(BLEND_FORMAT, facts.format), shares=tuple(s for s, _ in members)
+        ),
         concrete={
             block: _side_by_side(state, b.concrete[block], ratio)
             for block, state in a.concrete.items()
@@ -98,7 +112,8 @@ def _facts(a: Style, b: Style, settings: dict[str, float | int | str]) -> StyleF
     parents = {"style_a": a.digest, "style_b": b.digest}
     named = [*parents.values(), *map(str, settings.values())]
     # How A's abstract part has its prompts encoded.
-    carried = {name: value for name, value in a.facts.settings.items() if name == CLIP_LAYER}
+    names = (CLIP_LAYER, INITIAL_WORD) if a.facts.format == OFFSET_FORMAT else (CLIP_LAYER,)
+    carried = {name: value for name, value in a.facts.settings.items() if name in names}
     return replace(
         a.facts,
         steps=max(a.facts.steps, b.facts.steps),
@@ -115,13 +130,7 @@ def _check_alike(a: Style, b: Style, facts: tuple[str, ...]) -> None:
     found.append(("text encoders", sorted(a.vectors), sorted(b.vectors)))
     for name, of_a, of_b in found:
         if of_a != of_b:
-            raise ACFunError(
-                "The styles differ in their {what}: style_a has {of_a}, style_b {of_b}. "
-                "Blend styles that were trained alike on one model family.",
-                what=name.replace("_", " "),
-                of_a=of_a,
-                of_b=of_b,
-            )
+            raise _other_kind(name.replace("_", " "), of_a, of_b)
     if a.block_widths != b.block_widths:
         raise ACFunError(
             "The styles differ in their blocks: style_a has {count}, style_b {count_b}, "
@@ -129,3 +138,13 @@ def _check_alike(a: Style, b: Style, facts: tuple[str, ...]) -> None:
             count=len(a.concrete),
             count_b=len(b.concrete),
         )
+
+
+def _other_kind(what: str, of_a: object, of_b: object) -> ACFunError:
+    return ACFunError(
+        "The styles differ in their {what}: style_a has {of_a}, style_b {of_b}. "
+        "Blend styles that were trained alike on one model family.",
+        what=what,
+        of_a=of_a,
+        of_b=of_b,
+    )

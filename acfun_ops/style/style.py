@@ -20,11 +20,14 @@ from .model_spec import StyleCard, model_spec
 
 FORMAT = 1
 BLEND_FORMAT = 2  # Has several abstract parts, which earlier versions of the pack would refuse.
+OFFSET_FORMAT = 3  # Its pseudo-word is an offset; it may have several abstract parts as well.
 MAX_PARTS = 16
 """Abstract parts of a blend; each takes about a megabyte and an encoding of the prompt."""
 METADATA_KEY = "acfun_style"
 CLIP_LAYER = "clip_layer"
 """In a style's settings: where CLIP Set Last Layer stood at training, if not at the CLIP's own."""
+INITIAL_WORD = "initial_word"
+"""In a style's settings: the text that an offset is added to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +37,7 @@ class StyleFacts:
     format: int
     """Version of the file's layout."""
     family: str
-    """The base family: "sd1", "sd2", "sdxl", or "custom" for another context width."""
+    """The base family, a key of ``model_families.FAMILIES``."""
     prompt: str
     """That it was trained with."""
     pseudo_word: str
@@ -72,7 +75,7 @@ class AbstractPart:
     abstract: Mapping[str, Tensor]
     """AFun's state dict."""
     vectors: Mapping[str, Tensor]
-    """The pseudo-word's token vector ``(d,)`` by text encoder."""
+    """The pseudo-word's token vector or its offset on the encoding, ``(d,)`` by text encoder."""
     style_tokens: Tensor
     """CLIP image tokens ``(n, di)`` of the style pictures."""
 
@@ -86,7 +89,7 @@ class Style:
     abstract: Mapping[str, Tensor] = field(repr=False)
     """AFun's state dict."""
     vectors: Mapping[str, Tensor] = field(repr=False)
-    """The pseudo-word's token vector ``(d,)`` by text encoder."""
+    """The pseudo-word's token vector or its offset on the encoding, ``(d,)`` by text encoder."""
     style_tokens: Tensor = field(repr=False)
     """CLIP image tokens ``(n, di)`` of the style pictures."""
     concrete: Mapping[str, Mapping[str, Tensor]] = field(repr=False)
@@ -128,11 +131,12 @@ class Style:
 
     def abstract_fusion(self) -> AbstractFusion:
         """Return AFun with this style's weights, float32, frozen."""
-        width, image_width = self.context_width, self.style_tokens.shape[-1]
+        inner, width = self.abstract["layers.0.query.weight"].shape
+        image_width = self.style_tokens.shape[-1]
         layers = len({name.split(".")[1] for name in self.abstract})
         state = {name: tensor.float() for name, tensor in self.abstract.items()}
         with torch.device("meta"):  # draws nothing, and takes no memory before the shapes are right
-            fusion = AbstractFusion(width, image_width, layers, self.facts.heads)
+            fusion = AbstractFusion(width, image_width, layers, self.facts.heads, inner=inner)
         fusion.requires_grad_(False).load_state_dict(state, assign=True)
         return fusion
 
@@ -159,9 +163,10 @@ def style_bytes(style: Style) -> bytes:
 
 
 def _tensors_by_name(style: Style) -> dict[str, Tensor]:
-    tensors = _abstract_tensors(style)
+    kind = "offset" if style.facts.format == OFFSET_FORMAT else "token"
+    tensors = _abstract_tensors(style, kind)
     for number, other in enumerate(style.others, 1):
-        named = _abstract_tensors(other).items()
+        named = _abstract_tensors(other, kind).items()
         # Cloned, because a style may be blended in twice, and a file holds no tensor twice.
         tensors |= {f"blend.{number}.{name}": tensor.clone() for name, tensor in named}
     for block, state in style.concrete.items():
@@ -169,9 +174,9 @@ def _tensors_by_name(style: Style) -> dict[str, Tensor]:
     return {name: tensor.contiguous() for name, tensor in tensors.items()}
 
 
-def _abstract_tensors(part: "Style | AbstractPart") -> dict[str, Tensor]:
+def _abstract_tensors(part: "Style | AbstractPart", kind: str) -> dict[str, Tensor]:
     tensors = {f"afun.{name}": tensor for name, tensor in part.abstract.items()}
-    tensors |= {f"token.{encoder}": vector for encoder, vector in part.vectors.items()}
+    tensors |= {f"{kind}.{encoder}": vector for encoder, vector in part.vectors.items()}
     return tensors | {"style_tokens": part.style_tokens}
 
 

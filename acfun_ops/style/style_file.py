@@ -18,9 +18,10 @@ from ..method.injection import parts_of
 from ..model_families import FAMILIES
 from .model_spec import StyleCard, card_in
 from .style import (
-    BLEND_FORMAT,
+    INITIAL_WORD,
     MAX_PARTS,
     METADATA_KEY,
+    OFFSET_FORMAT,
     AbstractPart,
     Style,
     StyleFacts,
@@ -72,7 +73,8 @@ def load_style(path: str | PathLike[str]) -> Style:
     tensors, told, metadata = read_safetensors(path, STYLE_FILE)
     facts = _facts_from(told, path)
     prefixes = ["", *(f"blend.{number}." for number in range(1, len(facts.shares)))]
-    own, *others = (_pop_part(tensors, prefix) for prefix in prefixes)
+    kind = "offset." if facts.format == OFFSET_FORMAT else "token."
+    own, *others = (_pop_part(tensors, prefix, kind) for prefix in prefixes)
     concrete: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         kind, _, rest = name.partition(".")
@@ -120,7 +122,7 @@ def _table_in(metadata: dict[str, str]) -> dict[str, Any]:
     return facts if isinstance(facts, dict) else {}
 
 
-def _pop_part(tensors: dict[str, Tensor], prefix: str) -> AbstractPart:
+def _pop_part(tensors: dict[str, Tensor], prefix: str, vectors: str) -> AbstractPart:
     """Take an abstract part out of a file's tensors."""
 
     def pop_named(kind: str) -> dict[str, Tensor]:
@@ -129,7 +131,7 @@ def _pop_part(tensors: dict[str, Tensor], prefix: str) -> AbstractPart:
 
     return AbstractPart(
         abstract=pop_named("afun."),
-        vectors=pop_named("token."),
+        vectors=pop_named(vectors),
         style_tokens=tensors.pop(f"{prefix}style_tokens", torch.empty(0)),
     )
 
@@ -138,13 +140,13 @@ def _facts_from(metadata: dict[str, Any], path: Path) -> StyleFacts:
     version = metadata.get("format")
     if not isinstance(version, int) or version < 1:
         raise STYLE_FILE.damage(path, "its format version is missing")
-    if version > BLEND_FORMAT:
+    if version > OFFSET_FORMAT:
         raise ACFunError(
             "{name} has style format {version}; this version of the pack reads up to "
             "{format}. Update the pack.",
             name=path.name,
             version=version,
-            format=BLEND_FORMAT,
+            format=OFFSET_FORMAT,
         )
     metadata = metadata | {"shares": _shares_in(metadata)}
     kinds = {"str": str, "int": int, "tuple": tuple}
@@ -163,6 +165,11 @@ def _facts_from(metadata: dict[str, Any], path: Path) -> StyleFacts:
             )
     in_range = 1 <= metadata["heads"] <= 64 and metadata["steps"] >= 0
     in_range = in_range and metadata["family"] in FAMILIES
+    if in_range and FAMILIES[metadata["family"]].learns_offsets:
+        word = metadata["settings"].get(INITIAL_WORD)
+        in_range = version == OFFSET_FORMAT and isinstance(word, str) and bool(word.strip())
+    else:
+        in_range = in_range and version != OFFSET_FORMAT
     if not in_range or not RUN_ID.fullmatch(metadata["run"]):
         raise STYLE_FILE.damage(path, "its facts are out of range")
     return StyleFacts(**{fact.name: metadata[fact.name] for fact in fields(StyleFacts)})
@@ -192,7 +199,8 @@ def _flaw_of(style: Style) -> str | None:
     if any(t.dtype != torch.float16 or not torch.isfinite(t).all() for t in tensors):
         return "it holds values that are not finite half-precision numbers"
     same_encoders = all(part.vectors.keys() == style.vectors.keys() for part in parts)
-    if not same_encoders or any(v.ndim != 1 for part in parts for v in part.vectors.values()):
+    vectors = [vector for part in parts for vector in part.vectors.values()]
+    if not same_encoders or any(vector.ndim != 1 for vector in vectors):
         return "its pseudo-word vectors have the wrong shape"
     if any(set(state) != _INSERT_STATE for state in style.concrete.values()):
         return "an insert is incomplete"
@@ -203,4 +211,6 @@ def _flaw_of(style: Style) -> str | None:
     except (RuntimeError, ValueError, KeyError, IndexError, ArithmeticError) as error:
         reason = str(error).split("\n")[-1].strip()
         return Message("its tensors do not fit together ({reason})", reason=reason)
+    if style.facts.format == OFFSET_FORMAT and {len(vector) for vector in vectors} != widths:
+        return "its pseudo-word vectors have the wrong shape"
     return None if len(widths) == 1 else "its abstract parts are of different widths"

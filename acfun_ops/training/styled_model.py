@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from ..backbones.backbone import Backbone, Context
+from ..method.abstract_fusion import inner_width
 from ..method.injection import attach_adapters
+from ..model_families import FAMILIES
 from ..sampling.sampler import Guidance, draw_latents, initial_noise, sampling_sigmas
 from ..sampling.style_injection import Restyler
 from .config import TrainConfig
@@ -62,6 +64,9 @@ class StyledModel:
             widths={block: point.channels for block, point in self.points.items()},
             vectors={name: vector.cpu() for name, vector in vectors.items()},
             generator=generator,
+            inner=inner_width(
+                self.start.tokens.shape[-1], config.heads, FAMILIES[backbone.family].most_inner
+            ),
         ).to(backbone.device)
         self.cache: dict[str, Tensor] = {}
 

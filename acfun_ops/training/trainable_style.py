@@ -16,15 +16,16 @@ from .config import TrainConfig
 
 
 class TrainableStyle(nn.Module):
-    """The trainable members of a style, float32 whatever the U-Net computes in.
+    """The trainable members of a style, float32 whatever the network computes in.
 
     Args:
         config: of the run: layers, heads and dropout of AFun, rank and statistics of CFun.
         text_dim: width of the prompt embedding.
         image_dim: width of the style picture's CLIP tokens.
         widths: channels of each block that gets an adapter, by canonical name.
-        vectors: the pseudo-word's initial vector ``(d,)`` by text encoder.
+        vectors: the pseudo-word's initial vector or offset ``(d,)`` by text encoder.
         generator: samples the initial weights.
+        inner: width of AFun's heads together, see :class:`AbstractFusion`.
     """
 
     def __init__(
@@ -36,12 +37,13 @@ class TrainableStyle(nn.Module):
         widths: Mapping[str, int],
         vectors: Mapping[str, Tensor],
         generator: torch.Generator,
+        inner: int | None = None,
     ) -> None:
         super().__init__()
         self.heads, self.blocks = config.heads, tuple(widths)
         with torch.random.fork_rng(devices=[]):  # torch's layers sample from the global generator.
             self.abstract = AbstractFusion(
-                text_dim, image_dim, config.layers, config.heads, config.dropout
+                text_dim, image_dim, config.layers, config.heads, config.dropout, inner
             )
             adapters = [ConcreteFusion(c, config.rank, config.statistics) for c in widths.values()]
         self.concrete = nn.ModuleList(adapters)

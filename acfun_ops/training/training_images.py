@@ -22,7 +22,8 @@ from ..images import (
     subsample_evenly,
 )
 from ..method.alignment_loss import SETTINGS, AlignmentSettings
-from ..style.style import FORMAT, StyleFacts
+from ..model_families import FAMILIES
+from ..style.style import FORMAT, OFFSET_FORMAT, StyleFacts
 from .checkpoint import run_of
 from .config import TrainConfig
 from .events import TrainImages
@@ -151,7 +152,7 @@ def prepare_images(
         ],
         settings=settings,
         facts=StyleFacts(
-            format=FORMAT,
+            format=OFFSET_FORMAT if FAMILIES[backbone.family].learns_offsets else FORMAT,
             family=backbone.family,
             prompt=config.prompt,
             pseudo_word=config.pseudo_word,

@@ -13,15 +13,15 @@ from ...acfun_ops.errors import ACFunError
 from ...acfun_ops.messages import Message, join_messages
 from ...acfun_ops.model_families import name_by_encoders
 from ...acfun_ops.pseudo_word import has_pseudo_word, pseudo_word_pattern
-from ...acfun_ops.style.style import CLIP_LAYER, Style
+from ...acfun_ops.style.style import CLIP_LAYER, OFFSET_FORMAT, Style
 from ...acfun_ops.training.training_images import PreparedImages
+from .prompt_offsets import Conditioning, clip_error, encode_with_offsets, place_error
 
 # Rare words that are one token each in CLIP's vocabulary, and letters, which are so in any; one
 # absent from the prompt stands in.
 _STAND_INS = ("sks", "lun", "grr", "zwx", "hta", "ucc", "phol", "q", "z", "x", "j")
 
 Tokens = dict[str, list[list[tuple[Any, ...]]]]
-Conditioning = list[list[Any]]
 
 
 def encode_fused(clip: Any, text: str, style: Style, strength: float) -> Conditioning:
@@ -31,7 +31,8 @@ def encode_fused(clip: Any, text: str, style: Style, strength: float) -> Conditi
         clip: ComfyUI's CLIP.
         text: any prompt.
         style: whose word and AFun act.
-        strength: of AFun; 0 leaves what CLIP Text Encode gives for the learnt word.
+        strength: of AFun; 0 leaves what CLIP Text Encode gives for the learnt word. Families that
+            learn offsets have it for the initial word in its place, with the offset on it.
 
     Raises:
         ACFunError: the CLIP is of another family than the style.
@@ -41,8 +42,11 @@ def encode_fused(clip: Any, text: str, style: Style, strength: float) -> Conditi
 
 
 def _encode_member(clip: Any, text: str, style: Style, strength: float) -> Conditioning:
-    tokens = tokenize(clip, text, style.facts.pseudo_word, style.vectors)
-    conditioning: Conditioning = clip.encode_from_tokens_scheduled(tokens)
+    if style.facts.format == OFFSET_FORMAT:
+        conditioning = encode_with_offsets(clip, text, style)
+    else:
+        tokens = tokenize(clip, text, style.facts.pseudo_word, style.vectors)
+        conditioning = clip.encode_from_tokens_scheduled(tokens)
     if strength == 0:
         return conditioning
     fusion = style.abstract_fusion()
@@ -117,8 +121,8 @@ def _own_layer(clip: Any) -> int:
     """Return the layer that a CLIP gives without CLIP Set Last Layer, counted as there."""
     for module in clip.cond_stage_model.modules():
         if hasattr(module, "options_default"):
-            kind, layer = module.options_default[:2]
-            return -1 if kind == "last" else int(layer)
+            layer = module.options_default[1]
+            return -1 if layer is None else int(layer)
     return -1
 
 
@@ -169,21 +173,20 @@ def tokenize(clip: Any, text: str, pseudo_word: str, vectors: Mapping[str, Tenso
         vectors: its vector ``(d,)`` by text encoder ("l", "g", "h").
 
     Raises:
-        ACFunError: the CLIP has other text encoders than the style.
+        ACFunError: the CLIP has other text encoders than the style, or no place for each word.
     """
     if not vectors or not has_pseudo_word(text, pseudo_word):
         return clip.tokenize(text)
     pattern = pseudo_word_pattern(pseudo_word)
     plain = clip.tokenize(pattern.sub(" ", text))
     if plain.keys() != vectors.keys():
-        raise ACFunError(
-            "The style was trained with the CLIP of {encoders}; the connected clip is of "
-            "{clip_encoders}. Connect the CLIP of the model family it was trained on.",
-            encoders=name_by_encoders(vectors),
-            clip_encoders=name_by_encoders(plain),
-        )
+        raise clip_error(name_by_encoders(vectors), name_by_encoders(plain))
     stand_in, ids = _find_stand_in(clip, plain)
     tokens = clip.tokenize(pattern.sub(f" {stand_in} ", text))
+    for encoder, batches in tokens.items():
+        found = sum(_is(entry[0], ids[encoder]) for batch in batches for entry in batch)
+        if found < len(pattern.findall(text)):
+            raise place_error(pseudo_word)
     return {
         encoder: [
             [
