@@ -13,7 +13,7 @@ from ...acfun_ops.backbones.backbone import Context, InsertPoint
 from ...acfun_ops.errors import ACFunError, is_out_of_memory
 from ...acfun_ops.method.concrete_fusion import InsertAt
 from ...acfun_ops.method.diffusion import Prediction
-from ...acfun_ops.model_families import name_by_encoders, name_of, native_side
+from ...acfun_ops.model_families import FAMILIES, name_by_encoders, name_of, native_side
 from .autograd import (
     Freeze,
     NormalTensors,
@@ -25,6 +25,7 @@ from .denoiser import Denoiser
 from .families import network_of, prediction_of
 from .fingerprint import is_patched, model_fingerprint
 from .latent_image import latent_image
+from .offset_encoder import OffsetEncoder
 from .prompts import prompt_embeddings, tokenize, word_ids
 from .sites import blocks_of
 
@@ -46,6 +47,10 @@ class ComfyBackbone:
         # Before the training adds its own.
         self.is_patched = is_patched(model, clip)
         self._prompt = prompt
+        self._offsets: OffsetEncoder | None = None
+        if FAMILIES[self.family].learns_offsets:
+            width = self.network.context_width
+            self._offsets = OffsetEncoder(clip, self.family, width, self.device, self._other_clip)
         # Copying what a patch brings costs a little at every operation.
         self._guard = NormalTensors if self.is_patched else nullcontext
         self.denoiser = Denoiser(
@@ -84,12 +89,14 @@ class ComfyBackbone:
         # A weight of inference mode that is moved outside of it is of no use to either mode.
         with torch.inference_mode():
             load([self.patcher], memory_required=self.reserve)
-            load([self.patcher, self.clip.patcher], memory_required=self.reserve)
+            if self._offsets is None:
+                load([self.patcher, self.clip.patcher], memory_required=self.reserve)
             if not self.is_running:
                 self.patcher.pre_run()  # Other nodes move their weights here.
                 self.is_running = True
         make_differentiable(self.patcher.model, self.device)
-        make_differentiable(self.clip.cond_stage_model, self.clip.patcher.load_device)
+        if self._offsets is None:
+            make_differentiable(self.clip.cond_stage_model, self.clip.patcher.load_device)
         self._freeze.apply()
         self.is_loaded = True
 
@@ -159,7 +166,12 @@ class ComfyBackbone:
         return output["penultimate_hidden_states"].clone().float()
 
     def word_vectors(self, word: str) -> dict[str, Tensor]:
-        """Return float32 vectors on the text encoder's device."""
+        """Return float32 vectors on the text encoder's device, or offsets that change nothing.
+
+        Offsets are added to this word's encoding in all prompts that are encoded from now on.
+        """
+        if self._offsets is not None:
+            return self._offsets.zero_offsets(word)
         self.load()
         vectors = {}
         for encoder, ids in word_ids(self.clip, word).items():
@@ -181,6 +193,12 @@ class ComfyBackbone:
         self, prompt: str, pseudo_word: str, vectors: Mapping[str, Tensor]
     ) -> Context:
         """Encode as ``CLIP.encode_from_tokens``, to ``device``, without loading the model anew."""
+        if self._offsets is not None:
+            known = len(self._offsets.encoded)
+            embedding, pooled, extra = self._offsets.encode(prompt, pseudo_word, vectors)
+            if len(self._offsets.encoded) > known:
+                self.is_loaded = False  # The text encoder may have displaced the network.
+            return Context(embedding, pooled, extra=extra, is_joint=True)
         self.load()
         tokens = tokenize(self.clip, prompt, pseudo_word, vectors)
         encoder = self.clip.cond_stage_model
@@ -191,8 +209,7 @@ class ComfyBackbone:
         embedding, pooled = encoder.encode_token_weights(tokens)[:2]
         if embedding.shape[-1] != self.network.context_width:
             raise self._other_clip()
-        is_joint = self.network.layout is not None
-        return Context(embedding.to(self.device), pooled, is_joint=is_joint)
+        return Context(embedding.to(self.device), pooled)
 
     def insert_points(self, where: InsertAt) -> dict[str, InsertPoint]:
         """Return sites of the shared network; who hooks onto them takes the hooks off again."""

@@ -1,6 +1,6 @@
 """The text encoder of a training whose pseudo-word is an offset: needed before step 1 only."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,12 +8,13 @@ import comfy.model_management as mm
 import torch
 from torch import Tensor
 
+from ...acfun_ops.errors import ACFunError
 from ...acfun_ops.pseudo_word import has_pseudo_word
-from .prompt_offsets import add_offsets, list_parts, offset_scales, read_prompt
+from .prompt_offsets import add_offsets, is_clip_of, list_parts, offset_scales, read_prompt
 
 
 @dataclass(frozen=True)
-class _Encoded:
+class Encoded:
     """A prompt as it was encoded; see ``WordPrompt`` for the scales of its word's offsets."""
 
     tokens: Tensor
@@ -28,18 +29,41 @@ class OffsetEncoder:
     Args:
         clip: ComfyUI's CLIP of the family.
         family: a key of ``model_families.FAMILIES`` that learns offsets.
-        device: where the network computes.
+        width: of the encoded prompts that the network takes.
+        device: where it computes.
+        refusal: makes the error for a CLIP of another family.
+
+    Attributes:
+        encoded: the prompts that are encoded, by text and whether a word has an offset in it.
     """
 
-    def __init__(self, clip: Any, family: str, device: torch.device) -> None:
-        self.clip, self.family, self.device, self.word = clip, family, device, ""
-        self._encoded: dict[tuple[str, bool], _Encoded] = {}
+    def __init__(
+        self,
+        clip: Any,
+        family: str,
+        width: int,
+        device: torch.device,
+        refusal: Callable[[], ACFunError],
+    ) -> None:
+        self.clip, self.family, self.width, self.device = clip, family, width, device
+        self.refusal, self.word = refusal, ""
+        self.encoded: dict[tuple[str, bool], Encoded] = {}
 
-    def zero_offsets(self, word: str, width: int) -> dict[str, Tensor]:
-        """Take the word that offsets are added to, and return offsets ``(width,)`` of 0."""
+    def zero_offsets(self, word: str) -> dict[str, Tensor]:
+        """Take the word that offsets are added to, and return offsets ``(d,)`` of 0.
+
+        Raises:
+            ACFunError: the CLIP is of another family, or the word is empty.
+        """
+        if not is_clip_of(self.clip, self.family):
+            raise self.refusal()
+        if not word.strip():
+            raise ACFunError(
+                "The initial word '{word}' has no token in this CLIP. Use a common word.", word=word
+            )
         self.word = word
-        self._encoded.clear()
-        return {part: torch.zeros(width) for part in list_parts(self.clip, self.family)}
+        self.encoded.clear()
+        return {part: torch.zeros(self.width) for part in list_parts(self.clip, self.family)}
 
     def encode(
         self, prompt: str, pseudo_word: str, offsets: Mapping[str, Tensor]
@@ -51,19 +75,19 @@ class OffsetEncoder:
             masks and the like by ComfyUI's names.
 
         Raises:
-            ACFunError: a pseudo-word has no place of its own.
+            ACFunError: a pseudo-word has no place of its own, or the CLIP is of another family.
         """
         has_word = bool(offsets) and has_pseudo_word(prompt, pseudo_word)
-        if (prompt, has_word) not in self._encoded:
+        if (prompt, has_word) not in self.encoded:
             # Guidance asks for the empty prompt later, when the encoder has gone.
-            self._encoded["", False] = self._encode("", pseudo_word, False)
-            self._encoded[prompt, has_word] = self._encode(prompt, pseudo_word, has_word)
+            self.encoded["", False] = self._encode("", pseudo_word, False)
+            self.encoded[prompt, has_word] = self._encode(prompt, pseudo_word, has_word)
             _leave_card(self.clip.patcher)
-        encoded = self._encoded[prompt, has_word]
+        encoded = self.encoded[prompt, has_word]
         tokens = add_offsets(encoded.tokens, encoded.scales, offsets)
         return tokens, encoded.pooled, encoded.extra
 
-    def _encode(self, prompt: str, pseudo_word: str, has_word: bool) -> _Encoded:
+    def _encode(self, prompt: str, pseudo_word: str, has_word: bool) -> Encoded:
         clip, placed = self.clip, None
         if has_word:
             placed = read_prompt(clip, prompt, pseudo_word, self.word, self.family)
@@ -72,8 +96,10 @@ class OffsetEncoder:
             output = clip.encode_from_tokens(tokens, return_pooled=True, return_dict=True)
         extra = {name: self._move(value) for name, value in output.items()}
         encoding, pooled = extra.pop("cond").float(), extra.pop("pooled_output")
+        if encoding.shape[-1] != self.width:
+            raise self.refusal()
         scales = {} if placed is None else offset_scales(placed, encoding)
-        return _Encoded(encoding, pooled, extra, scales)
+        return Encoded(encoding, pooled, extra, scales)
 
     def _move(self, value: Any) -> Any:
         # Tensors of inference mode are of no use to a training.

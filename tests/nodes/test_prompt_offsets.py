@@ -11,9 +11,11 @@ from typing import Any
 import folder_paths
 import pytest
 import torch
+from pack_nodes import picture
 from safetensors.torch import save_file
 from stock_nodes import encode, equal_conditioning
 from tiny_text_encoders import KINDS, build_clip, is_known
+from tiny_transformers import TinyVAE, TinyVision, build_model
 
 LONG = "a very long prompt about an old house by the sea, " * 12
 TEXTS = {
@@ -138,13 +140,13 @@ def test_a_stand_in_that_finds_no_place_is_refused(pack, acfun):
 @every_kind
 def test_a_training_encodes_once_and_differentiably(offsets, monkeypatch, kind):
     clip, text = clip_of(kind), TEXTS["plain"]
-    encoder = offsets.Encoder(clip, FAMILY[kind], torch.device("cpu"))
     stock = {
         t: clip.encode_from_tokens(clip.tokenize(t), return_pooled=True, return_dict=True)
         for t in ("", text.replace("S*", "style"))
     }
     width = stock[""]["cond"].shape[-1]
-    start = encoder.zero_offsets("style", width)
+    encoder = offsets.Encoder(clip, FAMILY[kind], width, torch.device("cpu"), AssertionError)
+    start = encoder.zero_offsets("style")
     tokens, pooled, extra = encoder.encode(text, "S*", start)
     expected = stock[text.replace("S*", "style")]
     assert torch.equal(tokens, expected.pop("cond")) and not tokens.is_inference()
@@ -221,3 +223,40 @@ def test_clips_of_u_nets_and_transformers_refuse_each_others_styles(acfun, comfy
         acfun.embed(style_of(acfun, "zimage", 64), sd1, "in S* style")
     with pytest.raises(acfun.error, match=r"CLIP of SD1\.x; the connected clip is of Z-Image "):
         acfun.embed(acfun.style(), clip_of("zimage"), "in S* style")
+
+
+@pytest.mark.parametrize("family", [f for f in ("zimage", "chroma", "qwen_image") if f in KNOWN])
+def test_a_training_learns_offsets_and_its_style_is_applied(acfun, monkeypatch, family):
+    from acfun_pack.acfun_ops.training.config import TrainConfig
+    from acfun_pack.acfun_ops.training.events import StepEvent, TrainImages
+    from acfun_pack.acfun_ops.training.fit import fit
+    from acfun_pack.nodes.comfyui.training_models import training_backbone
+
+    model, clip = build_model(family), clip_of(family)
+    encodings, encode_tokens = [], type(clip).encode_from_tokens
+    monkeypatch.setattr(
+        type(clip),
+        "encode_from_tokens",
+        lambda *given, **named: encodings.append(0) or encode_tokens(*given, **named),
+    )
+    settings = {"steps": 5, "learning_rate": 1e-2, "alignment": "staged", "rank": 4, "heads": 4}
+    config = TrainConfig(**settings, preview_every=5, prompt="A hat in S* style, S*")
+    images = TrainImages(style=picture(1, 96, 96), face=picture(2, 96, 96))
+    at_step = []
+    with training_backbone(model, clip, TinyVAE(model), TinyVision(), dtype=None) as backbone:
+        vars(backbone)["fingerprint"] = "0" * 64
+        backbone.native_side = 96
+        result = fit(
+            backbone,
+            images,
+            config,
+            lambda event: isinstance(event, StepEvent) and bool(at_step.append(len(encodings))),
+        )
+    assert result.outcome == "finished"
+    # The prompt and the empty one, before step 1; no more for a preview.
+    assert set(at_step) == {2} and len(encodings) == 2
+    style = result.style
+    assert style.facts.format == 3 and all(bool(v.any()) for v in style.vectors.values())
+    bare = acfun.embed(style, clip, config.prompt, strength=0)[0][0]
+    stock = encode(clip, config.prompt.replace("S*", "style"))[0][0]
+    assert int((bare != stock).any(dim=-1).sum()) == 2
