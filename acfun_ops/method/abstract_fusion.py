@@ -83,7 +83,7 @@ class AbstractFusion(nn.Module):
         super().__init__()
         inner = inner_width(text_dim, heads) if inner is None else inner
         if inner % heads:
-            raise ValueError(f"{heads} heads cannot share {inner}")
+            raise ValueError(heads, inner)
         self.text_dim = text_dim
         self.image_dim = image_dim
         self.layers = nn.ModuleList(

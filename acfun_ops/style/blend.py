@@ -48,10 +48,8 @@ def blend_styles(a: Style, b: Style, ratio: float) -> Style:
         raise ACFunError(
             "ratio is {ratio:g}; expected 0 (only style_a) to 1 (only style_b).", ratio=ratio
         )
-    _check_alike(a, b, ("family", "pseudo_word", "insert_at", "statistics", "heads"))
-    words = [style.facts.settings.get(INITIAL_WORD) for style in (a, b)]
-    if a.facts.format == OFFSET_FORMAT and words[0] != words[1]:
-        raise _other_kind("initial word", *words)
+    settings = (INITIAL_WORD,) if a.facts.format == OFFSET_FORMAT else ()
+    _check_alike(a, b, ("family", "pseudo_word", "insert_at", "statistics", "heads"), settings)
     if ratio in (0, 1):
         return b if ratio else a
     weighted = ((a, 1 - ratio), (b, ratio))
@@ -124,13 +122,22 @@ def _facts(a: Style, b: Style, settings: dict[str, float | int | str]) -> StyleF
     )
 
 
-def _check_alike(a: Style, b: Style, facts: tuple[str, ...]) -> None:
+def _check_alike(
+    a: Style, b: Style, facts: tuple[str, ...], settings: tuple[str, ...] = ()
+) -> None:
     found = [(name, getattr(a.facts, name), getattr(b.facts, name)) for name in facts]
+    found += [(name, a.facts.settings.get(name), b.facts.settings.get(name)) for name in settings]
     found.append(("prompt embeddings' width", a.context_width, b.context_width))
     found.append(("text encoders", sorted(a.vectors), sorted(b.vectors)))
     for name, of_a, of_b in found:
         if of_a != of_b:
-            raise _other_kind(name.replace("_", " "), of_a, of_b)
+            raise ACFunError(
+                "The styles differ in their {what}: style_a has {of_a}, style_b {of_b}. "
+                "Blend styles that were trained alike on one model family.",
+                what=name.replace("_", " "),
+                of_a=of_a,
+                of_b=of_b,
+            )
     if a.block_widths != b.block_widths:
         raise ACFunError(
             "The styles differ in their blocks: style_a has {count}, style_b {count_b}, "
@@ -138,13 +145,3 @@ def _check_alike(a: Style, b: Style, facts: tuple[str, ...]) -> None:
             count=len(a.concrete),
             count_b=len(b.concrete),
         )
-
-
-def _other_kind(what: str, of_a: object, of_b: object) -> ACFunError:
-    return ACFunError(
-        "The styles differ in their {what}: style_a has {of_a}, style_b {of_b}. "
-        "Blend styles that were trained alike on one model family.",
-        what=what,
-        of_a=of_a,
-        of_b=of_b,
-    )

@@ -167,8 +167,8 @@ def encode_with_offsets(clip: Any, text: str, style: Style) -> Conditioning:
     for encoding, extra in clip.encode_from_tokens_scheduled(prompt.tokens):
         if encoding.shape[-1] != style.context_width or not prompt.lengths.keys() & style.vectors:
             raise clip_error(
-                f"{row.name} ({', '.join(style.vectors)}, {style.context_width})",
-                f"{name_by_encoders(here)} ({', '.join(here)}, {encoding.shape[-1]})",
+                " ".join([row.name, *style.vectors, str(style.context_width)]),
+                " ".join([name_by_encoders(here), *here, str(encoding.shape[-1])]),
             )
         scales = offset_scales(prompt, encoding)
         conditioning.append([add_offsets(encoding, scales, style.vectors), extra])

@@ -133,7 +133,7 @@ def test_afun_is_narrow_on_wide_encoders_alone():
     assert [inner_width(width, 8) for width in (768, 1024, 2048)] == [192, 256, 512]
     assert inner_width(2560, 8, 320) == 320 and inner_width(2560, 7, 320) == 315
     assert inner_width(1024, 8, 320) == 256 and inner_width(16, 64, 320) == 64
-    with pytest.raises(ValueError, match="heads"):
+    with pytest.raises(ValueError, match="3, 4"):
         AbstractFusion(16, 8, heads=3, inner=4)
 
 
