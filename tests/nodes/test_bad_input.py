@@ -60,19 +60,13 @@ def only(node_id, checkpoint_key):
 
 
 IN_SERVER = {
-    "training on SD3": (
+    "training on SD3 with the VAE of SD1": (
         trained_on({"other": checkpoint("sd3"), "train": {"model": ["other", 0]}}),
-        [
-            "ACFunTrainStyle",
-            "model is SD3. Connect a checkpoint of the SD1.x, SD2.x or SDXL family",
-        ],
+        ["another kind of model than SD3.5", "Connect the VAE of the checkpoint"],
     ),
-    "adapters on SD3": (
+    "adapters of SD1 on SD3": (
         only("adapters", "sd3"),
-        [
-            "ACFunApplyAdapters",
-            "model is SD3. Connect a checkpoint of the SD1.x, SD2.x or SDXL family",
-        ],
+        ["trained on SD1.x; this model is SD3.5", "Use a model like the one it was trained on"],
     ),
     "adapters of SD1 on SDXL": (
         only("adapters", "sdxl"),
