@@ -9,7 +9,7 @@ import torch
 from quality_pairs import drawn_pair
 
 from evaluation.benchmark import Sampling, Task
-from evaluation.methods import instantstyle as instantstyle
+from evaluation.methods import instantstyle
 from evaluation.methods.instantstyle import InstantStyle, content_words, text_features
 from evaluation.methods.ip_adapter import (
     apply_adapter,

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from evaluation.methods import feed_forward as feed_forward
+from acfun_ops.images import to_squares
+from evaluation.methods import feed_forward
 from evaluation.methods.feed_forward import (
     PatchTransfer,
     PatchTransferPeer,
@@ -13,6 +14,10 @@ from evaluation.methods.feed_forward import (
     transfer_loss,
 )
 from evaluation.methods.peers import encode_square
+
+
+def squares_of(backbone, images):
+    return to_squares(torch.from_numpy(images).float() / 255, backbone.native_side, "drawings")
 
 
 def test_transfer_learns_from_photos_and_paintings(
@@ -27,7 +32,7 @@ def test_transfer_learns_from_photos_and_paintings(
     monkeypatch.setattr(feed_forward, "transfer_loss", watched)
     drawn = few_drawings
     PatchTransferPeer().learn(backbone, pair, 2, tmp_path / "network.safetensors")
-    squares = feed_forward._squares(backbone, drawn.images)
+    squares = squares_of(backbone, drawn.images)
     for number, kind in enumerate(("a photo", "")):
         for one in seen[0][number]:
             at = int((squares - one).abs().sum(dim=(1, 2, 3)).argmin())
@@ -37,9 +42,7 @@ def test_transfer_learns_from_photos_and_paintings(
 def test_transfers_loss_falls_and_its_gradient_reaches_the_network_alone(backbone, few_drawings):
     torch.manual_seed(0)
     network = PatchTransfer(backbone.unet.config.in_channels)
-    content, style = (
-        feed_forward._squares(backbone, few_drawings.images[n : n + 4]) for n in (0, 4)
-    )
+    content, style = (squares_of(backbone, few_drawings.images[n : n + 4]) for n in (0, 4))
     adam = torch.optim.Adam(network.parameters(), lr=1e-3)
     losses = []
     for _ in range(12):
