@@ -22,8 +22,8 @@ def apply_saved(info: Mapping[str, Any]) -> WorkflowFile:
         STYLE,
         "*Apply ACFun Style*, **text**: any prompt. **S\\*** stands for the style.",
         text="No images are needed here: the style file holds all.\n\n**strength** says how much "
-        "style, **balance** which half of it: 0 is the abstract part in the prompt, 1 the concrete "
-        "part in the model's features.",
+        "style. **balance** 0: the abstract part in the prompt alone; 0.5: both in full; 1: the "
+        "concrete part in the model's features alone.",
     )
     graph.load()
     latent = graph.empty_latent()

@@ -27,6 +27,7 @@ USE_PRIOR = """() => {
     graph.add(prior);
     const swap = (type, shift) => {
         const old = graph._nodes.find((node) => node.type === type);
+        if (!old) return;
         old.outputs.forEach((output, slot) => [...(output.links ?? [])].forEach((id) => {
             const { target_id, target_slot } = graph.links[id];
             prior.connect(slot + shift, graph.getNodeById(target_id), target_slot);

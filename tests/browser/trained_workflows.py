@@ -24,8 +24,8 @@ def train(info: Mapping[str, Any]) -> WorkflowFile:
         "1024.",
         VISION,
         f"*Style picture* and *Face photo*: the centred square of each is used. {EXAMPLES}",
-        "*Train ACFun Style*, **prompt**: describe the face in a few words and keep **S\\***, "
-        "the word for the style.",
+        "*Train ACFun Style* and *Apply ACFun Style*: describe the face in a few words and keep "
+        "**S\\***, the word for the style.",
         text="Training comes first and shows previews, then the image is drawn. Run again with "
         "another text, strength or seed: the style is **not** trained again.\n\n**Stop** keeps "
         "what was learnt, and Run goes on from there. The style is saved to **models/acfun**.\n\n"

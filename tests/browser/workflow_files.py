@@ -24,8 +24,8 @@ PICTURE_NODES = ("LoadImage", "LoadImageMask", "SaveImage", "PreviewImage", "Los
 # What a node shows after a run stands below its widgets.
 GROWTH = {
     "ACFunTrainStyle": 330,
-    "ACFunSaveStyle": 90,
-    "ACFunLoadStyle": 60,
+    "ACFunSaveStyle": 150,
+    "ACFunLoadStyle": 280,
     "ACFunApplyStyle": 50,
     "ACFunApplyAdapters": 50,
     "ACFunStyleSheet": 300,
