@@ -144,10 +144,10 @@ def damaged_files(content, marker):
         "renamed pickle": (pickle.dumps(Bomb(marker)), "no whole safetensors file"),
         "foreign": (save(tensors, {"format": "pt"}), "it was not made by this pack"),
         "without metadata": (save(tensors), "it was not made by this pack"),
-        "newer": (with_facts(content, {"format": 3}), "style format 3; .*Update the pack"),
+        "newer": (with_facts(content, {"format": 4}), "style format 4; .*Update the pack"),
         "no format": (with_facts(content, {"format": None}), "its format version is missing"),
         "bad run": (with_facts(content, {"run": "../../evil"}), "its facts are out of range"),
-        "bad family": (with_facts(content, {"family": "flux"}), "its facts are out of range"),
+        "bad family": (with_facts(content, {"family": "of mars"}), "its facts are out of range"),
     }
 
 
