@@ -4,7 +4,7 @@ Whoever adds a family adds a row here, one in ``acfun_ops/model_families.py``, a
 ``tests/nodes/support/tiny_transformers.py``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import comfy.model_sampling
@@ -63,44 +63,32 @@ _NAMES = {
     "Stable_Cascade_C": "Stable Cascade",
     "SVD_img2vid": "Stable Video Diffusion",
 }
-_FLUX = (
-    Stack("double_blocks", "img_mlp", "first"),
-    Stack("single_blocks", "linear2", "behind"),
-)
 # Behind feed_forward stands a norm, which would take a scale away again.
-_NEXT = (Stack("layers", "ffn_norm2", "last"),)
+_LUMINA = Layout(
+    network="NextDiT",
+    kind="Lumina2",
+    stacks=(Stack("layers", "ffn_norm2", "last"),),
+    channels="dim",
+    prompt="cap_embedder.1",
+)
+_FLUX = Layout(
+    network="Flux",
+    kind="Flux",
+    stacks=(
+        Stack("double_blocks", "img_mlp", "first"),
+        Stack("single_blocks", "linear2", "behind"),
+    ),
+    channels="hidden_size",
+    prompt="txt_in",
+    adds_in_place=True,
+)
 
 LAYOUTS = {
-    "zimage": Layout(
-        network="NextDiT", kind="ZImage", stacks=_NEXT, channels="dim", prompt="cap_embedder.1"
-    ),
-    "lumina2": Layout(
-        network="NextDiT", kind="Lumina2", stacks=_NEXT, channels="dim", prompt="cap_embedder.1"
-    ),
-    "flux": Layout(
-        network="Flux",
-        kind="Flux",
-        stacks=_FLUX,
-        channels="hidden_size",
-        prompt="txt_in",
-        adds_in_place=True,
-    ),
-    "flux2": Layout(
-        network="Flux",
-        kind="Flux2",
-        stacks=_FLUX,
-        channels="hidden_size",
-        prompt="txt_in",
-        adds_in_place=True,
-    ),
-    "chroma": Layout(
-        network="Chroma",
-        kind="Chroma",
-        stacks=_FLUX,
-        channels="hidden_size",
-        prompt="txt_in",
-        adds_in_place=True,
-    ),
+    "zimage": replace(_LUMINA, kind="ZImage"),
+    "lumina2": _LUMINA,
+    "flux": _FLUX,
+    "flux2": replace(_FLUX, kind="Flux2"),
+    "chroma": replace(_FLUX, network="Chroma", kind="Chroma"),
     "sd3": Layout(
         network="OpenAISignatureMMDITWrapper",
         kind="SD3",
