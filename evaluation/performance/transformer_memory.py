@@ -13,17 +13,13 @@ place of its old rows.
 import argparse
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import torch
-from einops import rearrange
-from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch import nn
 
 from ..comfyui_host import import_pack, load, start
 from .memory import GIB, RESULTS
@@ -55,12 +51,7 @@ def main() -> None:
 def count(family: str, weights: str, checkpointing: str) -> Iterator[dict[str, Any]]:
     """Yield a row for each side: GiB of weights on the GPU, and at most in a step with them."""
     simulated = load("simulated_card")
-    with (
-        simulated.simulated_card(200 * GIB) as card,
-        # The kernels of RoPE have no backward pass, and Anima asks for them in training, too.
-        patch.object(load("comfy.model_management"), "in_training", True),
-        patch.object(load("comfy.quant_ops"), "ck", load("comfy_kitchen.backends.eager")),
-    ):
+    with simulated.simulated_card(200 * GIB) as card:
         model = new_model(family, weights)
         held = card.live
         with torch.inference_mode(False), torch.enable_grad(), ExitStack() as stack:
@@ -105,57 +96,34 @@ class Step:
         self, model: Any, family: str, device: torch.device, checkpointed: bool, stack: ExitStack
     ) -> None:
         self.model, self.device, self.facts = model, device, MODELS[family]
-        self.layout = load("acfun_pack.nodes.comfyui.families").LAYOUTS[family]
-        network = model.diffusion_model.requires_grad_(False)
-        self.parameters = sum(weight.numel() for weight in network.parameters())
-        self.grid = (0, 0)
-        fusion = load("acfun_pack.acfun_ops.method.concrete_fusion").ConcreteFusion
-        self.adapters = nn.ModuleList()
-        for part in self.layout.stacks:
-            for block in getattr(network, part.blocks):
-                adapter = fusion(getattr(network, self.layout.channels)).to(device)
-                self.adapters.append(adapter)
-                hook = partial(self.adapt, adapter, part.tokens)
-                stack.callback(block.get_submodule(part.branch).register_forward_hook(hook).remove)
-                stack.enter_context(guard(block, self.layout.adds_in_place, checkpointed))
+        glue, method = "acfun_pack.nodes.comfyui.", "acfun_pack.acfun_ops.method."
+        families, sites = load(glue + "families"), load(glue + "sites")
+        self.layout = families.LAYOUTS[family]
+        network = families.Network(model.diffusion_model.requires_grad_(False), family, self.layout)
+        self.parameters = sum(weight.numel() for weight in network.module.parameters())
+        self.grid = sites.TokenGrid(network)
+        points = sites.insert_points(network, "resblock", self.grid)
+        fusion = load(method + "concrete_fusion").ConcreteFusion
+        adapters = {block: fusion(point.channels).to(device) for block, point in points.items()}
+        self.adapters = nn.ModuleList(adapters.values())
+        modules = {block: point.module for block, point in points.items()}
+        stack.enter_context(load(method + "injection").attach_adapters(adapters, modules))
+        stack.enter_context(load(glue + "transformer_training").exact_gradients(network))
+        if checkpointed:
+            stack.enter_context(load(glue + "autograd").checkpoint_blocks(sites.blocks_of(network)))
         weights = list(self.adapters.parameters())
         self.moments = [torch.empty_like(weight) for weight in weights for _ in range(2)]
-
-    def adapt(
-        self,
-        adapter: Callable[[Tensor], Tensor],
-        tokens: str,
-        module: nn.Module,
-        args: Any,
-        output: Tensor,
-    ) -> Tensor:
-        """Pass the image's tokens through an adapter as ``(b, c, h, w)``; a forward hook."""
-        if tokens == "grid":
-            seen = adapter(rearrange(output, "b t h w c -> (b t) c h w"))
-            return rearrange(seen, "(b t) c h w -> b t h w c", b=len(output))
-        height, width = self.grid
-        count = height * width
-        multiple = self.facts["config"].get("pad_tokens_multiple") or 1
-        padded = count + -count % multiple
-        start = {"first": 0, "behind text": self.facts["text"][0]}.get(
-            tokens, output.shape[1] - padded
-        )
-        image = output[:, start : start + count]
-        seen = adapter(rearrange(image, "b (h w) c -> b c h w", h=height))
-        image = rearrange(seen, "b c h w -> b (h w) c")
-        return torch.cat([output[:, :start], image, output[:, start + count :]], dim=1)
 
     def run(self, side: int) -> None:
         """Run forward and backward at a side in pixels."""
         facts, config = self.facts, self.facts["config"]
         channels, pixels = facts.get("latent", (16, 8))
         tokens, width = facts["text"]
-        patch_side = config.get("patch_size", config.get("patch_spatial"))
-        self.grid = (side // pixels // patch_side,) * 2
         frames = (1,) if self.layout.has_frames else ()
         noisy = torch.empty(
             2, channels, *frames, side // pixels, side // pixels, device=self.device
         )
+        self.grid.look_at(noisy)
         prompt = torch.empty(2, tokens, width, device=self.device, requires_grad=True)
         conditions = {
             name: torch.empty(2, *shape, device=self.device)
@@ -171,30 +139,6 @@ class Step:
         )
         loss = output.float().square().mean()
         torch.autograd.grad(loss, [prompt, *self.adapters.parameters()], allow_unused=True)
-
-
-@contextmanager
-def guard(block: nn.Module, adds_in_place: bool, checkpointed: bool) -> Iterator[None]:
-    """Give a block and its norms copies of what it adds to in place, and recompute it."""
-    forward, own = block.forward, clones if adds_in_place else tuple
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        named = dict(zip(kwargs, own(kwargs.values()), strict=True))
-        return forward(*own(args), **named)
-
-    block.forward = partial(checkpoint, run, use_reentrant=False) if checkpointed else run
-    with ExitStack() as hooks:
-        hooks.callback(delattr, block, "forward")
-        for module in block.modules() if adds_in_place else ():
-            if isinstance(module, nn.LayerNorm):
-                hook = module.register_forward_pre_hook(lambda _, args: tuple(clones(args)))
-                hooks.callback(hook.remove)
-        yield
-
-
-def clones(values: Iterable[Any]) -> tuple[Any, ...]:
-    """Return tokens ``(b, n, c)`` among values as copies."""
-    return tuple(v.clone() if isinstance(v, Tensor) and v.ndim == 3 else v for v in values)
 
 
 if __name__ == "__main__":
