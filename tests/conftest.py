@@ -1,6 +1,6 @@
-"""Makes the project, and the test harness in tests/nodes, importable from every test.
+"""Makes the project, and what helps the tests of ops and nodes, importable from every test.
 
-Both stand last on sys.path. Tests write `import tiny_models` or `from comfy_server import ...`.
+They stand last on sys.path. Tests write `import tiny_models` or `from comfy_server import ...`.
 The markers of a folder are set here; `slow` and `gpu` stand at the tests themselves. What was
 skipped is said in the very last line, which nobody overlooks.
 """
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path += [str(ROOT / "tests" / "nodes" / "support"), str(ROOT)]
+sys.path += [str(ROOT / "tests" / "nodes" / "support"), str(ROOT / "tests" / "ops"), str(ROOT)]
 
 # The longest groups, which are begun first: each keeps one process and one server busy.
 LONG_GROUPS = ("server", "old_server", "page_server")

@@ -39,7 +39,7 @@ MODEL_FILES = {
 STYLE_FILE = "acfun_style_00001_.safetensors"  # Of the example picture.
 SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Canvas.SelectionToolbox": True}
 
-sys.path += [str(HERE), str(HERE.parent / "ops")]
+sys.path.append(str(HERE))
 
 
 def missing() -> str | None:

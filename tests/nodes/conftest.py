@@ -114,9 +114,10 @@ def old_server(models_dir: ModelsDir) -> Iterator[ComfyServer]:
 
 
 def new_test_server(models_dir: ModelsDir, comfyui: Path = COMFYUI) -> ComfyServer:
-    """Return a server with the pack, with previews and with short encoders."""
+    """Return a server with the pack, previews, short encoders and tiny transformers."""
     server = comfyui_host.new_server(models_dir.root, comfyui, arguments=PREVIEWS)
-    server.add_pack(SUPPORT / "short_encoders")
+    for folder in ("short_encoders", "tiny_transformer_node"):
+        server.add_pack(SUPPORT / folder)
     return server
 
 

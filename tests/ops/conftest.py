@@ -1,7 +1,6 @@
-"""Makes the tiny models of this folder importable, and property tests repeatable."""
+"""Makes property tests repeatable, and gives the command line's tests what they share."""
 
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,6 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from headless_files import CommandLine
 
-sys.path.append(str(Path(__file__).resolve().parent))
 settings.register_profile("acfun", max_examples=60, deadline=None, derandomize=True, database=None)
 settings.register_profile("thorough", max_examples=100_000, deadline=None, database=None)
 settings.load_profile("acfun")

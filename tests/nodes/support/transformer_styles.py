@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from typing import Any
 
+import comfy.model_patcher
 import torch
-from tiny_transformers import POOLED_WIDTH, TEXT_WIDTH, TinyClip, TinyVAE, TinyVision, build_model
-from torch import Tensor
+from tiny_styles import FACTS
+from tiny_transformers import POOLED_WIDTH, TEXT_WIDTH, TinyVAE, TinyVision, build_model
+from torch import Tensor, nn
 
 SIDE = 96
 
@@ -29,23 +32,8 @@ def style_for(model: Any, scale: float = 0.5) -> Any:
             for layer in (adapter.scale, adapter.shift):
                 layer.weight.copy_(scale * torch.randn(layer.weight.shape, generator=generator))
         concrete[block] = {name: t.half() for name, t in adapter.state_dict().items()}
-    facts = StyleFacts(
-        format=1,
-        family=network.family,
-        prompt="in S* style",
-        pseudo_word="S*",
-        heads=4,
-        insert_at="resblock",
-        statistics="std",
-        steps=1,
-        seed=0,
-        settings={},
-        style_hash="",
-        checkpoint="",
-        run="0" * 16,
-        parent="",
-        version="",
-    )
+    kind = {"format": 1, "family": network.family, "insert_at": "resblock", "statistics": "std"}
+    facts = StyleFacts(**asdict(FACTS) | kind)
     return Style(
         facts=facts,
         abstract={"layers.0.query.weight": torch.zeros(4, TEXT_WIDTH)},
@@ -65,6 +53,21 @@ def apply(model: Any, style: Any, mask: Any = None, **strengths: float) -> Any:
     check_fits(style, model)
     how = (PartStrengths(**strengths), AdapterSchedule(), mask, NodeStatus("node"))
     return apply_adapters(model, style, *how)
+
+
+class TinyClip:
+    """A CLIP that a training can hold, without an encoder."""
+
+    layer_idx = None
+
+    def __init__(self) -> None:
+        cpu = torch.device("cpu")
+        self.cond_stage_model = nn.Module()
+        self.patcher = comfy.model_patcher.ModelPatcher(self.cond_stage_model, cpu, cpu)
+
+    def clone(self) -> TinyClip:
+        """Return itself; nothing here can change."""
+        return self
 
 
 @contextmanager

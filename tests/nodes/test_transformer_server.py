@@ -1,0 +1,40 @@
+"""Prompts of every transformer in a real server: train, save, load, apply and draw."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from comfy_graphs import node, text_to_image
+from style_graphs import saved_style, styled_graph, training_graph
+from tiny_transformers import FAMILIES
+
+TEXT = "a woman in S* style"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_style_is_trained_saved_loaded_and_applied(server, models_dir, family):
+    check_family(server, models_dir, family)
+
+
+@pytest.mark.parametrize("family", ["lumina2", "flux", "chroma", "sd3", "qwen_image"])
+def test_so_it_is_in_the_oldest_comfyui(old_server, models_dir, family):
+    check_family(old_server, models_dir, family)
+
+
+def check_family(server, models_dir, family):
+    loader = {"checkpoint": node("LoadTinyTransformer", family=family)}
+    graph = training_graph(server, models_dir, alignment="staged") | loader
+    graph["train"]["inputs"]["clip_vision"] = ["checkpoint", 3]
+    history = server.run(graph)
+    assert any("experimental" in text for text in server.messages(history).texts("train"))
+    style = saved_style(history)
+    models = {"model": ["checkpoint", 0], "clip": ["checkpoint", 1], "style": ["style", 0]}
+    applied = node("ACFunApplyStyle", **models, text=TEXT, strength=1.0, balance=0.5)
+    halves = styled_graph(models_dir, style.name) | loader
+    whole = halves | {"apply": applied, "sampler": node("KSampler", **halves["sampler"]["inputs"])}
+    whole["sampler"]["inputs"] |= {"model": ["apply", 0], "positive": ["apply", 1]}
+    plain = text_to_image("", prompt=TEXT.replace("S*", "")) | loader
+    images = [server.images(server.run(g), "save")[0] for g in (plain, halves, whole, plain)]
+    assert np.array_equal(images[1], images[2])
+    assert not np.array_equal(images[0], images[1])
+    assert np.array_equal(images[0], images[3])
