@@ -2,11 +2,13 @@
 
 Each lesson starts from the weights of the last one, in the work folder or else in ``prior/``, and
 can be stopped at any time (Ctrl+C, or the signal TERM): what it learnt is kept. ``write`` puts what
-is learnt so far into ``prior/`` as a pipeline folder.
+is learnt so far into ``prior/`` as a pipeline folder. ``transformer`` needs ComfyUI, and is no part
+of the prior.
 """
 
 import argparse
 import json
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -34,11 +36,13 @@ from .denoiser import (
     train_denoiser,
 )
 from .image_encoder import new_image_encoder, train_image_encoder
-from .session import Course, stop_on_signals
+from .session import Course, Learner, stop_on_signals
+from .transformer import new_transformer, train_transformer
 
 # At most; their latents stay on the GPU, 6 GB of them.
 DRAWN_MEANWHILE = 1_500_000
-STAGES = ("autoencoder", "decoder", "denoiser", "image_encoder", "write")
+TAUGHT_BY_PROMPTS = ("denoiser", "transformer")
+STAGES = ("autoencoder", "decoder", *TAUGHT_BY_PROMPTS, "image_encoder", "write")
 # Faces are small and hold most of what captions say, and a smile is a few latents wide.
 FACE, MOUTH = np.s_[5:14, 4:12], np.s_[10:14, 6:10]
 FACE_WEIGHT, MOUTH_WEIGHT = 2.0, 4.0
@@ -68,12 +72,12 @@ def main() -> None:
     parser.add_argument("--anneal", action="store_true", help="let the learning rate fall")
     parser.add_argument("--work", type=Path, default=Path("out/nano2"))
     parser.add_argument("--out", type=Path, default=PRIOR)
-    parser.add_argument("--batch", type=int, default=BATCH, help="drawings in a step of denoiser")
+    parser.add_argument("--batch", type=int, default=BATCH, help="drawings in a step")
     parser.add_argument(
         "--drawers",
         type=int,
         default=0,
-        help="processes that draw new portraits while denoiser learns on a GPU; 0: the kept set",
+        help="processes that draw new portraits while a GPU learns; 0: the kept set",
     )
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -99,7 +103,7 @@ def main() -> None:
         # Matrix products in TF32, as convolutions are already.
         torch.set_float32_matmul_precision("high")
     with stop_on_signals(course):
-        sizes = (options.batch, options.drawers) if options.stage == "denoiser" else ()
+        sizes = (options.batch, options.drawers) if options.stage in TAUGHT_BY_PROMPTS else ()
         getattr(making, options.stage)(course, *sizes)
 
 
@@ -140,28 +144,39 @@ class Making:
         """Give the U-Net and its text encoder a lesson, on the kept set or on what is drawn."""
         torch.manual_seed(SEED)
         self._note_start(course, "unet")
-        autoencoder = self._last(AutoencoderTiny, "vae").to(course.device)
         unet = self._last(UNet2DConditionModel, "unet") or new_unet()
         text_encoder = self._last(CLIPTextModel, "text_encoder")
         text_encoder = text_encoder or new_text_encoder(len(self.tokenizer))
         unet.to(course.device, memory_format=torch.channels_last).train()
         text_encoder.to(course.device).train()
+        average = self._teach(partial(train_denoiser, unet, text_encoder), course, batch, drawers)
+        average[0].save_pretrained(self.work / "unet")
+        average[1].save_pretrained(self.work / "text_encoder")
+
+    def transformer(self, course: Course, batch: int = BATCH, drawers: int = 0) -> None:
+        """Give a transformer such a lesson, with the text encoder that the U-Net's left."""
+        torch.manual_seed(SEED)
+        network = new_transformer().to(course.device).train()
+        text_encoder = self._last(CLIPTextModel, "text_encoder").to(course.device)
+        self._teach(partial(train_transformer, network, text_encoder), course, batch, drawers)
+
+    def _teach(
+        self, learn: Callable[..., Learner], course: Course, batch: int, drawers: int
+    ) -> nn.Module:
+        """Return the average of what learns from the kept set or from what is drawn meanwhile."""
+        autoencoder = self._last(AutoencoderTiny, "vae").to(course.device)
         course.note(f"the face counts {FACE_WEIGHT:g} times, its mouth {MOUTH_WEIGHT:g} times that")
-        learn = partial(
-            train_denoiser, unet, text_encoder, weights=loss_weights(), course=course, batch=batch
-        )
+        learn = partial(learn, weights=loss_weights(), course=course, batch=batch)
         if drawers:
             with closing(Chunks(DRAWN_MEANWHILE, drawers)) as chunks:
                 material = Material(autoencoder, self.tokenizer, DRAWN_MEANWHILE, chunks)
                 average = learn(material=material).average
             course.note(f"{material.known} drawings in batches of {batch}")
-        else:
-            drawn = training_drawings(self.work)
-            material = Material(autoencoder, self.tokenizer, len(drawn.captions))
-            material.add(drawn)
-            average = learn(material=material).average
-        average[0].save_pretrained(self.work / "unet")
-        average[1].save_pretrained(self.work / "text_encoder")
+            return average
+        drawn = training_drawings(self.work)
+        material = Material(autoencoder, self.tokenizer, len(drawn.captions))
+        material.add(drawn)
+        return learn(material=material).average
 
     def image_encoder(self) -> None:
         """Train the image encoder, all at once."""
