@@ -16,7 +16,7 @@ ANY_IMAGE = f"*Image*: any image with a face. {EXAMPLES}"
 def draw_over_image(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the workflow of img2img at three strengths."""
     graph = Graph(
-        "5 A style over an image",
+        "4 A style over an image",
         info,
         "A style over an image, at three strengths",
         CHECKPOINT,
@@ -45,7 +45,7 @@ def draw_over_image(info: Mapping[str, Any]) -> WorkflowFile:
 def draw_face(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the workflow that draws the face of a photo only."""
     graph = Graph(
-        "6 Only the face of an image",
+        "5 Only the face of an image",
         info,
         "Draw only the face in the style",
         CHECKPOINT,
@@ -85,7 +85,7 @@ def draw_face(info: Mapping[str, Any]) -> WorkflowFile:
 def guide_by_controlnet(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the workflow whose composition comes from a ControlNet."""
     graph = Graph(
-        "9 With a ControlNet",
+        "8 With a ControlNet",
         info,
         "Draw with a saved style and a ControlNet",
         SD1,
@@ -124,7 +124,7 @@ def guide_by_controlnet(info: Mapping[str, Any]) -> WorkflowFile:
 def enlarge(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the workflow with a LoRA, a second pass and an upscale model."""
     graph = Graph(
-        "10 With a LoRA and upscaling",
+        "9 With a LoRA and upscaling",
         info,
         "Draw large, with a LoRA and a saved style",
         SD1,
@@ -166,7 +166,7 @@ def enlarge(info: Mapping[str, Any]) -> WorkflowFile:
 def schedule(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the workflow whose style and LoRA change in the course of sampling."""
     graph = Graph(
-        "12 Scheduled by hooks",
+        "11 Scheduled by hooks",
         info,
         "Style and LoRA over the course of sampling",
         CHECKPOINT,

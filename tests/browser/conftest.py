@@ -66,9 +66,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def page_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
     """Yield a running server with the pack and with empty files of the names workflows use."""
+    from workflow_files import DOWNLOADS
+
     models = tmp_path_factory.mktemp("page_models")
-    for folder, name in MODEL_FILES.items():
-        (models / folder).mkdir()
+    offered = [(download["directory"], name) for name, download in DOWNLOADS.items()]
+    for folder, name in [*MODEL_FILES.items(), *offered]:
+        (models / folder).mkdir(exist_ok=True)
         (models / folder / name).touch()
     arguments = ["--front-end-root", FRONTEND] if FRONTEND else []
     server = new_server(models, pack_name=PACK_NAME, arguments=arguments)

@@ -21,8 +21,14 @@ from chained_workflows import (  # noqa: E402
     schedule,
 )
 from masked_workflows import background_and_face, two_people  # noqa: E402
-from saved_workflows import apply_halves, apply_saved, blend, several_prompts, sheet  # noqa: E402
-from trained_workflows import style_a_face, train, train_on_spliced_face  # noqa: E402
+from saved_workflows import apply_halves, apply_saved, blend, sheet  # noqa: E402
+from trained_workflows import (  # noqa: E402
+    style_a_face,
+    train,
+    train_on_klein,
+    train_on_spliced_face,
+    train_on_zimage,
+)
 from workflow_prompts import WORKFLOWS_DIR  # noqa: E402
 
 from evaluation.comfyui_host import new_server  # noqa: E402
@@ -31,7 +37,6 @@ MADE = (
     train,
     apply_saved,
     apply_halves,
-    several_prompts,
     draw_over_image,
     draw_face,
     background_and_face,
@@ -43,6 +48,8 @@ MADE = (
     train_on_spliced_face,
     sheet,
     style_a_face,
+    train_on_zimage,
+    train_on_klein,
 )
 
 

@@ -18,7 +18,7 @@ PAINT = (
 def background_and_face(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the workflow whose background is styled more than its face."""
     graph = Graph(
-        "7 Background more than the face",
+        "6 Background more than the face",
         info,
         "Style the background more than the face",
         CHECKPOINT,
@@ -48,7 +48,7 @@ def background_and_face(info: Mapping[str, Any]) -> WorkflowFile:
 def two_people(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the workflow of two people, each under their own style and prompt."""
     graph = Graph(
-        "8 Two people in two styles",
+        "7 Two people in two styles",
         info,
         "Two people, each in a style",
         CHECKPOINT,

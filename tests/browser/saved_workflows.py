@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from workflow_files import WorkflowFile
-from workflow_graph import CHECKPOINT, MAN, STYLE, TEXT, WOMAN, Graph
+from workflow_graph import CHECKPOINT, FORM, STYLE, TEXT, WOMAN, Graph
 
-FORM = "https://github.com/acfun-comfy/ComfyUI-ACFun/issues/new?template=results.yml"
 OTHER_STYLE = "*{} style*: another one, of a training of your own."
 
 
@@ -23,7 +22,8 @@ def apply_saved(info: Mapping[str, Any]) -> WorkflowFile:
         "*Apply ACFun Style*, **text**: any prompt. **S\\*** stands for the style.",
         text="No images are needed here: the style file holds all.\n\n**strength** says how much "
         "style. **balance** 0: the abstract part in the prompt alone; 0.5: both in full; 1: the "
-        "concrete part in the model's features alone.",
+        "concrete part in the model's features alone.\n\nSeveral prompts with one seed: copy "
+        "*Apply ACFun Style*, *KSampler* and what follows, once for each.",
     )
     graph.load()
     latent = graph.empty_latent()
@@ -64,39 +64,10 @@ def apply_halves(info: Mapping[str, Any]) -> WorkflowFile:
     return graph
 
 
-def several_prompts(info: Mapping[str, Any]) -> WorkflowFile:
-    """Return the workflow with three prompts and one seed."""
-    graph = Graph(
-        "4 Several prompts in one style",
-        info,
-        "One style, several prompts",
-        CHECKPOINT,
-        STYLE,
-        text="The three images share seed and style and differ in the prompt only. **S\\*** stands "
-        "for the style in each. Copy *Apply AFun Embedding*, a KSampler and what follows for more.",
-    )
-    graph.load()
-    latent = graph.empty_latent()
-    styled = graph.apply_adapters()
-    graph.column("Prompts")
-    texts = (TEXT, f"{WOMAN} wearing a hat in S* style", f"{MAN} in S* style")
-    positives = [graph.apply_embedding(text) for text in texts]
-    negative = graph.negative()
-    graph.column("Draw three times")
-    shared = {"model": styled, "negative": negative, "latent_image": latent}
-    drawn = [graph.sample(positive=positive, **shared) for positive in positives]
-    graph.column("Decode")
-    images = [graph.decode(latents) for latents in drawn]
-    graph.column("Results")
-    for image, title in zip(images, ("First prompt", "Second prompt", "Third prompt"), strict=True):
-        graph.save(image, title)
-    return graph
-
-
 def blend(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the workflow that draws in a blend of two styles."""
     graph = Graph(
-        "11 Blend two styles",
+        "10 Blend two styles",
         info,
         "A style between two",
         CHECKPOINT,
@@ -122,7 +93,7 @@ def blend(info: Mapping[str, Any]) -> WorkflowFile:
 def sheet(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the workflow that shows what each half of a style does."""
     graph = Graph(
-        "14 Show us a sheet of strengths",
+        "13 Show us a sheet of strengths",
         info,
         "What each half of a style does",
         CHECKPOINT,

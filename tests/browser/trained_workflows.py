@@ -7,10 +7,16 @@ from typing import Any
 
 from conftest import MODEL_FILES
 from workflow_files import Slot, WorkflowFile
-from workflow_graph import EXAMPLES, TEXT, Graph
+from workflow_graph import EXAMPLES, FORM, TEXT, Graph
 
 VISION = "*Load CLIP Vision*: CLIP ViT-L/14."
+ENCODER = "qwen_3_4b.safetensors"
 NARROW = 248  # Six columns in the view of a laptop.
+PICTURES = f"*Style picture* and *Face photo*: the centred square of each is used. {EXAMPLES}"
+DESCRIBE = (
+    "*Train ACFun Style* and *Apply ACFun Style*: describe the face in a few words and keep "
+    "**S\\***, the word for the style."
+)
 FACE = "A painting of a woman with long red hair in S* style"
 
 
@@ -23,9 +29,8 @@ def train(info: Mapping[str, Any]) -> WorkflowFile:
         "*Load Checkpoint*: SD1.x, SD2.x or SDXL. For SDXL set *Empty Latent Image* to 1024 x "
         "1024.",
         VISION,
-        f"*Style picture* and *Face photo*: the centred square of each is used. {EXAMPLES}",
-        "*Train ACFun Style* and *Apply ACFun Style*: describe the face in a few words and keep "
-        "**S\\***, the word for the style.",
+        PICTURES,
+        DESCRIBE,
         text="Training comes first and shows previews, then the image is drawn. Run again with "
         "another text, strength or seed: the style is **not** trained again.\n\n**Stop** keeps "
         "what was learnt, and Run goes on from there. The style is saved to **models/acfun**.\n\n"
@@ -33,25 +38,13 @@ def train(info: Mapping[str, Any]) -> WorkflowFile:
         width=NARROW,
     )
     vision = _load_models(graph)
-    latent = graph.empty_latent()
-    graph.column("Images")
-    style_image = graph.load_image("acfun_style.jpg", "Style picture")
-    face = graph.load_image("acfun_face.jpg", "Face photo")
-    graph.column("Train the style")
-    trained, _, _ = _train(graph, vision, style_image, face, prompt=TEXT)
-    graph.column("Save and apply the style")
-    (graph.style,) = graph.add("ACFunSaveStyle", style=trained)
-    styled, positive = graph.apply_style(text=TEXT)
-    negative = graph.negative()
-    graph.column("Draw")
-    graph.save(graph.draw(styled, positive, negative, latent))
-    return graph
+    return _train_and_draw(graph, vision, graph.empty_latent())
 
 
 def train_on_spliced_face(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the workflow that trains on a face put together from two photos."""
     graph = Graph(
-        "13 Train on a face spliced from two",
+        "12 Train on a face spliced from two",
         info,
         "A face spliced from two photos",
         "*Load Checkpoint*: SD1.x, SD2.x or SDXL.",
@@ -98,7 +91,7 @@ def train_on_spliced_face(info: Mapping[str, Any]) -> WorkflowFile:
 def style_a_face(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the app: checkpoint, two images, a prompt, Run."""
     graph = Graph(
-        "15 A face in a style.app",
+        "14 A face in a style.app",
         info,
         "A face in a style",
         "*Load Checkpoint*: SD1.x, SD2.x or SDXL. For SDXL set *Empty Latent Image* to 1024 x "
@@ -141,11 +134,86 @@ def style_a_face(info: Mapping[str, Any]) -> WorkflowFile:
     return graph
 
 
+def train_on_zimage(info: Mapping[str, Any]) -> WorkflowFile:
+    """Return the workflow that trains on Z-Image."""
+    graph = _transformer(
+        "15 Train on Z-Image",
+        info,
+        "Z-Image",
+        "Z-Image, not Turbo",
+        (11, 8),
+    )
+    network = "z_image_bf16.safetensors"
+    graph.load_parts(network, ENCODER, "lumina2", "ae.safetensors")
+    latent, vision = graph.add("EmptySD3LatentImage")[0], _load_vision(graph)
+    sampling = {"steps": 25, "cfg": 4, "sampler_name": "res_multistep", "scheduler": "simple"}
+    return _train_and_draw(graph, vision, latent, **sampling)
+
+
+def train_on_klein(info: Mapping[str, Any]) -> WorkflowFile:
+    """Return the workflow that trains on Flux.2 klein."""
+    graph = _transformer(
+        "16 Train on Flux.2 klein",
+        info,
+        "Flux.2 klein",
+        "Flux.2 klein **base** 4B, not the one of 4 steps",
+        (8, 5),
+    )
+    network = "flux-2-klein-base-4b.safetensors"
+    graph.load_parts(network, ENCODER, "flux2", "flux2-vae.safetensors")
+    latent, vision = graph.add("EmptyFlux2LatentImage")[0], _load_vision(graph)
+    return _train_and_draw(graph, vision, latent, steps=20, cfg=5, scheduler="simple")
+
+
+def _transformer(
+    name: str, info: Mapping[str, Any], family: str, network: str, memory: tuple[int, int]
+) -> Graph:
+    """Return the beginning of a workflow on a family that is an experiment."""
+    graph = Graph(
+        name,
+        info,
+        f"Train on {family} (experimental)",
+        f"*Load Diffusion Model*: {network}.",
+        VISION,
+        PICTURES,
+        DESCRIBE,
+        text="**Experimental: nobody has run this on real weights**, and whether such a model "
+        f"keeps style and face apart is not known. [Show us]({FORM}) what comes out.\n\nTrain on "
+        "the base model: training unlearns the few steps of a distilled one. The style can be "
+        f"applied to either.\n\nTraining takes about {memory[0]} GB of the card at 1024 pixels and "
+        f"{memory[1]} GB at 512 (**resolution**): counted with **weight_dtype** fp8_e4m3fn, not "
+        "measured.",
+        width=NARROW,
+    )
+    graph.column("Models")
+    return graph
+
+
 def _load_models(graph: Graph) -> Slot:
     """Add the loaders of the models; return CLIP Vision."""
     graph.column("Models")
     graph.load_checkpoint()
+    return _load_vision(graph)
+
+
+def _load_vision(graph: Graph) -> Slot:
     return graph.add("CLIPVisionLoader", clip_name=MODEL_FILES["clip_vision"])[0]
+
+
+def _train_and_draw(graph: Graph, vision: Slot, latent: Slot, **sampling: Any) -> Graph:
+    """Add images, training, saving, applying and drawing to the loaders."""
+    graph.column("Images")
+    style_image = graph.load_image("acfun_style.jpg", "Style picture")
+    face = graph.load_image("acfun_face.jpg", "Face photo")
+    graph.column("Train the style")
+    trained, _, _ = _train(graph, vision, style_image, face, prompt=TEXT)
+    graph.column("Save and apply the style")
+    (graph.style,) = graph.add("ACFunSaveStyle", style=trained)
+    styled, positive = graph.apply_style(text=TEXT)
+    negative = graph.negative()
+    graph.column("Draw")
+    graph.save(graph.draw(styled, positive, negative, latent, **sampling))
+    return graph
 
 
 def _train(

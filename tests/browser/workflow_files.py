@@ -33,6 +33,13 @@ GROWTH = {
 PACK_ID = "acfun-face-style"
 # The page offers to download what is missing.
 HUB = "https://huggingface.co/{}/resolve/main/{}"
+_SPLIT = (
+    ("diffusion_models", "z_image_bf16.safetensors", "Comfy-Org/z_image"),
+    ("diffusion_models", "flux-2-klein-base-4b.safetensors", "Comfy-Org/flux2-klein"),
+    ("text_encoders", "qwen_3_4b.safetensors", "Comfy-Org/z_image_turbo"),
+    ("vae", "ae.safetensors", "Comfy-Org/z_image_turbo"),
+    ("vae", "flux2-vae.safetensors", "Comfy-Org/flux2-dev"),
+)
 DOWNLOADS = {
     name: {"name": name, "directory": folder, "url": HUB.format(repository, file)}
     for folder, name, repository, file in (
@@ -60,6 +67,7 @@ DOWNLOADS = {
             "Comfy-Org/Real-ESRGAN_repackaged",
             "RealESRGAN_x4plus.safetensors",
         ),
+        *((folder, name, owner, f"split_files/{folder}/{name}") for folder, name, owner in _SPLIT),
     )
 }
 

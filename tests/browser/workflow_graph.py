@@ -22,6 +22,7 @@ CHECKPOINT = (
 )
 STYLE = "*Load ACFun Style*: a file of **models/acfun**. Press R if a new one is missing."
 EXAMPLES = "The example images come with the pack."
+FORM = "https://github.com/acfun-comfy/ComfyUI-ACFun/issues/new?template=results.yml"
 SAMPLER = {"steps": 40, "cfg": 7, "sampler_name": "euler", "scheduler": "normal", "denoise": 1}
 DOWNLOAD = (
     "**A model is missing?** Press *Download* in the panel that opens, or put the file into the "
@@ -65,6 +66,12 @@ class Graph(WorkflowFile):
         """Add the loader of the checkpoint."""
         name = MODEL_FILES["checkpoints"]
         self.model, self.clip, self.vae = self.add("CheckpointLoaderSimple", ckpt_name=name)
+
+    def load_parts(self, network: str, encoder: str, kind: str, vae: str) -> None:
+        """Add the loaders of a network, in fp8, of its text encoder of a kind, and of its VAE."""
+        (self.model,) = self.add("UNETLoader", unet_name=network, weight_dtype="fp8_e4m3fn")
+        (self.clip,) = self.add("CLIPLoader", clip_name=encoder, type=kind)
+        (self.vae,) = self.add("VAELoader", vae_name=vae)
 
     def load(self, title: str | None = None) -> None:
         """Add the loaders of checkpoint and style; a title is that of the style."""

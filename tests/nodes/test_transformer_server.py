@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from comfy_graphs import node, text_to_image
+from small_prior_graphs import put_examples, with_small_models
 from style_graphs import saved_style, styled_graph, training_graph
 from tiny_transformers import FAMILIES
+from workflow_prompts import TRANSFORMERS, changed, load_workflow, node_id, to_prompt
 
 TEXT = "a woman in S* style"
 
@@ -19,6 +21,22 @@ def test_a_style_is_trained_saved_loaded_and_applied(server, models_dir, family)
 @pytest.mark.parametrize("family", ["lumina2", "flux", "chroma", "sd3", "qwen_image"])
 def test_so_it_is_in_the_oldest_comfyui(old_server, models_dir, family):
     check_family(old_server, models_dir, family)
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_a_template_trains_and_draws(server, name):
+    put_examples(server)
+    loader = node("LoadTinyTransformer", family=TRANSFORMERS[name]) | {"_meta": {"title": ""}}
+    prompt = with_small_models(to_prompt(load_workflow(name), server.object_info()), loader)
+    prompt = changed(prompt, "ACFunTrainStyle", steps=2, preview_every=0, alignment="staged")
+    prompt = changed(prompt, "KSampler", steps=2)
+    drawn = [
+        server.images(server.run(changed(prompt, "ACFunApplyStyle", strength=s)), saver)[0]
+        for s in (1.0, 0.0)
+        for saver in [node_id(prompt, "Styled image")]
+    ]
+    assert drawn[0].std() > 1
+    assert not np.array_equal(*drawn)
 
 
 def check_family(server, models_dir, family):

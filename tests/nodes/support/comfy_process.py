@@ -28,7 +28,9 @@ SHARED_MODEL_FOLDERS = (
     "controlnet",
     "diffusion_models",
     "loras",
+    "text_encoders",
     "upscale_models",
+    "vae",
 )
 TEMPLATES_PACKAGE = "comfyui_workflow_templates"
 

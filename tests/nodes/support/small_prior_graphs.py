@@ -25,8 +25,9 @@ TRAINING = {
 PIXELS = 512 // SIDE  # Of the workflows' pictures, for one of the prior's.
 SHOWN_MEGAPIXELS = 384**2 / 2**20
 RANK = 4
-# Which output of the prior's loader stands for the first output of a stock loader.
-LOADERS = {"CheckpointLoaderSimple": 0, "CLIPVisionLoader": 3}
+# Which output of the small loader stands for the first output of a stock loader.
+LOADERS = {"UNETLoader": 0, "CLIPLoader": 1, "VAELoader": 2}
+LOADERS |= {"CheckpointLoaderSimple": 0, "CLIPVisionLoader": 3}
 # Nodes for which the prior has no model, and what passes through them, by output.
 PASSED = {
     "ControlNetApplyAdvanced": ("positive", "negative"),
@@ -34,7 +35,7 @@ PASSED = {
     "ControlNetLoader": (),
     "UpscaleModelLoader": (),
 }
-SIZED = ("EmptyLatentImage", "ACFunStyleSheet")
+SIZED = ("EmptyLatentImage", "EmptySD3LatentImage", "EmptyFlux2LatentImage", "ACFunStyleSheet")
 
 
 def link_small_prior(server: ComfyProcess) -> None:
@@ -50,12 +51,18 @@ def put_examples(server: ComfyProcess) -> None:
 
 def with_small_prior(prompt: PromptGraph) -> PromptGraph:
     """Return a prompt whose models come from the prior, with the numbers that it needs."""
+    loader = node("LoadSmallPrior") | {"_meta": {"title": "Load Small Prior"}}
+    return with_small_models(prompt, loader)
+
+
+def with_small_models(prompt: PromptGraph, loader: dict[str, Any]) -> PromptGraph:
+    """Return a prompt whose models come from one small loader, with the numbers they need."""
     changed = copy.deepcopy(prompt)
     replaced: dict[tuple[str, int], Any] = {}
     for key, content in prompt.items():
         kind, inputs = content["class_type"], content["inputs"]
         if kind in LOADERS:
-            replaced |= {(key, n): ["small_prior", n + LOADERS[kind]] for n in range(3)}
+            replaced |= {(key, n): ["small_models", n + LOADERS[kind]] for n in range(3)}
         for n, name in enumerate(PASSED.get(kind, ())):
             replaced[key, n] = inputs[name]
         if kind in LOADERS or kind in PASSED:
@@ -66,8 +73,7 @@ def with_small_prior(prompt: PromptGraph) -> PromptGraph:
             while isinstance(value, list) and tuple(value) in replaced:
                 value = replaced[tuple(value)]
             content["inputs"][name] = value
-    loader = node("LoadSmallPrior") | {"_meta": {"title": "Load Small Prior"}}
-    return {"small_prior": loader, **changed}
+    return {"small_models": loader, **changed}
 
 
 def enlarged(prompt: PromptGraph) -> PromptGraph:

@@ -27,11 +27,12 @@ SEED_NAMES = ("seed", "noise_seed")
 UPLOADS = ("image_upload", "video_upload", "audio_upload")
 TRAIN, CONTROLNET, LORA = (
     "1 Train a style and apply it",
-    "9 With a ControlNet",
-    "10 With a LoRA and upscaling",
+    "8 With a ControlNet",
+    "9 With a LoRA and upscaling",
 )
 SAVED, HALVES = "2 Apply a saved style", "3 Both halves apart"
-PLAIN = (TRAIN, SAVED, HALVES, CONTROLNET, LORA)  # The others are run on the small prior.
+PLAIN = (TRAIN, SAVED, HALVES, CONTROLNET, LORA)  # The others are run on the small prior, but:
+TRANSFORMERS = {"15 Train on Z-Image": "zimage", "16 Train on Flux.2 klein": "flux2"}
 
 
 def workflow_names() -> list[str]:
