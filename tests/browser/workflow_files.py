@@ -25,7 +25,7 @@ PICTURE_NODES = ("LoadImage", "LoadImageMask", "SaveImage", "PreviewImage", "Los
 GROWTH = {
     "ACFunTrainStyle": 330,
     "ACFunSaveStyle": 150,
-    "ACFunLoadStyle": 280,
+    "ACFunLoadStyle": 330,
     "ACFunApplyStyle": 50,
     "ACFunApplyAdapters": 50,
     "ACFunStyleSheet": 300,
