@@ -219,7 +219,11 @@ def _train(
         found = find_finished(facts, config.steps) if saver.goes_on else None
         if found is not None:
             warn(found.message)  # The good news first.
-        for text in [*notices, *base_model_notices(backbone.patcher), *pair.warnings]:
+        for text in [
+            *notices,
+            *base_model_notices(backbone.network, backbone.patcher.model.model_config),
+            *pair.warnings,
+        ]:
             warn(text)
         if found is not None:
             return _output_finished(found, report)

@@ -84,7 +84,8 @@ def count_redrawing(backbone: Any, noisy: Any, prompt: Any) -> dict[str, float]:
     how = load("acfun_pack.acfun_ops.method.alignment_loss").SETTINGS.redrawing
     restyler = load("acfun_pack.acfun_ops.sampling.style_injection").Restyler
     samples: list[int] = []
-    hook = backbone.unet.register_forward_pre_hook(lambda _, args: samples.append(len(args[0])))
+    network = backbone.network.module
+    hook = network.register_forward_pre_hook(lambda _, args: samples.append(len(args[0])))
     restyler = restyler(backbone, prompt, prompt, how)
     inversion = restyler.invert(noisy)
     inverted = sum(samples)

@@ -78,7 +78,7 @@ def bypass(model_options: Mapping[str, Any]) -> str:
     )
     return Message(
         "The style's adapters never acted in this sampling, so the picture lacks its "
-        "strokes and colours. {culprit} seems to run the U-Net in a way of its own. "
+        "strokes and colours. {culprit} seems to run the network in a way of its own. "
         "Bypass that node.",
         culprit=culprit,
     )

@@ -183,14 +183,14 @@ class AdapterWrapper:
         size, crops = find_crops(x, options)
         if crops is None:
             self.status.add_warning(
-                "Another node shows the U-Net a changed part of the picture, and nothing tells "
+                "Another node shows the network a changed part of the picture, and nothing tells "
                 "which: the mask is stretched over each part. Disconnect the mask or bypass that "
                 "node (tiles, resizing)."
             )
             size, crops = full_crops(x, len(x))
         elif len(self.mask) > 1 and any(crop.frame is None for crop in crops):
             self.status.add_warning(
-                "Another node shows the U-Net one of several equal pictures of the batch, and "
+                "Another node shows the network one of several equal pictures of the batch, and "
                 "nothing tells which: the first mask is used. Connect one mask or bypass that node."
             )
         key = (x.device, size, crops, x.shape[-2:], amounts)

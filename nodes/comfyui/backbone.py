@@ -36,19 +36,19 @@ class ComfyBackbone:
     def __init__(self, model: Any, clip: Any, vae: Any, clip_vision: Any, prompt: str = "") -> None:
         self.patcher, self.clip, self.vae, self.clip_vision = model, clip, vae, clip_vision
         self.network = network_of(model)
-        self.unet: Any = self.network.module
         self.family = self.network.family
         self.device = model.load_device
         self.prediction: Prediction = prediction_of(model)
         self.native_side = native_side(self.family, self.prediction)
         self.is_running = self.is_loaded = False
         self.reserve = 0.0
-        self._freeze = Freeze([self.patcher.model, clip.cond_stage_model])
+        learns_offsets = FAMILIES[self.family].learns_offsets
+        self._freeze = Freeze([model.model, *([] if learns_offsets else [clip.cond_stage_model])])
         # Before the training adds its own.
         self.is_patched = is_patched(model, clip)
         self._prompt = prompt
         self._offsets: OffsetEncoder | None = None
-        if FAMILIES[self.family].learns_offsets:
+        if learns_offsets:
             width = self.network.context_width
             self._offsets = OffsetEncoder(clip, self.family, width, self.device, self._other_clip)
         # Copying what a patch brings costs a little at every operation.
@@ -67,9 +67,9 @@ class ComfyBackbone:
 
     @property
     def compute_dtype(self) -> torch.dtype:
-        """What ComfyUI computes this U-Net in."""
+        """What ComfyUI computes this network in."""
         # Asked of the patcher: the shared model may still hold another branch's setting.
-        return self.patcher.get_model_object("manual_cast_dtype") or self.unet.dtype
+        return self.patcher.get_model_object("manual_cast_dtype") or self.network.module.dtype
 
     @property
     def sigmas(self) -> Tensor:
@@ -77,7 +77,7 @@ class ComfyBackbone:
         return self.denoiser.sigmas
 
     def load(self) -> None:
-        """Have ComfyUI load U-Net and text encoder, if something has displaced them.
+        """Have ComfyUI load network and text encoder, if something has displaced them.
 
         ``reserve`` bytes of the card stay free for the training. What does not fit beside them
         stays in main memory, whence ComfyUI brings each weight where it is used; the text encoder
@@ -125,7 +125,7 @@ class ComfyBackbone:
                 "The connected model also takes a picture, as models for inpainting do, and "
                 "training has none to give it. Connect a text-to-image model."
             )
-        self.is_loaded = False  # The VAE may displace the U-Net.
+        self.is_loaded = False  # The VAE may displace the network.
         # A VAE for videos takes a batch for a video.
         batches = pictures.split(1 if self._latent_dims == 5 else len(pictures))
         with torch.inference_mode():
@@ -144,7 +144,7 @@ class ComfyBackbone:
         return latents[:, :, 0] if latents.ndim == 5 else latents
 
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """Decode on the VAE's device, to the CPU; the U-Net is loaded again where it is needed."""
+        """Decode on the VAE's device, to the CPU; the network is loaded again at its next use."""
         self.is_loaded = False
         if self._latent_dims == 5:
             latents = latents.unsqueeze(2)

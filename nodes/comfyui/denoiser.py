@@ -140,8 +140,8 @@ class Denoiser:
             yield
         if not calls:
             raise ACFunError(
-                "The U-Net that ran is not the connected one, so CFun would learn nothing. A node "
-                "in front of the training runs another, a compiled one for example: bypass it."
+                "The network that ran is not the connected one, so CFun would learn nothing. A "
+                "node in front of the training runs another, a compiled one for example: bypass it."
             )
         self._has_run = True
 

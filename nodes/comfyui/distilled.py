@@ -3,7 +3,7 @@
 from typing import Any
 
 from ...acfun_ops.messages import Message
-from .families import find_network
+from .families import Network
 
 # By family. Such a model has no guidance embedding; nor has the base of the last two.
 _DISTILLED = {
@@ -13,14 +13,16 @@ _DISTILLED = {
 }
 
 
-def base_model_notices(model: Any) -> list[str]:
+def base_model_notices(network: Network, config: Any) -> list[str]:
     """Return what to train on, if nothing tells a MODEL from one distilled for few steps.
 
     Turbo, Lightning and LCM models of other families have the settings of their base model.
+
+    Args:
+        network: of the MODEL.
+        config: ComfyUI's ``model_config`` of it.
     """
-    config = model.model.model_config
-    network = find_network(model.model.diffusion_model, config)
-    name = _DISTILLED.get(network.family) if network else None
+    name = _DISTILLED.get(network.family)
     if name is None or config.unet_config.get("guidance_embed"):
         return []
     return [

@@ -70,10 +70,11 @@ def plan_memory(backbone: Any, config: TrainConfig) -> tuple[TrainConfig, str]:
     needs = _NEEDS.get(backbone.family, _XL)
     channels = sum(point.channels for point in backbone.insert_points(config.insert_at).values())
     need = {option: needs[option].bytes_at(side, itemsize, channels) for option in needs}
-    cast = itemsize * sum(math.prod(weight.shape) for weight in backbone.unet.parameters())
+    network = backbone.network.module
+    cast = itemsize * sum(math.prod(weight.shape) for weight in network.parameters())
     # Quantised weights, as GGUF's, are smaller than the dtype that they give.
     is_quantised = backbone.patcher.model_size() < 0.9 * cast
-    is_cast = is_quantised or backbone.compute_dtype != backbone.unet.dtype
+    is_cast = is_quantised or backbone.compute_dtype != network.dtype
     if is_cast:
         # Autograd keeps each weight as it was cast, until its block is done.
         need["off"] += cast

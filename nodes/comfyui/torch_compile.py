@@ -42,7 +42,7 @@ def eager_call(
             )
         say(
             "This model is compiled; the steps in which the style acts run without compiling, "
-            "because a compiled U-Net does not see it."
+            "because a compiled network does not see it."
         )
     return _force_eager() if has_stances else nullcontext()
 

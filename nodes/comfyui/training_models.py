@@ -10,7 +10,7 @@ from comfy.patcher_extension import WrappersMP
 
 from ...acfun_ops.errors import ACFunError
 from ...acfun_ops.messages import Message
-from ...acfun_ops.model_families import name_of
+from ...acfun_ops.model_families import FAMILIES, name_of
 from .autograd import clones_for_norms, one_stream
 from .backbone import ComfyBackbone
 from .families import network_of
@@ -42,7 +42,7 @@ def training_backbone(
         clip: a CLIP.
         vae: a VAE.
         clip_vision: a CLIP_VISION.
-        dtype: what the U-Net shall compute in, None for ComfyUI's own choice.
+        dtype: what the network shall compute in, None for ComfyUI's own choice.
         prompt: of the training, whose embeddings' contents count among the models.
         say: is told what the user should know of the models.
 
@@ -50,11 +50,14 @@ def training_backbone(
         ACFunError: a socket brings nothing, or nothing that training can use.
     """
     check_connected(model=model, clip=clip, vae=vae, clip_vision=clip_vision)
-    network_of(model)
+    family = network_of(model).family
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        patcher, clip = static_clone(model), static_clone(clip)
+        patcher = static_clone(model)
+        if not FAMILIES[family].learns_offsets:  # Else no gradient goes through it.
+            clip = static_clone(clip)
+            stack.enter_context(clones_for_norms(clip.cond_stage_model))
         stack.enter_context(one_stream(comfy.model_management))
         network = network_of(patcher)
         stack.enter_context(eager_call(network.module, {"wrappers": patcher.wrappers}, say))
@@ -64,7 +67,6 @@ def training_backbone(
         if dtype is not None and dtype != backbone.compute_dtype:
             patcher.set_model_compute_dtype(dtype)
         stack.callback(backbone.close)
-        stack.enter_context(clones_for_norms(clip.cond_stage_model))
         stack.enter_context(exact_gradients(network))
         if network.layout is not None:
             name = name_of(network.family, network.context_width)

@@ -9,8 +9,9 @@ from tiny_transformers import build_model
 @pytest.fixture(scope="module")
 def notices(acfun):
     from acfun_pack.nodes.comfyui.distilled import base_model_notices
+    from acfun_pack.nodes.comfyui.families import network_of
 
-    return base_model_notices
+    return lambda model: base_model_notices(network_of(model), model.model.model_config)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch
 from comfy.model_patcher import ModelPatcher, ModelPatcherDynamic
 from comfy_extras.nodes_lora_debug import LoraLoaderBypass
 from stock_nodes import with_lora
+from tiny_transformer_node import load_transformer
 
 
 class Dynamic(ModelPatcher):
@@ -45,6 +46,17 @@ def test_a_lora_on_modules_that_a_delegate_has_not_is_refused(acfun, dynamic, mo
     inputs = {socket: loaded[("model", "clip").index(socket)]}
     with pytest.raises(acfun.error, match="changes modules of this loaded model"):
         acfun.train(**inputs, seed=77)
+
+
+def test_a_text_encoder_that_no_gradient_goes_through_is_not_copied(acfun):
+    from acfun_pack.nodes.comfyui.training_models import training_backbone
+
+    model, clip, *images = load_transformer("zimage")
+    clip.patcher.__class__ = Dynamic
+    with training_backbone(model, clip, *images, dtype=None) as backbone:
+        backbone.word_vectors("style")
+        assert backbone.encode_prompt("in S* style", "S*", {}).tokens.isfinite().all()
+    assert clip.patcher.non_dynamic_delegate_model is None
 
 
 def test_a_replaced_unet_that_a_delegate_has_not_is_refused(acfun, dynamic):

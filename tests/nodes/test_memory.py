@@ -12,11 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
+import comfy.model_management as mm
 import pytest
 import torch
-from simulated_card import CARD, simulated_card
+from comfy.model_patcher import ModelPatcher
+from simulated_card import CARD, CPU, simulated_card
 from simulated_training import GIB, Settings, train
 from simulated_training import simulation as simulation_of
+from tiny_text_encoders import build_clip
 from torch import nn
 
 
@@ -171,7 +174,9 @@ def plan_of(row, free=300, **changes):
             family=row["family"],
             device=CARD,
             compute_dtype=torch.bfloat16,
-            unet=SimpleNamespace(dtype=dtype, parameters=lambda: [weights]),
+            network=SimpleNamespace(
+                module=SimpleNamespace(dtype=dtype, parameters=lambda: [weights])
+            ),
             patcher=SimpleNamespace(load_device=CARD, model_size=lambda: size),
             clip=SimpleNamespace(patcher=encoder),
             insert_points=lambda where: {
@@ -218,7 +223,6 @@ def test_quantised_weights_checkpoint_by_default():
 
 
 def test_the_plan_passes_over_a_loaded_model_that_died(acfun):
-    import comfy.model_management as mm
     from acfun_pack.acfun_ops.training.config import TrainConfig
     from acfun_pack.nodes.comfyui.memory import plan_memory
     from acfun_pack.nodes.comfyui.training_models import training_backbone
@@ -239,9 +243,6 @@ def test_the_plan_passes_over_a_loaded_model_that_died(acfun):
 
 
 def test_a_model_that_dies_beside_the_simulated_card_leaves_nothing_in_comfyuis_list():
-    import comfy.model_management as mm
-    from comfy.model_patcher import ModelPatcher
-
     device = torch.device("cpu")
     patcher = ModelPatcher(nn.Linear(1, 1), device, device)
     mm.load_models_gpu([patcher])
@@ -253,3 +254,17 @@ def test_a_model_that_dies_beside_the_simulated_card_leaves_nothing_in_comfyuis_
         assert entry.model is None and any(each is entry for each in loaded)
     assert mm.current_loaded_models is loaded
     assert not any(each is entry for each in loaded)
+
+
+def test_a_text_encoder_leaves_the_card_once_it_has_encoded_and_the_network_stays():
+    from acfun_pack.nodes.comfyui.offset_encoder import OffsetEncoder
+
+    on_card = mock.patch.object(mm, "text_encoder_device", lambda: CARD)
+    with simulated_card(), torch.inference_mode(), on_card:
+        clip, network = build_clip("zimage"), ModelPatcher(nn.Linear(8, 8), CARD, CPU)
+        mm.load_models_gpu([network])
+        encoder = OffsetEncoder(clip, "zimage", 64, CARD, AssertionError)
+        encoder.zero_offsets("style")
+        assert encoder.encode("a hat", "S*", {})[0].device == CARD
+        assert [loaded.model for loaded in mm.current_loaded_models] == [network]
+        assert {weight.device for weight in clip.cond_stage_model.parameters()} == {CPU}

@@ -225,7 +225,9 @@ def test_clips_of_u_nets_and_transformers_refuse_each_others_styles(acfun, comfy
         acfun.embed(acfun.style(), clip_of("zimage"), "in S* style")
 
 
-@pytest.mark.parametrize("family", [f for f in ("zimage", "chroma", "qwen_image") if f in KNOWN])
+@pytest.mark.parametrize(
+    "family", [f for f in ("zimage", "chroma", "qwen_image", "anima") if f in KNOWN]
+)
 def test_a_training_learns_offsets_and_its_style_is_applied(acfun, monkeypatch, family):
     from acfun_pack.acfun_ops.training.config import TrainConfig
     from acfun_pack.acfun_ops.training.events import StepEvent, TrainImages

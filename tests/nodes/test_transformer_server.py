@@ -11,6 +11,8 @@ from tiny_transformers import FAMILIES
 from workflow_prompts import TRANSFORMERS, changed, load_workflow, node_id, to_prompt
 
 TEXT = "a woman in S* style"
+SHEET = {"text": TEXT, "negative": "", "seed": 0, "seeds": 1, "steps": 2, "cfg": 7.0}
+SHEET |= {"sampler_name": "euler", "scheduler": "normal", "width": 64, "height": 64}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -51,8 +53,15 @@ def check_family(server, models_dir, family):
     halves = styled_graph(models_dir, style.name) | loader
     whole = halves | {"apply": applied, "sampler": node("KSampler", **halves["sampler"]["inputs"])}
     whole["sampler"]["inputs"] |= {"model": ["apply", 0], "positive": ["apply", 1]}
-    plain = text_to_image("", prompt=TEXT.replace("S*", "")) | loader
-    images = [server.images(server.run(g), "save")[0] for g in (plain, halves, whole, plain)]
+    sheet = node("ACFunStyleSheet", **models, vae=["checkpoint", 2], **SHEET)
+    whole |= {"sheet": sheet, "cells": node("PreviewImage", images=["sheet", 1])}
+    plain = text_to_image("", prompt=TEXT.replace("S*", " ")) | loader
+    histories = [server.run(graph) for graph in (plain, halves, whole, plain)]
+    images = [server.images(history, "save")[0] for history in histories]
     assert np.array_equal(images[1], images[2])
     assert not np.array_equal(images[0], images[1])
     assert np.array_equal(images[0], images[3])
+    cells = server.images(histories[2], "cells")
+    assert len({cell.tobytes() for cell in cells}) == len(cells) == 5
+    assert np.array_equal(cells[0], images[0])
+    assert np.array_equal(cells[-1], images[1])
