@@ -76,7 +76,11 @@ class TrainACFunStyle(io.ComfyNode):
             description="Learns to draw the face of one photo in the style of one picture. "
             "Cancelling keeps what was learnt so far, and Run then goes on from there.",
             inputs=[
-                io.Model.Input("model", tooltip="An SD1.x, SD2.x or SDXL model; stays unchanged."),
+                io.Model.Input(
+                    "model",
+                    tooltip="SD1.x, SD2.x or SDXL; experimental: Z-Image, Flux and their kind, the "
+                    "base model. Stays unchanged.",
+                ),
                 io.Clip.Input("clip", tooltip="The checkpoint's CLIP."),
                 io.Vae.Input("vae", tooltip="The checkpoint's VAE."),
                 io.ClipVision.Input(
