@@ -3,6 +3,8 @@ export VIRTUAL_ENV := $(CURDIR)/.venv
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 # The tests' models are too small to share among threads.
 export OMP_NUM_THREADS ?= 1
+# Each process would compile torch and ComfyUI anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: check fast test main-job demo evaluate
 

@@ -18,7 +18,7 @@ from evaluation.methods.lora import BLora, DreamBoothLora
 from evaluation.methods.textual_inversion import DreamStyler, Inst, TextualInversion
 from evaluation.toy_benchmark import PRIOR
 
-CONFIG = TrainConfig(learning_rate=1e-2, rank=4)
+CONFIG = TrainConfig(learning_rate=1e-2, rank=4, alignment="staged")
 OURS = Acfun(config=CONFIG)
 METHODS = {
     "ACFun": OURS,

@@ -156,14 +156,14 @@ def stopped(acfun, comfy, fault=cancel, error=InterruptProcessingException, call
 
 
 @pytest.mark.parametrize(
-    ("fault", "error"),
+    ("alignment", "fault", "error"),
     [
-        (cancel, InterruptProcessingException),
-        (fail, KeyError),
-        (run_out_of_memory, None),
+        ("staged", cancel, InterruptProcessingException),
+        ("staged", fail, KeyError),
+        ("staged", run_out_of_memory, None),
+        ("drawn", cancel, InterruptProcessingException),  # Takes the redrawn face along, too.
     ],
 )
-@pytest.mark.parametrize("alignment", ["staged", "drawn"])
 def test_run_again_goes_on_by_itself_to_the_same_bytes(acfun, comfy, fault, error, alignment):
     inputs = {"seed": 68, "alignment": alignment, "gradient_checkpointing": "off"}
     call = 3 + 32 * (alignment == "drawn")  # The first 32 calls redraw the face.

@@ -22,9 +22,8 @@ def graph(models_dir):
     return text_to_image(models_dir.name("sd1"), steps=STEPS)
 
 
-@pytest.mark.parametrize("checkpoint", ["sd1", "sd2_v", "sdxl"])
-def test_text_to_image_gives_a_picture(server, models_dir, checkpoint):
-    history = server.run(text_to_image(models_dir.name(checkpoint)))
+def test_text_to_image_gives_a_picture(server, models_dir):
+    history = server.run(text_to_image(models_dir.name("sd1")))
     (image,) = server.images(history, "save")
     assert image.shape == (64, 64, 3)
     assert image.std() > 1

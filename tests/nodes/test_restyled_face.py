@@ -155,7 +155,8 @@ def test_where_it_cannot_be_done_right_the_training_is_staged_and_says_so(
 
 def test_a_tiled_model_restyles_as_a_plain_one_in_both_versions(either_server, models_dir):
     def restyled(**patch):
-        graph = training_graph(either_server, models_dir, steps=MANY_STEPS, seed=76)
+        options = {"steps": MANY_STEPS, "alignment": "drawn", "seed": 76}
+        graph = training_graph(either_server, models_dir, **options)
         if patch:
             graph["tiled"] = node("HyperTile", model=graph["train"]["inputs"]["model"], **patch)
             graph["train"]["inputs"]["model"] = ["tiled", 0]

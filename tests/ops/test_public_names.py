@@ -44,6 +44,7 @@ def test_type_checkers_see_the_same_names_from_the_same_modules():
     } == acfun_ops._MODULES
 
 
+@pytest.mark.slow
 def test_neither_the_package_nor_its_version_nor_a_look_at_its_names_imports_torch():
     code = "import sys, acfun_ops; print(acfun_ops.__version__, 'styled' in dir(acfun_ops));"
     code += (

@@ -63,7 +63,7 @@ class Server:
 
     def training_graph(self, **inputs: Any) -> dict[str, Any]:
         """Return a graph that trains a style and saves it."""
-        options = {"resolution": self.side, "preview_every": 0, **inputs}
+        options = {"resolution": self.side, "alignment": "drawn", **inputs}
         graph: dict[str, Any] = self.graphs.training_graph(self.server, self.models, **options)
         # Made by nodes, because reading an image file needs PyAV, which may be missing.
         for seed, name in enumerate(("style_image", "face_image")):

@@ -42,7 +42,7 @@ class ComfyProcess:
 
     `models` is a folder in ComfyUI's layout whose model folders are linked in, so that files
     added later appear as well. `pack`, if given, is linked into custom_nodes as `pack_name`.
-    Nothing is written into the ComfyUI folder.
+    Nothing but byte code is written into the ComfyUI folder.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class ComfyProcess:
         ]
 
     def _environment(self) -> dict[str, str]:
-        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
+        environment = os.environ | {"PYTHONUNBUFFERED": "1"}
         if lacks_templates_folder(self.comfyui):
             package = self.base / "python" / TEMPLATES_PACKAGE
             (package / "templates").mkdir(parents=True)

@@ -20,12 +20,9 @@ from acfun_ops.training.checkpoint import load_state
 from acfun_ops.training.config import TrainConfig
 from acfun_ops.training.training_images import prepare_images
 
-# Draws nothing before the first step, so that one call of the model is one step.
-STAGED = ("--alignment", "staged")
-
 
 def test_training_saves_a_style_and_says_where(line):
-    code, said, errors = line.train()
+    code, said, errors = line.train("--alignment", "drawn")
     assert code == 0
     assert re.search(r"Trained 3 steps\. The style is saved at .*my\.safetensors \(\d", said)
     assert "training: 100%" in errors  # The progress bar.
@@ -115,14 +112,14 @@ def test_previews_are_written_beside_the_style(line):
 
 
 def test_resuming_goes_on_exactly_and_a_finished_training_leaves_no_state(line, monkeypatch):
-    line.train(*STAGED, "--steps", 5)
+    line.train("--steps", 5)
     whole = load_style(line.out)
     line.out = line.folder / "parts.safetensors"
     with monkeypatch.context() as context:
         interrupting(context, at=2)
-        assert line.train(*STAGED, "--steps", 5)[0] == 130
+        assert line.train("--steps", 5)[0] == 130
     assert line.out.with_suffix(".resume").exists()
-    code, _, errors = line.train(*STAGED, "--steps", 5, "--resume-from", line.out)
+    code, _, errors = line.train("--steps", 5, "--resume-from", line.out)
     resumed = load_style(line.out)
     assert (code, resumed.facts.steps) == (0, 5)
     assert "Resuming" not in errors
@@ -157,7 +154,7 @@ def test_a_diverged_training_saves_the_last_good_style_and_fails(line, monkeypat
 
     load = train_command.load_pipeline
     monkeypatch.setattr(train_command, "load_pipeline", lambda *a: poison(load(*a)))
-    code, _, errors = line.train(*STAGED, "--steps", 9)
+    code, _, errors = line.train("--steps", 9)
     assert code == 1
     assert "error: At step 3: The loss is not finite any more" in errors
     style = load_style(line.out)
@@ -181,7 +178,7 @@ def test_running_out_of_memory_saves_the_last_good_style_and_fails(line, monkeyp
 
     load = train_command.load_pipeline
     monkeypatch.setattr(train_command, "load_pipeline", lambda *a: exhaust(load(*a)))
-    code, _, errors = line.train(*STAGED, "--steps", 9)
+    code, _, errors = line.train("--steps", 9)
     assert (code, load_style(line.out).facts.steps) == (1, 2)
     assert "error: Out of memory in the step after 2 of 9" in errors
 
@@ -209,7 +206,7 @@ def interrupting(monkeypatch, at, times=1, then=None):
 def test_ctrl_c_finishes_the_step_and_saves(line, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     interrupting(monkeypatch, at=4)
-    code, said, _ = line.train(*STAGED, "--steps", 50)
+    code, said, _ = line.train("--steps", 50)
     assert (code, load_style(line.out).facts.steps) == (130, 4)
     assert f"Stopped after step 4 of 50; the style is saved at {line.out}" in said
     assert f"--resume-from {line.out}" in said
@@ -218,15 +215,15 @@ def test_ctrl_c_finishes_the_step_and_saves(line, monkeypatch):
 
 
 def test_an_early_end_leaves_a_longer_part_of_the_same_run_alone(line, monkeypatch):
-    line.train(*STAGED, "--steps", 5)
+    line.train("--steps", 5)
     whole = line.out.read_bytes()
     interrupting(monkeypatch, at=2)
-    code, said, _ = line.train(*STAGED, "--steps", 50)
+    code, said, _ = line.train("--steps", 50)
     beside = line.folder / "my_2.safetensors"
     assert (code, load_style(beside).facts.steps, line.out.read_bytes()) == (130, 2, whole)
     assert f"Stopped after step 2 of 50; the style is saved at {beside} " in said
     monkeypatch.undo()
-    line.train(*STAGED, "--steps", 2)  # Finished, and so what was asked for.
+    line.train("--steps", 2)  # Finished, and so what was asked for.
     assert load_style(line.out).facts.steps == 2
 
 
@@ -240,7 +237,7 @@ def test_training_over_a_finished_style_leaves_no_shorter_one_beside_it(line, mo
 def test_a_second_ctrl_c_stops_at_once_and_saves_the_step_before(line, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     interrupting(monkeypatch, at=4, times=2)
-    code, _, errors = line.train(*STAGED, "--steps", 50)
+    code, _, errors = line.train("--steps", 50)
     assert (code, load_style(line.out).facts.steps) == (130, 3)
     assert f"The style of step 3 is saved at {line.out}" in errors
     assert signal.getsignal(signal.SIGINT) is before
@@ -266,7 +263,7 @@ def test_what_is_not_finished_takes_no_other_styles_place(line, monkeypatch):
     other.write_bytes(b"a LoRA, say")
     finished = line.out.read_bytes()
     interrupting(monkeypatch, at=2)
-    code, said, _ = line.train(*STAGED, "--seed", 9, "--steps", 5)
+    code, said, _ = line.train("--seed", 9, "--steps", 5)
     beside = line.folder / "my_3.safetensors"
     assert (code, line.out.read_bytes(), other.read_bytes()) == (130, finished, b"a LoRA, say")
     assert load_style(beside).facts.steps == 2 and f"--resume-from {beside}" in said
@@ -279,7 +276,7 @@ def test_a_disk_too_full_for_the_state_still_tells_of_the_style(line, monkeypatc
         raise saved_training.ACFunError("The disk is full.")
 
     monkeypatch.setattr(kept_run, "save_state", full)
-    code, said, errors = line.train(*STAGED, "--steps", 5)
+    code, said, errors = line.train("--steps", 5)
     assert (code, load_style(line.out).facts.steps) == (130, 2)
     assert f"the style is saved at {line.out}" in said
     assert "not what it needs to go on exactly. The disk is full." in errors

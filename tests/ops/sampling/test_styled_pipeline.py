@@ -18,6 +18,7 @@ from acfun_ops.sampling.styled_pipeline import styled
 from acfun_ops.style.blend import blend_styles
 from acfun_ops.style.style_file import load_style
 
+pytestmark = pytest.mark.slow  # Whole pipelines, and styles that the command line trains.
 PROMPT = "a woman in S* style"
 OFF = {"abstract": 0, "encoder": 0, "middle": 0, "decoder": 0}
 

@@ -69,6 +69,7 @@ def test_what_nobody_said_stays_out(tmp_path):
         assert f"{PREFIX}{name}" not in metadata
 
 
+@pytest.mark.slow
 def test_equal_inputs_give_equal_bytes_in_many_processes():
     here = Path(__file__).resolve()
     paths = [str(here.parent), str(here.parents[1]), str(here.parents[3])]

@@ -141,6 +141,7 @@ def test_equal_styles_give_equal_bytes_and_others_do_not():
     assert style_bytes(sample_style(prompt="another S* prompt")) != style_bytes(style)
 
 
+@pytest.mark.slow
 def test_another_process_writes_equal_bytes():
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "12345"}
     command = [sys.executable, tiny_styles.__file__]
