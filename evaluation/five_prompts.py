@@ -21,12 +21,13 @@ from torch import Tensor
 
 from acfun_ops.contact_sheet import SheetRow, contact_sheet
 from acfun_ops.image_files import to_pil
+from acfun_ops.method.alignment_loss import SETTINGS
 from evaluation.toy.captions import describe
 from evaluation.toy.evaluation_pairs import make_pair
 from evaluation.toy.people import Person
 from evaluation.toy.reader import GROUPS, attributes_of, load_reader
 
-from .benchmark import Bench, Row, Sampling, Task, rows_of
+from .benchmark import STYLE_WORD, Bench, Row, Sampling, Task, rows_of
 from .methods.acfun import Acfun
 from .report.results import bootstrap_mean
 from .runs import RESULTS, WORK, learn_row, pair_noise
@@ -39,8 +40,8 @@ CHANGED = ("hat", "glasses", "smile", "hair_length", "hair_color")
 HEADERS = [group.replace("_", " ") for group in CHANGED]
 PAIRS, SHOWN, SIDE = 10, 4, 96
 README_IMAGE = Path(__file__).resolve().parents[1] / "web" / "pictures" / "pairs.jpg"
-README_PAIRS, README_SEED, README_SIDE = (11, 20), 7, 300
-README_COLUMNS = ("style picture", "face photo", "result")
+README_PAIRS, README_SEED, README_SIDE = (8, 5), 3, 240
+README_COLUMNS = ("style picture", "face photo", "result", "in a hat", "dark hair")
 
 
 def main() -> None:
@@ -88,7 +89,7 @@ def generate_changed(bench: Bench, row: Row, index: int, work: Path) -> Tensor:
     noise = pair_noise(bench, index, 1)
     images = []
     for changed in people_of_prompts(person).values():
-        asked = replace(pair, other_prompt=f"a painting of {describe(changed)} in S* style")
+        asked = replace(pair, other_prompt=prompt_of(changed))
         task = Task(bench.backbone, asked, learnt, noise, row.sampling)
         images.append(row.method.generate(task)[1])
     return torch.cat(images)
@@ -132,8 +133,8 @@ def sheet(bench: Bench, results: dict[tuple[str, int], Tensor]) -> Image.Image:
 
 
 def readme_sheet(bench: Bench) -> Image.Image:
-    """Return the README's first image: train on two pairs and show what one seed gives."""
-    method, sampling = Acfun(config=CONFIG), Sampling(steps=20, guidance=2.0)
+    """Return the README's first image: two pairs, one seed, the training's prompt and two more."""
+    method = Acfun(config=CONFIG, settings=SETTINGS)
     generator = torch.Generator().manual_seed(README_SEED)
     noise = torch.randn(pair_noise(bench, 0, 1).shape, generator=generator)
     rows = []
@@ -141,11 +142,18 @@ def readme_sheet(bench: Bench) -> Image.Image:
         for index in README_PAIRS:
             pair, learnt = bench.pairs[index], Path(folder) / f"{index}.safetensors"
             method.learn(bench.backbone, pair, CONFIG.steps, learnt)
-            task = Task(bench.backbone, pair, learnt, noise, sampling)
-            (result,), _ = method.generate(task)
-            images = (pair.style, pair.face, result)
+            task = Task(bench.backbone, pair, learnt, noise, Sampling(steps=20, guidance=2.0))
+            changed = people_of_prompts(make_pair(index).person)
+            prompts = [pair.prompt]
+            prompts += [prompt_of(changed[group]) for group in ("hat", "hair_color")]
+            images = [pair.style, pair.face, *(method.draw(task, one)[0] for one in prompts)]
             rows.append(SheetRow(pair.prompt, [to_pil(one[None]) for one in images]))
     return contact_sheet(README_COLUMNS, rows, README_SIDE)
+
+
+def prompt_of(person: Person) -> str:
+    """Return the prompt for a painting of a person in the learnt style."""
+    return f"a painting of {describe(person)} in {STYLE_WORD} style"
 
 
 if __name__ == "__main__":

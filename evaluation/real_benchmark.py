@@ -16,6 +16,7 @@ from acfun_ops.backbones.pipeline_files import check_folder, read_json
 from acfun_ops.errors import ACFunError
 from acfun_ops.image_files import read_image
 from acfun_ops.images import to_squares
+from acfun_ops.method.alignment_loss import SETTINGS
 from acfun_ops.training.config import PRESET_WORDS, TrainConfig, with_preset
 
 from .benchmark import Bench, Figure, Method, MethodResult, Pair, Row, Sampling, Section
@@ -154,7 +155,14 @@ def sections(options: argparse.Namespace) -> list[Section]:
     steps = options.steps or config.steps
     sampling_steps = options.sampling_steps or SAMPLING_STEPS[options.preset]
     sampling = Sampling(steps=sampling_steps, guidance=options.guidance)
-    rows = [Row(name=OURS, method=Acfun(config=config), steps=steps, sampling=sampling)]
+    rows = [
+        Row(
+            name=OURS,
+            method=Acfun(config=config, settings=SETTINGS),
+            steps=steps,
+            sampling=sampling,
+        )
+    ]
     paper = Acfun(config=papers_config(TrainConfig()))
     forty = Sampling(steps=PAPER_SAMPLING_STEPS, guidance=options.guidance)
     rows.append(Row(name=PAPER, method=paper, steps=PAPER_STEPS, sampling=forty))

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from acfun_ops.backbones.backbone import Context, InsertPoint
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
-from acfun_ops.method.alignment_loss import SETTINGS, AlignmentSettings
+from acfun_ops.method.alignment_loss import AlignmentSettings
 from acfun_ops.method.concrete_fusion import InsertAt
 from acfun_ops.method.injection import FULL_STRENGTH, PartStrengths, attach_adapters, parts_of
 from acfun_ops.pseudo_word import has_pseudo_word
@@ -43,6 +43,7 @@ Variant = Literal[
 ALL_PARTS: tuple[TrainedPart, ...] = ("abstract", "encoder", "middle", "decoder")
 
 DEFAULT_CONFIG = TrainConfig()
+RELEASE_0_2 = AlignmentSettings()
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Acfun(Method):
     row's. parts: which are trained; the others stay the identity they start as. bare: train and
     draw with the pseudo-word alone (the paper's figure 7). variant: a choice of design undone.
     spliced: learn the pair's spliced face instead of its face. abstract_strength, strengths: of the
-    parts at drawing.
+    parts at drawing. settings: of the loss; the product's own are ``alignment_loss.SETTINGS``.
     """
 
     config: TrainConfig = DEFAULT_CONFIG
@@ -65,7 +66,7 @@ class Acfun(Method):
     spliced: bool = False
     abstract_strength: float = 1.0
     strengths: PartStrengths = FULL_STRENGTH
-    settings: AlignmentSettings = SETTINGS
+    settings: AlignmentSettings = RELEASE_0_2
 
     @override
     def training_key(self) -> "Acfun":

@@ -85,7 +85,7 @@ class _Use:
     def train(self) -> None:
         """Train and save a style; every third time stop it half-way or go on from another."""
         rng = self.rng
-        options: dict[str, Any] = {"alignment": rng.choice(["staged", "paired", "blend"])}
+        options: dict[str, Any] = {"alignment": rng.choice(["drawn", "staged", "paired", "blend"])}
         options["gradient_checkpointing"] = rng.choice(["auto", "on"])
         options["preview_every"] = rng.choice([0, 0, 2])
         graph = self.graphs.training_graph(self.server, self.models, seed=self.trained, **options)

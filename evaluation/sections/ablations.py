@@ -7,6 +7,7 @@ The figures that expectations name are the contract with the bench: ``face`` (hi
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from acfun_ops.method.alignment_loss import SETTINGS
 from acfun_ops.method.injection import PartStrengths
 from acfun_ops.training.config import TrainConfig
 
@@ -17,7 +18,9 @@ from ..methods.lora import BLora, DreamBoothLora
 from ..methods.textual_inversion import DreamStyler, Inst, TextualInversion
 
 OURS = "ACFun"
-STAGED = "ACFun, staged"
+# What the ablations are made around: the product before release 0.3.0.
+BASE = "ACFun, settings of 0.2.0"
+STAGED = f"{BASE}, staged"
 B_LORA = "B-LoRA"
 # With the settings of their papers, for models of Stable Diffusion's size.
 PEERS: dict[str, Method] = {
@@ -91,23 +94,23 @@ def part_ablations(setting: Setting) -> Section:
     }
     return Section(
         title="Trained parts",
-        rows=[our_row(setting)]
+        rows=[base_row(setting)]
         + [ablation_row(setting, name, parts=trained) for name, trained in parts.items()],
-        reference=OURS,
+        reference=BASE,
         expectations=[
-            Expectation("AFun alone has no face", alone, "face", "lower", OURS),
+            Expectation("AFun alone has no face", alone, "face", "lower", BASE),
             Expectation("CFun in the encoder adds texture", encoder, "texture", "lower", alone),
             Expectation("CFun in the decoder adds the face", decoder, "face", "higher", alone),
-            Expectation("AFun adds to CFun", OURS, "truth", "lower", cfun),
-            Expectation("all parts are best", OURS, "truth", "lower", encoder),
-            Expectation("all parts are best", OURS, "truth", "lower", decoder),
+            Expectation("AFun adds to CFun", BASE, "truth", "lower", cfun),
+            Expectation("all parts are best", BASE, "truth", "lower", encoder),
+            Expectation("all parts are best", BASE, "truth", "lower", decoder),
         ],
     )
 
 
 def drawing_strengths(setting: Setting) -> Section:
     """The strengths a user sets at drawing; all rows share one training."""
-    rows = [our_row(setting)]
+    rows = [base_row(setting)]
     for strength in (0.0, 0.5):
         rows.append(ablation_row(setting, f"abstract {strength:g}", abstract_strength=strength))
         for part in ("encoder", "decoder"):
@@ -116,10 +119,10 @@ def drawing_strengths(setting: Setting) -> Section:
     return Section(
         title="Strengths at drawing",
         rows=rows,
-        reference=OURS,
+        reference=BASE,
         expectations=[
-            Expectation("less encoder is less texture", "encoder 0", "texture", "higher", OURS),
-            Expectation("less decoder is less face", "decoder 0", "face", "lower", OURS),
+            Expectation("less encoder is less texture", "encoder 0", "texture", "higher", BASE),
+            Expectation("less decoder is less face", "decoder 0", "face", "lower", BASE),
             Expectation("half is between", "decoder 0.5", "face", "higher", "decoder 0"),
         ],
     )
@@ -149,12 +152,12 @@ def readings(setting: Setting) -> Section:
     rivals_ = ("paired", "imagery", "blend")
     return Section(
         title="Readings of the alignment loss",
-        rows=[our_row(setting), row_of_staged(setting)]
+        rows=[base_row(setting), row_of_staged(setting)]
         + [config_row(setting, reading, alignment=reading) for reading in rivals_],
-        reference=OURS,
+        reference=BASE,
         is_ranked=True,
         expectations=[
-            Expectation("drawn keeps more of the face", OURS, "face", "higher", reading)
+            Expectation("drawn keeps more of the face", BASE, "face", "higher", reading)
             for reading in rivals_
         ],
     )
@@ -165,12 +168,12 @@ def prompts(setting: Setting) -> Section:
     bare = "bare S*"
     return Section(
         title="Prompt",
-        rows=[our_row(setting), ablation_row(setting, bare, bare=True)],
-        reference=OURS,
+        rows=[base_row(setting), ablation_row(setting, bare, bare=True)],
+        reference=BASE,
         expectations=[
-            Expectation("a bare word leaks the style's person", bare, "leak", "higher", OURS),
-            Expectation("a bare word loses the face", bare, "face", "lower", OURS),
-            Expectation("a bare word loses the prompt", bare, "prompt", "lower", OURS),
+            Expectation("a bare word leaks the style's person", bare, "leak", "higher", BASE),
+            Expectation("a bare word loses the face", bare, "face", "lower", BASE),
+            Expectation("a bare word loses the prompt", bare, "prompt", "lower", BASE),
         ],
     )
 
@@ -181,15 +184,15 @@ def insert_variants(setting: Setting) -> Section:
     return Section(
         title="Inserts",
         rows=[
-            our_row(setting),
+            base_row(setting),
             config_row(setting, attention, insert_at="attention"),
             config_row(setting, both, statistics="mean_std"),
         ],
-        reference=OURS,
+        reference=BASE,
         expectations=[
-            Expectation("inserts in attention leak", attention, "leak", "higher", OURS),
-            Expectation("the mean carries content", both, "leak", "higher", OURS),
-            Expectation("the mean costs the face", both, "face", "lower", OURS),
+            Expectation("inserts in attention leak", attention, "leak", "higher", BASE),
+            Expectation("the mean carries content", both, "leak", "higher", BASE),
+            Expectation("the mean costs the face", both, "face", "lower", BASE),
         ],
     )
 
@@ -202,18 +205,18 @@ def training_lengths(setting: Setting) -> Section:
     return Section(
         title="Training length",
         rows=[
-            our_row(setting),
+            base_row(setting),
             *(replace(ablation_row(setting, name), steps=steps) for steps, name in names.items()),
             replace(paper, steps=PAPER_STEPS),
         ],
-        reference=OURS,
+        reference=BASE,
         is_ranked=True,
         expectations=[
             Expectation("longer, nearer to the truth", longest, "truth", "lower", shortest),
             Expectation("longer, less variety", longest, "variety", "lower", shortest),
-            Expectation("ours keeps more of the face, sooner", OURS, "face", "higher", PAPER),
-            Expectation("ours has more of the colours, sooner", OURS, "colour", "lower", PAPER),
-            Expectation("ours has more of the texture, sooner", OURS, "texture", "lower", PAPER),
+            Expectation("ours keeps more of the face, sooner", BASE, "face", "higher", PAPER),
+            Expectation("ours has more of the colours, sooner", BASE, "colour", "lower", PAPER),
+            Expectation("ours has more of the texture, sooner", BASE, "texture", "lower", PAPER),
         ],
     )
 
@@ -225,22 +228,28 @@ def papers_config(config: TrainConfig) -> TrainConfig:
 
 def our_row(setting: Setting) -> Row:
     """Return the product's row."""
-    return _row(setting, OURS, Acfun(config=setting.config))
+    return _row(setting, OURS, Acfun(config=setting.config, settings=SETTINGS))
+
+
+def base_row(setting: Setting) -> Row:
+    """Return the row that the ablations change."""
+    return _row(setting, BASE, Acfun(config=setting.config))
 
 
 def row_of_staged(setting: Setting) -> Row:
     """Return the row of the reading whose picture between the two is the face's latent, moved."""
-    return _row(setting, STAGED, Acfun(config=replace(setting.config, alignment="staged")))
+    config = replace(setting.config, alignment="staged")
+    return _row(setting, STAGED, Acfun(config=config))
 
 
 def ablation_row(setting: Setting, name: str, **changes: Any) -> Row:
-    """Return the product's row with some of its fields changed, on the ablations' pairs."""
+    """Return the ablations' row with some of its fields changed, on their pairs."""
     method = replace(Acfun(config=setting.config), **changes)
     return replace(_row(setting, name, method), pairs=setting.ablation_pairs)
 
 
 def config_row(setting: Setting, name: str, **changes: Any) -> Row:
-    """Return the product's row with some options of its training changed, likewise."""
+    """Return the ablations' row with some options of its training changed."""
     return ablation_row(setting, name, config=replace(setting.config, **changes))
 
 

@@ -9,7 +9,7 @@ from evaluation.toy.evaluation_pairs import make_pair
 
 from ..benchmark import Expectation, Images, Method, Row, Section, Task
 from ..methods.instantstyle import InstantStyle
-from .ablations import OURS, Setting, ablation_row, our_row, peer_row
+from .ablations import BASE, OURS, Setting, ablation_row, base_row, our_row, peer_row
 
 Which = Literal["truth", "face", "style", "spliced"]
 # Share of votes in % (ACFun sec. 4, table 1) for the overall impression, the face and the style,
@@ -68,15 +68,15 @@ def face_splices(setting: Setting) -> Section:
     return Section(
         title="Spliced faces",
         rows=[
-            our_row(setting),
+            base_row(setting),
             ablation_row(setting, spliced, spliced=True),
             *rivals,
             Row(name=photo, method=row, steps=0, sampling=setting.sampling),
         ],
-        reference=OURS,
+        reference=BASE,
         expectations=[
             Expectation("the seam is gone", spliced, "seam", "lower", photo),
-            Expectation("what was spliced off is lost", spliced, "rank1", "lower", OURS),
+            Expectation("what was spliced off is lost", spliced, "rank1", "lower", BASE),
             *(
                 Expectation("the seam is better closed", spliced, "seam", "lower", rival.name)
                 for rival in rivals

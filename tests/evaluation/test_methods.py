@@ -13,7 +13,6 @@ from quality_pairs import drawn_pair, open_tiny_bench
 from acfun_ops.backbones.backbone import Context
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.errors import ACFunError
-from acfun_ops.method.alignment_loss import SETTINGS
 from acfun_ops.method.injection import PartStrengths, parts_of
 from acfun_ops.sampling.sampler import sample_euler, sampling_sigmas
 from acfun_ops.sampling.style_injection import ddim_invert, last_two_thirds
@@ -22,7 +21,7 @@ from acfun_ops.training.config import TrainConfig
 from evaluation.benchmark import Row, Sampling, Task
 from evaluation.methods import lora as lora_peer
 from evaluation.methods import textual_inversion as peers
-from evaluation.methods.acfun import Acfun, PartialBackbone, Variant, settings_of
+from evaluation.methods.acfun import RELEASE_0_2, Acfun, PartialBackbone, Variant, settings_of
 from evaluation.methods.attention import (
     AttentionDistillation,
     LatentAdain,
@@ -244,8 +243,8 @@ def test_choices_of_the_drawn_reading_change_what_is_learnt(variant, backbone, p
 
 
 def test_each_variant_of_the_training_changes_one_setting():
-    named = [name for name in get_args(Variant) if settings_of(name, SETTINGS) != SETTINGS]
-    changes = [settings_of(name, SETTINGS).changes() for name in named]
+    named = [name for name in get_args(Variant) if settings_of(name, RELEASE_0_2) != RELEASE_0_2]
+    changes = [settings_of(name, RELEASE_0_2).changes() for name in named]
     assert len(named) == 8
     assert all(len(change) == 1 for change in changes)
     assert len({str(change) for change in changes}) == 8
@@ -260,9 +259,9 @@ def test_a_row_of_other_settings_is_another(method):
         folder = run_folder(bench, row, pair, Path("work"))
         return folder.name, training_name(bench, row, pair)
 
-    other = names(replace(SETTINGS, face_floor=0.3))
-    assert not set(other) & set(names(SETTINGS))
-    assert other == names(replace(SETTINGS, face_floor=0.3))
+    other = names(replace(RELEASE_0_2, face_floor=0.3))
+    assert not set(other) & set(names(RELEASE_0_2))
+    assert other == names(replace(RELEASE_0_2, face_floor=0.3))
 
 
 def test_without_residual_the_prompt_is_taken_off_and_the_empty_one_is_not(backbone, pair):

@@ -66,7 +66,7 @@ def cancelled(acfun, comfy):
         ({}, 2),
         ({"gradient_checkpointing": "on"}, 2),
         ({"alignment": "imagery"}, 10 + 2),  # The first ten calls draw I_i.
-        ({"alignment": "drawn"}, 32 + 2),  # The first calls redraw the face.
+        ({"alignment": "drawn"}, 62 + 2),  # The first calls redraw the face.
         ({"preview_every": 2, "steps": 3}, 2 + 5),
     ],
     ids=["defaults", "checkpointing", "imagery", "drawn", "within a preview"],
@@ -166,7 +166,7 @@ def stopped(acfun, comfy, fault=cancel, error=InterruptProcessingException, call
 )
 def test_run_again_goes_on_by_itself_to_the_same_bytes(acfun, comfy, fault, error, alignment):
     inputs = {"seed": 68, "alignment": alignment, "gradient_checkpointing": "off"}
-    call = 3 + 32 * (alignment == "drawn")  # The first 32 calls redraw the face.
+    call = 3 + 62 * (alignment == "drawn")  # The first 62 calls redraw the face.
     text = stopped(acfun, comfy, fault, error or acfun.error, call, **inputs)
     assert text.endswith("Press Run to go on.")
     step = acfun.kept_style()[0].facts.steps

@@ -116,7 +116,7 @@ def test_the_node_counts_the_steps_of_the_redrawing(acfun, monkeypatch):
     acfun.train(alignment="drawn")
     counted = [text.split("\n")[-1] for text in shown if "Redrawing" in text]
     assert counted == [
-        f"Redrawing the face in the style: step {step} of 32." for step in range(1, 33)
+        f"Redrawing the face in the style: step {step} of 62." for step in range(1, 63)
     ]
     assert "step 1 of 2" in shown[shown.index(counted[-1]) + 1]
 
