@@ -125,7 +125,7 @@ def test_loss_equals_the_formula(alignment, prediction, sigma, masked, latents, 
     if alignment in STAGED:
         noisy = inputs[1][0][0] + sigma * noises[1]
         off = naive_colour_loss(inputs[1][0], noisy, denoised[1], sigma, prediction)
-        expected += 4 * FACE_WEIGHT * off
+        expected += 10 * FACE_WEIGHT * off
     assert float(loss) == pytest.approx(expected, rel=1e-4)
 
 
@@ -275,7 +275,7 @@ def test_staged_counts_the_colours_of_the_face_more_than_its_details(latents):
     checked = torch.ones(4, 4, dtype=torch.float64)
     checked[::2, ::2] = checked[1::2, 1::2] = -1
     textured = batch.latents + torch.tensor([0.0, 0.5]).reshape(2, 1, 1, 1) * checked
-    assert float(alignment_loss(tinted, batch, sigma, "noise")) == pytest.approx(4 * 0.25)
+    assert float(alignment_loss(tinted, batch, sigma, "noise")) == pytest.approx(10 * 0.25)
     assert float(alignment_loss(textured, batch, sigma, "noise")) == pytest.approx(0, abs=1e-12)
 
 
