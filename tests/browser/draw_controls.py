@@ -95,8 +95,6 @@ STRIPS = {
     "mask": Strip(
         WHOLE, "mask", (None, ["oval", 0], ["around", 0]), ("no mask", "an oval", "around it")
     ),
-    "ease": Strip(WHOLE, "ease", ("constant", "fade in", "fade out", "fade in and out")),
-    "encoder_strength": Strip(ADAPTERS, "encoder_strength", (0.0, 0.5, 1.0, 1.5)),
     "decoder_strength": Strip(ADAPTERS, "decoder_strength", (0.0, 0.5, 1.0, 1.5)),
     "ratio": Strip(BLEND, "ratio", (0.0, 0.25, 0.5, 0.75, 1.0)),
 }
