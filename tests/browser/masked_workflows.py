@@ -61,7 +61,6 @@ def two_people(info: Mapping[str, Any]) -> WorkflowFile:
     graph.load("Left style")
     right_style = graph.load_style("Right style")
     latent = graph.empty_latent(768)
-    negative = graph.negative()
     graph.column("Who stands where")
     (black,) = graph.add("SolidMask", "Whole image", value=0, width=768, height=512)
     (white,) = graph.add("SolidMask", "Half of it", value=1, width=384, height=512)
@@ -76,5 +75,6 @@ def two_people(info: Mapping[str, Any]) -> WorkflowFile:
         "Right person", text=f"{MAN} in S* style", mask=right, model=styled, outside=positive
     )
     graph.column("Draw")
+    negative = graph.negative()
     graph.save(graph.draw(styled, positive, negative, latent))
     return graph
