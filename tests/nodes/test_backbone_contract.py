@@ -12,3 +12,8 @@ def backbone(acfun, comfy):
 
     with training_backbone(*comfy.checkpoint("sd1"), comfy.clip_vision(), None) as borrowed:
         yield borrowed
+
+
+@pytest.fixture(scope="module")
+def network(backbone):
+    return backbone.network.module

@@ -169,7 +169,7 @@ def test_a_face_is_redrawn_alike_on_both_sides(acfun, backbone, loaded, comfy):
         assert len(theirs.self_attentions()) == len(backbone.self_attentions()) > 1
         assert torch.allclose(redraw(theirs, 2.5), ours, atol=1e-3)
     assert (ours - other).abs().max() > 1e-2
-    assert not any(module._forward_hooks for module in theirs.unet.modules())
+    assert not any(module._forward_hooks for module in theirs.network.module.modules())
 
 
 @pytest.mark.parametrize("prompt", ["a woman", "", "a woman " * 60], ids=["short", "none", "long"])

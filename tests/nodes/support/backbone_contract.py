@@ -1,4 +1,4 @@
-"""What holds of every Backbone: tests for the files that bring one as the fixture ``backbone``.
+"""What holds of every Backbone: tests for files with the fixtures ``backbone`` and ``network``.
 
 ComfyUI's raises its own copy of ACFunError, which is a ValueError here.
 """
@@ -60,14 +60,14 @@ def test_style_tokens_are_one_row_for_each_image(backbone):
     assert not tokens.requires_grad and not torch.equal(tokens[0], tokens[1])
 
 
-def test_a_prompt_is_differentiable_in_the_words_vectors_and_in_no_weight(backbone):
+def test_a_prompt_is_differentiable_in_the_words_vectors_and_in_no_weight(backbone, network):
     vectors = {n: v.detach().requires_grad_() for n, v in backbone.word_vectors("style").items()}
     assert all(v.ndim == 1 and v.dtype == torch.float32 for v in vectors.values())
     context = backbone.encode_prompt(PROMPT, "S*", vectors)
     assert context.tokens.ndim == 3 and len(context.tokens) == 1
     context.tokens.square().sum().backward()
     assert all(vector.grad.abs().max() > 0 for vector in vectors.values())
-    assert not any(p.requires_grad or p.grad is not None for p in backbone.unet.parameters())
+    assert not any(p.requires_grad or p.grad is not None for p in network.parameters())
 
 
 def test_the_vector_acts_wherever_the_word_stands_and_nowhere_else(backbone):
