@@ -67,7 +67,7 @@ def test_a_style_is_learnt_and_the_model_is_left_as_it_was(acfun, family):
     untaught = fit(family, model=model, steps=20, learning_rate=1e-12)
     result = fit(family, model=model, steps=20, learning_rate=1e-2, preview_every=10)
     assert result.outcome == "finished"
-    assert sum(result.losses[-10:]) < 0.99 * sum(untaught.losses[-10:])
+    assert sum(result.losses[-10:]) < 0.995 * sum(untaught.losses[-10:])
     assert all(state["scale.weight"].any() for state in result.style.concrete.values())
     assert result.style.facts.family == family
     assert torch.equal(sample(model, 1), plain)
@@ -96,7 +96,7 @@ def test_the_face_is_redrawn_by_the_models_attention(acfun, family, monkeypatch)
     events = []
     result = fit(family, events.append, alignment="drawn", steps=2)
     assert result.outcome == "finished"
-    assert sum(isinstance(event, RestylingEvent) for event in events) == 32
+    assert sum(isinstance(event, RestylingEvent) for event in events) == 62
     assert not any(isinstance(event, WarningEvent) for event in events)
     if family == "zimage":  # What is asked for again is what was kept.
         monkeypatch.setattr(style_injection, "MOST_BYTES", 0)
