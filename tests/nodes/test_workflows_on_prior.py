@@ -122,7 +122,8 @@ def test_adapters_act_in_each_workflow(prior, name):
     prompt = prior.prompt(load_workflow(name))
     plain = prior.prompt(with_mode(load_workflow(name), "ACFunApplyAdapters", BYPASSED))
     for title in SEVERAL.get(name, ("Styled image",)):
-        assert off(prior.images(prompt, title)[0], prior.images(plain, title)[0]) > 1
+        # Where the face alone is drawn, most of the image is the same.
+        assert off(prior.images(prompt, title)[0], prior.images(plain, title)[0]) > 0.5
 
 
 @pytest.mark.parametrize("name", BY_STYLE)
