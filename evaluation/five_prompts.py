@@ -27,13 +27,13 @@ from evaluation.toy.evaluation_pairs import make_pair
 from evaluation.toy.people import Person
 from evaluation.toy.reader import GROUPS, attributes_of, load_reader
 
-from .benchmark import STYLE_WORD, Bench, Row, Sampling, Task, rows_of
+from .benchmark import STYLE_WORD, Bench, Row, Task, rows_of
 from .methods.acfun import Acfun
 from .report.results import bootstrap_mean
 from .runs import RESULTS, WORK, learn_row, pair_noise
 from .sections.ablations import OURS
 from .sheets import format_markdown, write_sheet
-from .toy_benchmark import CONFIG, add_options, open_bench, sections
+from .toy_benchmark import add_options, open_bench, prior_setting, sections
 
 ROWS = (OURS, "InstantStyle")
 CHANGED = ("hat", "glasses", "smile", "hair_length", "hair_color")
@@ -134,15 +134,16 @@ def sheet(bench: Bench, results: dict[tuple[str, int], Tensor]) -> Image.Image:
 
 def readme_sheet(bench: Bench) -> Image.Image:
     """Return the README's first image: two pairs, one seed, the training's prompt and two more."""
-    method = Acfun(config=CONFIG, settings=SETTINGS)
+    setting = prior_setting()
+    method = Acfun(config=setting.config, settings=SETTINGS)
     generator = torch.Generator().manual_seed(README_SEED)
     noise = torch.randn(pair_noise(bench, 0, 1).shape, generator=generator)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for index in README_PAIRS:
             pair, learnt = bench.pairs[index], Path(folder) / f"{index}.safetensors"
-            method.learn(bench.backbone, pair, CONFIG.steps, learnt)
-            task = Task(bench.backbone, pair, learnt, noise, Sampling(steps=20, guidance=2.0))
+            method.learn(bench.backbone, pair, setting.steps, learnt)
+            task = Task(bench.backbone, pair, learnt, noise, setting.sampling)
             changed = people_of_prompts(make_pair(index).person)
             prompts = [pair.prompt]
             prompts += [prompt_of(changed[group]) for group in ("hat", "hair_color")]

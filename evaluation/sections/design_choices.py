@@ -2,9 +2,8 @@
 
 from dataclasses import replace
 
-from acfun_ops.method.alignment_loss import AlignmentSettings
-
 from ..benchmark import Expectation, Section
+from ..methods.acfun import RELEASE_0_2
 from .ablations import BASE, Setting, ablation_row, base_row, config_row
 
 SHARPER, UNGUIDED, ALONE = (
@@ -12,7 +11,7 @@ SHARPER, UNGUIDED, ALONE = (
     "redrawn unguided",
     "without the photo's shape",
 )
-COLBASE = "twice the colour pull"
+COLOURS = "twice the colour pull"
 SOFTER = "offset noise 0.1, redrawn in 20 steps"
 RANKS = (8, 128)
 LEARNING_RATES = (3e-4, 1e-3, 1e-2)
@@ -53,7 +52,7 @@ def restyle_choices(setting: Setting) -> Section:
         SHARPER: "sharper redrawing",
         "redrawn in 20 steps": "longer redrawing",
         ALONE: "no handover",
-        COLBASE: "double colour pull",
+        COLOURS: "double colour pull",
     }
     return Section(
         title="Drawn by the model",
@@ -66,7 +65,7 @@ def restyle_choices(setting: Setting) -> Section:
             Expectation("sharper attention, more strokes", SHARPER, "texture", "lower", BASE),
             Expectation("the photo's shape keeps the face", ALONE, "rank1", "lower", BASE),
             Expectation("the photo's shape costs strokes", ALONE, "texture", "lower", BASE),
-            Expectation("the pull brings colours", COLBASE, "colour", "lower", BASE),
+            Expectation("the pull brings colours", COLOURS, "colour", "lower", BASE),
         ],
     )
 
@@ -80,9 +79,8 @@ def learning_rates(setting: Setting) -> Section:
 
 def softer_noise(setting: Setting) -> Section:
     """Noise and redrawing as on Stable Diffusion (``docs/real-weights.md``)."""
-    before = AlignmentSettings()
-    redrawing = replace(before.redrawing, steps=20)
-    softer = replace(before, noise_offset=0.1, redrawing=redrawing)
+    redrawing = replace(RELEASE_0_2.redrawing, steps=20)
+    softer = replace(RELEASE_0_2, noise_offset=0.1, redrawing=redrawing)
     pull = f"{SOFTER}, colour pull 10"
     return Section(
         title="Softer noise",

@@ -136,33 +136,19 @@ def style_a_face(info: Mapping[str, Any]) -> WorkflowFile:
 
 def train_on_zimage(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the workflow that trains on Z-Image."""
-    graph = _transformer(
-        "15 Train on Z-Image",
-        info,
-        "Z-Image",
-        "Z-Image, not Turbo",
-        (11, 8),
-    )
-    network = "z_image_bf16.safetensors"
-    graph.load_parts(network, ENCODER, "lumina2", "ae.safetensors")
-    latent, vision = graph.add("EmptySD3LatentImage")[0], _load_vision(graph)
+    graph = _transformer("15 Train on Z-Image", info, "Z-Image", "Z-Image, not Turbo", (11, 8))
+    graph.load_parts("z_image_bf16.safetensors", ENCODER, "lumina2", "ae.safetensors")
     sampling = {"steps": 25, "cfg": 4, "sampler_name": "res_multistep", "scheduler": "simple"}
-    return _train_and_draw(graph, vision, latent, **sampling)
+    return _train_from_noise(graph, "EmptySD3LatentImage", **sampling)
 
 
 def train_on_klein(info: Mapping[str, Any]) -> WorkflowFile:
     """Return the workflow that trains on Flux.2 klein."""
-    graph = _transformer(
-        "16 Train on Flux.2 klein",
-        info,
-        "Flux.2 klein",
-        "Flux.2 klein **base** 4B, not the one of 4 steps",
-        (8, 5),
-    )
+    wanted = "Flux.2 klein **base** 4B, not the one of 4 steps"
+    graph = _transformer("16 Train on Flux.2 klein", info, "Flux.2 klein", wanted, (8, 5))
     network = "flux-2-klein-base-4b.safetensors"
     graph.load_parts(network, ENCODER, "flux2", "flux2-vae.safetensors")
-    latent, vision = graph.add("EmptyFlux2LatentImage")[0], _load_vision(graph)
-    return _train_and_draw(graph, vision, latent, steps=20, cfg=5, scheduler="simple")
+    return _train_from_noise(graph, "EmptyFlux2LatentImage", steps=20, cfg=5, scheduler="simple")
 
 
 def _transformer(
@@ -187,6 +173,12 @@ def _transformer(
     )
     graph.column("Models")
     return graph
+
+
+def _train_from_noise(graph: Graph, latent: str, **sampling: Any) -> Graph:
+    """Add an empty latent of a kind, CLIP Vision and the rest to a transformer's loaders."""
+    noise = graph.add(latent)[0]
+    return _train_and_draw(graph, _load_vision(graph), noise, **sampling)
 
 
 def _load_models(graph: Graph) -> Slot:
