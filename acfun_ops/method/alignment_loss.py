@@ -19,7 +19,7 @@ The last three are eq. 1 and 4 to the letter: white noise, and no term but those
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -89,7 +89,7 @@ class AlignmentSettings:
 SETTINGS = AlignmentSettings(
     colour_weight=10.0,
     noise_offset=0.1,
-    redrawing=Redrawing(temperature=2.5, steps=20, guidance=2.0),
+    redrawing=replace(AlignmentSettings.redrawing, steps=20),
 )
 """The product's, chosen on pairs outside the evaluation's table (``evaluation/README.md``)."""
 
