@@ -64,10 +64,10 @@ def test_a_style_is_learnt_and_the_model_is_left_as_it_was(acfun, family):
     plain = sample(model, 1)
     settings = comfy.model_management
     kernels = settings.in_training, comfy.quant_ops.ck
-    untaught = fit(family, model=model, steps=20, learning_rate=1e-12)
-    result = fit(family, model=model, steps=20, learning_rate=1e-2, preview_every=10)
+    untaught = fit(family, model=model, steps=40, learning_rate=1e-12)
+    result = fit(family, model=model, steps=40, learning_rate=1e-2, preview_every=10)
     assert result.outcome == "finished"
-    assert sum(result.losses[-10:]) < 0.995 * sum(untaught.losses[-10:])
+    assert sum(result.losses[-10:]) < 0.99 * sum(untaught.losses[-10:])
     assert all(state["scale.weight"].any() for state in result.style.concrete.values())
     assert result.style.facts.family == family
     assert torch.equal(sample(model, 1), plain)
