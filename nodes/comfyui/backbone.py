@@ -13,7 +13,7 @@ from ...acfun_ops.backbones.backbone import Context, InsertPoint
 from ...acfun_ops.errors import ACFunError, is_out_of_memory
 from ...acfun_ops.method.concrete_fusion import InsertAt
 from ...acfun_ops.method.diffusion import Prediction
-from ...acfun_ops.model_families import FAMILIES, name_by_encoders, name_of, native_side
+from ...acfun_ops.model_families import FAMILIES, name_of, native_side
 from .autograd import (
     Freeze,
     NormalTensors,
@@ -26,6 +26,7 @@ from .families import network_of, prediction_of
 from .fingerprint import is_patched, model_fingerprint
 from .latent_image import latent_image
 from .offset_encoder import OffsetEncoder
+from .prompt_offsets import other_clip
 from .prompts import prompt_embeddings, tokenize, word_ids
 from .sites import blocks_of
 
@@ -50,7 +51,7 @@ class ComfyBackbone:
         self._offsets: OffsetEncoder | None = None
         if learns_offsets:
             width = self.network.context_width
-            self._offsets = OffsetEncoder(clip, self.family, width, self.device, self._other_clip)
+            self._offsets = OffsetEncoder(clip, self.family, width, self.device)
         # Copying what a patch brings costs a little at every operation.
         self._guard = NormalTensors if self.is_patched else nullcontext
         self.denoiser = Denoiser(
@@ -182,7 +183,7 @@ class ComfyBackbone:
                 )
             text_model = getattr(self.clip.cond_stage_model, f"clip_{encoder}", None)
             if text_model is None:
-                raise self._other_clip()
+                raise other_clip(self.clip, self.family, self.network.context_width)
             rows = torch.tensor(ids, device=self.clip.patcher.load_device)
             # The table's own lookup, because an fp8 table cannot be indexed.
             embedding = text_model.transformer.get_input_embeddings()
@@ -208,7 +209,7 @@ class ComfyBackbone:
         encoder.set_clip_options({"execution_device": self.clip.patcher.load_device})
         embedding, pooled = encoder.encode_token_weights(tokens)[:2]
         if embedding.shape[-1] != self.network.context_width:
-            raise self._other_clip()
+            raise other_clip(self.clip, self.family, self.network.context_width)
         return Context(embedding.to(self.device), pooled)
 
     def insert_points(self, where: InsertAt) -> dict[str, InsertPoint]:
@@ -252,11 +253,3 @@ class ComfyBackbone:
     @property
     def _name(self) -> str:
         return name_of(self.family, self.network.context_width)
-
-    def _other_clip(self) -> ACFunError:
-        return ACFunError(
-            "The connected clip is of {encoders} and does not fit the model, which is "
-            "{name}. Connect the CLIP of the same checkpoint.",
-            encoders=name_by_encoders(self.clip.tokenize("")),
-            name=self._name,
-        )

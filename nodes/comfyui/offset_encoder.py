@@ -1,6 +1,6 @@
 """The text encoder of a training whose pseudo-word is an offset: needed before step 1 only."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,14 @@ from torch import Tensor
 
 from ...acfun_ops.errors import ACFunError
 from ...acfun_ops.pseudo_word import has_pseudo_word
-from .prompt_offsets import add_offsets, is_clip_of, list_parts, offset_scales, read_prompt
+from .prompt_offsets import (
+    add_offsets,
+    is_clip_of,
+    list_parts,
+    offset_scales,
+    other_clip,
+    read_prompt,
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,6 @@ class OffsetEncoder:
         family: a key of ``model_families.FAMILIES`` that learns offsets.
         width: of the encoded prompts that the network takes.
         device: where it computes.
-        refusal: makes the error for a CLIP of another family.
 
     Attributes:
         encoded: the prompts that are encoded, by text and whether a word has an offset in it.
@@ -43,10 +49,9 @@ class OffsetEncoder:
         family: str,
         width: int,
         device: torch.device,
-        refusal: Callable[[], ACFunError],
     ) -> None:
         self.clip, self.family, self.width, self.device = clip, family, width, device
-        self.refusal, self.word = refusal, ""
+        self.word = ""
         self.encoded: dict[tuple[str, bool], Encoded] = {}
 
     def zero_offsets(self, word: str) -> dict[str, Tensor]:
@@ -56,7 +61,7 @@ class OffsetEncoder:
             ACFunError: the CLIP is of another family, or the word is empty.
         """
         if not is_clip_of(self.clip, self.family):
-            raise self.refusal()
+            raise other_clip(self.clip, self.family, self.width)
         if not word.strip():
             raise ACFunError(
                 "The initial word '{word}' has no token in this CLIP. Use a common word.", word=word
@@ -97,7 +102,7 @@ class OffsetEncoder:
         extra = {name: self._move(value) for name, value in output.items()}
         encoding, pooled = extra.pop("cond").float(), extra.pop("pooled_output")
         if encoding.shape[-1] != self.width:
-            raise self.refusal()
+            raise other_clip(self.clip, self.family, self.width)
         scales = {} if placed is None else offset_scales(placed, encoding)
         return Encoded(encoding, pooled, extra, scales)
 

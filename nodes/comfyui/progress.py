@@ -61,6 +61,8 @@ class TrainingProgress(Reporter):
     def __exit__(self, *error: object) -> None:
         if self.console is not None:
             self.console.close()
+        # They hold the run, which holds this: in a circle the MODEL would outlive its use.
+        self.last = self.interrupt = None
 
     def __call__(self, event: Event) -> bool:
         """Show an event; return whether the user has cancelled."""

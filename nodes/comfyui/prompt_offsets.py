@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...acfun_ops.errors import ACFunError
-from ...acfun_ops.model_families import FAMILIES, name_by_encoders
+from ...acfun_ops.model_families import FAMILIES, name_by_encoders, name_of
 from ...acfun_ops.pseudo_word import has_pseudo_word, pseudo_word_pattern
 from ...acfun_ops.style.style import INITIAL_WORD, Style
 
@@ -182,6 +182,16 @@ def clip_error(encoders: str, clip_encoders: str) -> ACFunError:
         "{clip_encoders}. Connect the CLIP of the model family it was trained on.",
         encoders=encoders,
         clip_encoders=clip_encoders,
+    )
+
+
+def other_clip(clip: Any, family: str, width: int) -> ACFunError:
+    """Return the refusal of a CLIP of another family than the model's of this context width."""
+    return ACFunError(
+        "The connected clip is of {encoders} and does not fit the model, which is "
+        "{name}. Connect the CLIP of the same checkpoint.",
+        encoders=name_by_encoders(clip.tokenize("")),
+        name=name_of(family, width),
     )
 
 

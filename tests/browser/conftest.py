@@ -26,20 +26,9 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 FRONTEND = os.environ.get("COMFYUI_FRONTEND")
 PACK_NAME = "acfun"
-VIEWPORT = {"width": 1920, "height": 1080}
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-# What the workflows name; the page only asks whether the files are there.
-MODEL_FILES = {
-    "checkpoints": "v1-5-pruned-emaonly-fp16.safetensors",
-    "clip_vision": "clip-vit-large-patch14.safetensors",
-    "controlnet": "control_v11p_sd15_canny_fp16.safetensors",
-    "loras": "add_detail.safetensors",
-    "upscale_models": "RealESRGAN_x4plus.safetensors",
-}
-STYLE_FILE = "acfun_style_00001_.safetensors"  # Of the example picture.
-SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Canvas.SelectionToolbox": True}
-
 sys.path.append(str(HERE))
+
+from page_setup import BROWSERS, MODEL_FILES, SETTINGS, STYLE_FILE, VIEWPORT  # noqa: E402
 
 
 def missing() -> str | None:

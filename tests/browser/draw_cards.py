@@ -24,7 +24,7 @@ log = logging.getLogger("draw-cards")
 
 from comfy_graphs import node  # noqa: E402
 from comfy_server import ComfyServer  # noqa: E402
-from conftest import MODEL_FILES, STYLE_FILE  # noqa: E402
+from page_setup import MODEL_FILES, STYLE_FILE  # noqa: E402
 from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 from small_prior_graphs import (  # noqa: E402
     EXAMPLES,

@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 from comfy_page import ComfyPage
-from conftest import VIEWPORT
+from page_setup import VIEWPORT
 from small_prior_graphs import SAMPLING, SIDE, TRAINING
 from test_first_run_in_page import PACK_NAME, USE_PRIOR, set_widgets
 from test_workflows_in_page import overlap

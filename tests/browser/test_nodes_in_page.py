@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import VIEWPORT
+from page_setup import VIEWPORT
 
 from acfun_ops.messages import Message, join_messages, to_json
 from acfun_ops.training.config import TrainConfig

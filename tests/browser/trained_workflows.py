@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from conftest import MODEL_FILES
+from page_setup import MODEL_FILES
 from workflow_files import Slot, WorkflowFile
 from workflow_graph import EXAMPLES, FORM, TEXT, Graph
 

@@ -9,7 +9,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent))
 
-from conftest import MODEL_FILES, STYLE_FILE
+from page_setup import MODEL_FILES, STYLE_FILE
 from workflow_files import DOWNLOADS, Slot, WorkflowFile
 
 WOMAN = "A painting of a woman with long red hair and glasses"

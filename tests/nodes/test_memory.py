@@ -263,7 +263,7 @@ def test_a_text_encoder_leaves_the_card_once_it_has_encoded_and_the_network_stay
     with simulated_card(), torch.inference_mode(), on_card:
         clip, network = build_clip("zimage"), ModelPatcher(nn.Linear(8, 8), CARD, CPU)
         mm.load_models_gpu([network])
-        encoder = OffsetEncoder(clip, "zimage", 64, CARD, AssertionError)
+        encoder = OffsetEncoder(clip, "zimage", 64, CARD)
         encoder.zero_offsets("style")
         assert encoder.encode("a hat", "S*", {})[0].device == CARD
         assert [loaded.model for loaded in mm.current_loaded_models] == [network]

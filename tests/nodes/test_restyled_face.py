@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from comfy.model_management import unload_all_models
+from comfy.model_management import load_models_gpu
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_hypertile import HyperTile
 from comfy_graphs import node
@@ -65,10 +65,15 @@ def restyle(acfun, comfy):
     pictures = TrainImages(style=picture(1), face=picture(2))
 
     def restyle(model):
-        events = []
+        notices = []
+
+        def note(event):
+            if isinstance(event, WarningEvent):
+                notices.append(str(event.text))
+            return False
+
         with training_backbone(model, clip, vae, comfy.clip_vision(), None) as backbone:
-            result = fit(backbone, pictures, config, lambda event: events.append(event) or False)
-        notices = [str(event.text) for event in events if isinstance(event, WarningEvent)]
+            result = fit(backbone, pictures, config, note)
         return result.state.kept.get("redrawn"), notices
 
     return restyle
@@ -131,7 +136,7 @@ def replace_attention(model):
 
     yield replace
     with torch.inference_mode():
-        unload_all_models()  # Only then does ComfyUI put the module back.
+        load_models_gpu([model])  # Then ComfyUI puts the module back, whatever was loaded.
     assert model.model.get_submodule(name) is own
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from comfy.model_base import BaseModel
 from comfy.model_management import InterruptProcessingException
+from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from comfy_execution.graph import ExecutionBlocker
 from faulty_models import cancel, fail, faulty, not_a_number, run_out_of_memory
@@ -107,6 +112,44 @@ def test_a_redrawing_that_breaks_off_leaves_all_models_as_they_were(
     with pytest.raises(error), faulty(models["model"], effect, calls=(15,)):
         acfun.train(model=models["model"], alignment="drawn")
     assert_untouched(models, before)
+
+
+@pytest.fixture
+def clones(monkeypatch):
+    """Yield weak references to the clones that are made of MODELs while nothing looks for circles.
+
+    Once ComfyUI has lost a MODEL in a circle, with its parents, it takes nothing off the network.
+    """
+    made, clone = [], ModelPatcher.clone
+
+    def recorded_clone(self, *args, **kwargs):
+        copy = clone(self, *args, **kwargs)
+        if isinstance(copy.model, BaseModel):
+            made.append(weakref.ref(copy))
+        return copy
+
+    monkeypatch.setattr(ModelPatcher, "clone", recorded_clone)
+    gc.collect()
+    gc.disable()
+    yield made
+    gc.enable()
+
+
+def test_the_clones_of_a_cancelled_training_go_with_it(acfun, models, clones):
+    with suppress(InterruptProcessingException), faulty(models["model"], cancel, calls=(2, 3)):
+        acfun.train(model=models["model"], steps=4)
+    assert clones and all(clone() is None for clone in clones)
+
+
+@pytest.mark.parametrize("alignment", ["drawn", "staged"])
+def test_the_clones_of_a_training_go_with_it(acfun, models, models_dir, clones, alignment):
+    patched = with_lora(models["model"], models["clip"], models_dir.name("lora"))[0]
+    style, _, _ = acfun.train(model=patched, alignment=alignment, preview_every=1)
+    styled = acfun.adapt(patched, style)
+    draw(models | {"model": styled})
+    assert len(clones) > 2
+    del patched, styled
+    assert all(clone() is None for clone in clones)
 
 
 def test_the_node_counts_the_steps_of_the_redrawing(acfun, monkeypatch):

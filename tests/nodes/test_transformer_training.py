@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from contextlib import nullcontext
 
 import comfy.model_management
 import pytest
 import torch
-from tiny_transformers import FAMILIES, TinyVAE, build_model, sample
+from tiny_text_encoders import build_clip
+from tiny_transformers import FAMILIES, TinyVAE, TinyVision, build_model, sample
 from torch.nn import functional as F
 from transformer_styles import SIDE, slopes, training_backbone
 
@@ -131,6 +134,22 @@ def test_an_error_in_a_training_leaves_no_trace(acfun, family, monkeypatch):
     for module in network.modules():
         assert "forward" not in vars(module)
         assert not module._forward_hooks and not module._forward_pre_hooks
+
+
+def test_the_backbone_goes_with_its_training_while_nothing_looks_for_circles(acfun):
+    from acfun_pack.nodes.comfyui.training_models import training_backbone as real_backbone
+
+    model = build_model("zimage")
+    others = build_clip("zimage"), TinyVAE(model), TinyVision()
+    gc.disable()
+    try:
+        with real_backbone(model, *others, None) as backbone:
+            backbone.encode_prompt("a face in S* style", "S*", backbone.word_vectors("style"))
+        seen = weakref.ref(backbone)
+        del backbone
+        assert seen() is None
+    finally:
+        gc.enable()
 
 
 def test_guidance_gives_each_prompt_its_own_length(acfun):
