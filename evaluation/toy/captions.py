@@ -1,16 +1,16 @@
 """What a caption says of a drawing, and the tokenizer of its few words."""
 
 import json
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from .people import HAIR_COLORS, Person, Pose
-from .styles import HUES, WORDS, Named
+from .styles import ANY_PAINTING, HUES, WORDS, Named
 
 PHOTO = "a photo"
-ANY_PAINTING = "a painting"
 MAX_TOKENS = 32
 
 
@@ -22,36 +22,22 @@ def caption(person: Person, pose: Pose, named: Named | None, random: np.random.G
     medium = PHOTO
     if named is not None:
         medium = named.words if said() else ANY_PAINTING
-    words = describe(
-        person,
-        hair_color=said(),
-        hair_length=said(),
-        extras=tuple(extra for extra in ("glasses", "beard", "hat", "smile") if said()),
-    )
+    words = describe(person, said)
     look = f" looking {'left' if pose.turn < 0 else 'right'}" if pose.turn and said() else ""
     tones = f" in {named.tones} style" if named is not None and said() else ""
     strokes = f" {named.strokes}" if named is not None and named.strokes and said() else ""
     return f"{medium} of {words}{look}{tones}{strokes}"
 
 
-def describe(
-    person: Person,
-    hair_color: bool = True,
-    hair_length: bool = True,
-    extras: tuple[str, ...] = ("glasses", "beard", "hat", "smile"),
-) -> str:
-    """Return a person in words: ``a woman with long red hair and glasses smiling``."""
-    hair = [person.hair_length] * hair_length + [person.hair_color] * hair_color
+def describe(person: Person, said: Callable[[], bool] = lambda: True) -> str:
+    """Return a person in words, as far as they are ``said``: ``a woman with long red hair``."""
+    color, length, glasses, beard, hat, smile = (said() for _ in range(6))
+    hair = [person.hair_length] * length + [person.hair_color] * color
     having = [" ".join([*hair, "hair"])] if hair else []
-    having += [word for word in ("glasses", "beard") if word in extras and getattr(person, word)]
-    text = f"a {person.gender}"
-    if having:
-        text += " with " + " and ".join(having)
-    if person.hat and "hat" in extras:
-        text += " wearing a hat"
-    if person.smile and "smile" in extras:
-        text += " smiling"
-    return text
+    having += ["glasses"] * (glasses and person.glasses) + ["beard"] * (beard and person.beard)
+    parts = [f"a {person.gender}"] + ["with " + " and ".join(having)] * bool(having)
+    parts += ["wearing a hat"] * (hat and person.hat) + ["smiling"] * (smile and person.smile)
+    return " ".join(parts)
 
 
 def write_tokenizer(folder: Path) -> None:
