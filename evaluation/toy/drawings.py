@@ -11,7 +11,7 @@ import numpy as np
 from .captions import caption
 from .paintings import paint, photograph
 from .people import draw_person, draw_pose
-from .reader import label_rows
+from .reader import label_row
 from .styles import TEXTURES, UNTAUGHT, Texture, draw_style
 
 COUNT = 48_000
@@ -83,7 +83,7 @@ def draw_set(
 def draw_chunk(start: int, count: int, seed: int, textures: tuple[Texture, ...]) -> Drawings:
     """Draw the portraits from ``start`` on, of a set of ``count``: the same ones in any set."""
     random = np.random.default_rng((seed, start))
-    images, captions, people, landmarks, turns, painted = [], [], [], [], [], []
+    images, captions, labels = [], [], []
     for number in range(start, min(start + CHUNK, count)):
         person, pose = draw_person(random), draw_pose(random)
         named = None if random.random() < PHOTOS else draw_style(random, textures)
@@ -93,9 +93,5 @@ def draw_chunk(start: int, count: int, seed: int, textures: tuple[Texture, ...])
             portrait = paint(person, pose, named.style, number)
         images.append((portrait.color * 255).round().astype(np.uint8))
         captions.append(caption(person, pose, named, random))
-        people.append(person)
-        landmarks.append(list(portrait.landmarks.values()))
-        turns.append(pose.turn)
-        painted.append(named is not None)
-    labels = label_rows(people, np.array(landmarks, np.float32), np.array(turns), painted)
-    return Drawings(np.stack(images), captions, labels)
+        labels.append(label_row(person, pose, portrait, named is not None))
+    return Drawings(np.stack(images), captions, np.stack(labels))

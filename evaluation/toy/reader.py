@@ -1,6 +1,5 @@
 """The reader: a small network that reads attributes, landmarks and proportions off an image."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from .people import GENDERS, HAIR_COLORS, HAIR_LENGTHS, PROPORTIONS, Person
+from .people import GENDERS, HAIR_COLORS, HAIR_LENGTHS, PROPORTIONS, Person, Pose
+from .portraits import Portrait
 
 BATCH = 96
 WEIGHTS = Path(__file__).parent / "reader.safetensors"
@@ -43,19 +43,11 @@ def attributes_of(person: Person) -> dict[str, int]:
     }
 
 
-def label_rows(
-    people: Sequence[Person],
-    landmarks: np.ndarray,
-    turns: np.ndarray,
-    is_painting: Sequence[bool],
-) -> np.ndarray:
-    """Return ``(n, groups + measures)``: group labels, then measures of about unit size."""
-    rows = []
-    for person, points, turn, painted in zip(people, landmarks, turns, is_painting, strict=True):
-        groups = [*attributes_of(person).values(), int(painted)]
-        places = (points.ravel() - 0.5) * 4
-        rows.append([*groups, *places, turn, *person.proportions])
-    return np.array(rows, np.float32)
+def label_row(person: Person, pose: Pose, portrait: Portrait, is_painting: bool) -> np.ndarray:
+    """Return ``(groups + measures,)``: group labels, then measures of about unit size."""
+    places = (np.array(list(portrait.landmarks.values()), np.float32).ravel() - 0.5) * 4
+    groups = [*attributes_of(person).values(), is_painting]
+    return np.array([*groups, *places, pose.turn, *person.proportions], np.float32)
 
 
 @dataclass(frozen=True)

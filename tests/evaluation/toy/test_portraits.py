@@ -9,7 +9,7 @@ from evaluation.toy.drawings import draw_set
 from evaluation.toy.paintings import paint, photograph
 from evaluation.toy.people import PROPORTIONS, draw_person, draw_pose, stranger
 from evaluation.toy.portraits import Deformation, portray
-from evaluation.toy.reader import GROUPS, attributes_of, label_rows
+from evaluation.toy.reader import GROUPS, attributes_of, label_row
 from evaluation.toy.styles import BACKDROPS, TEXTURES, Style
 
 GRAYS = ((0.1,) * 3, (0.5,) * 3, (0.9,) * 3)
@@ -122,9 +122,9 @@ def test_drawn_set_does_not_depend_on_the_workers():
 
 def test_labels_are_the_truth(person, pose):
     portrait = portray(person, pose)
-    places = np.array([list(portrait.landmarks.values())], np.float32)
-    [row] = label_rows([person], places, np.array([pose.turn]), [True])
+    places = list(portrait.landmarks.values())
+    row = label_row(person, pose, portrait, is_painting=True)
     groups = dict(zip(GROUPS, row, strict=False))
     assert groups == {**attributes_of(person), "medium": 1}
-    assert np.allclose(row[len(GROUPS) : len(GROUPS) + 10].reshape(5, 2) / 4 + 0.5, places[0])
+    assert np.allclose(row[len(GROUPS) : len(GROUPS) + 10].reshape(5, 2) / 4 + 0.5, places)
     assert row[-len(PROPORTIONS) :] == pytest.approx(person.proportions)
