@@ -1,7 +1,7 @@
 """The prior's U-Net and text encoder, and the drawings that they learn from together."""
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,8 @@ from .autoencoder import CHANNELS, latents_of
 from .session import Course, Learner
 
 SIDE = 16
+# Returns how far off predictions are ``(n, c, h, w)``, of clean latents, captions' ids, and noise.
+Errors = Callable[[Tensor, Tensor, torch.Generator], Tensor]
 
 
 class Chunks:
@@ -117,23 +119,15 @@ def new_text_encoder(words: int) -> CLIPTextModel:
     return CLIPTextModel(config)
 
 
-def new_unet(
-    widths: tuple[int, int] = (64, 128), attention_at_16: bool = True
-) -> UNet2DConditionModel:
+def new_unet() -> UNet2DConditionModel:
     """Return the U-Net in SD's layout with two resolutions, both with attention, untrained."""
     return UNet2DConditionModel(
         sample_size=16,
         in_channels=CHANNELS,
         out_channels=CHANNELS,
-        down_block_types=(
-            "CrossAttnDownBlock2D" if attention_at_16 else "DownBlock2D",
-            "CrossAttnDownBlock2D",
-        ),
-        up_block_types=(
-            "CrossAttnUpBlock2D",
-            "CrossAttnUpBlock2D" if attention_at_16 else "UpBlock2D",
-        ),
-        block_out_channels=widths,
+        down_block_types=("CrossAttnDownBlock2D",) * 2,
+        up_block_types=("CrossAttnUpBlock2D",) * 2,
+        block_out_channels=(64, 128),
         layers_per_block=1,
         cross_attention_dim=WIDTH,
         attention_head_dim=4,
@@ -152,33 +146,40 @@ def new_scheduler() -> DDIMScheduler:
     )
 
 
-def train_denoiser(
-    unet: UNet2DConditionModel,
-    text_encoder: CLIPTextModel,
+def teach(
+    model: nn.Module,
+    errors: Errors,
     material: Material,
     weights: Tensor,
     course: Course,
     batch: int = BATCH,
 ) -> Learner:
-    """Train both by v-prediction, until the course is over; return them and their average.
+    """Train a model until the course is over; return it and its average.
 
-    weights: how much the squared error of each latent counts ``(h, w)``.
+    weights: how much the square of each latent's error counts ``(h, w)``.
     """
-    learner = Learner(nn.ModuleList([unet, text_encoder]), course, EMA)
-    device = course.device
-    kept = new_scheduler().alphas_cumprod.to(device)
-    alphas, sigmas = kept.sqrt(), (1 - kept).sqrt()
-    weights = weights.to(device)
+    learner = Learner(model, course, EMA)
+    weights = weights.to(course.device)
     # On the device, as a GPU would wait for noise from the processor.
-    generator = torch.Generator(device).manual_seed(course.seed)
+    generator = torch.Generator(course.device).manual_seed(course.seed)
     while learner.goes_on():
-        clean, ids = material.batch(batch, generator)
-        times = torch.randint(len(alphas), (batch,), generator=generator, device=device)
-        noise = torch.randn(clean.shape, generator=generator, device=device)
+        off = errors(*material.batch(batch, generator), generator)
+        learner.step((weights * off.square()).mean(), batch)
+    return learner
+
+
+def denoiser_errors(unet: UNet2DConditionModel, text_encoder: CLIPTextModel) -> Errors:
+    """Return what both are trained by: v-prediction."""
+    kept = new_scheduler().alphas_cumprod.to(unet.device)
+    alphas, sigmas = kept.sqrt(), (1 - kept).sqrt()
+
+    def errors(clean: Tensor, ids: Tensor, generator: torch.Generator) -> Tensor:
+        drawn = {"generator": generator, "device": clean.device}
+        times = torch.randint(len(alphas), (len(clean),), **drawn)
+        noise = torch.randn(clean.shape, **drawn)
         alpha, sigma = alphas[times].view(-1, 1, 1, 1), sigmas[times].view(-1, 1, 1, 1)
         noisy = (alpha * clean + sigma * noise).contiguous(memory_format=torch.channels_last)
-        velocity = alpha * noise - sigma * clean
         context = text_encoder(ids).last_hidden_state
-        predicted = unet(noisy, times, context).sample
-        learner.step((weights * (predicted - velocity).square()).mean(), batch)
-    return learner
+        return unet(noisy, times, context).sample - (alpha * noise - sigma * clean)
+
+    return errors

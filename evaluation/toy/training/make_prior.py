@@ -8,7 +8,6 @@ of the prior.
 
 import argparse
 import json
-from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -27,17 +26,19 @@ from .autoencoder import new_autoencoder, set_scale, train_autoencoder
 from .denoiser import (
     BATCH,
     Chunks,
+    Errors,
     Material,
+    denoiser_errors,
     new_scheduler,
     new_text_encoder,
     new_tokenizer,
     new_unet,
+    teach,
     token_ids,
-    train_denoiser,
 )
 from .image_encoder import new_image_encoder, train_image_encoder
-from .session import Course, Learner, stop_on_signals
-from .transformer import new_transformer, train_transformer
+from .session import Course, stop_on_signals
+from .transformer import flow_errors, new_transformer
 
 # At most; their latents stay on the GPU, 6 GB of them.
 DRAWN_MEANWHILE = 1_500_000
@@ -149,7 +150,8 @@ class Making:
         text_encoder = text_encoder or new_text_encoder(len(self.tokenizer))
         unet.to(course.device, memory_format=torch.channels_last).train()
         text_encoder.to(course.device).train()
-        average = self._teach(partial(train_denoiser, unet, text_encoder), course, batch, drawers)
+        both, errors = nn.ModuleList([unet, text_encoder]), denoiser_errors(unet, text_encoder)
+        average = self._teach(both, errors, course, batch, drawers)
         average[0].save_pretrained(self.work / "unet")
         average[1].save_pretrained(self.work / "text_encoder")
 
@@ -158,15 +160,15 @@ class Making:
         torch.manual_seed(SEED)
         network = new_transformer().to(course.device).train()
         text_encoder = self._last(CLIPTextModel, "text_encoder").to(course.device)
-        self._teach(partial(train_transformer, network, text_encoder), course, batch, drawers)
+        self._teach(network, flow_errors(network, text_encoder), course, batch, drawers)
 
     def _teach(
-        self, learn: Callable[..., Learner], course: Course, batch: int, drawers: int
+        self, model: nn.Module, errors: Errors, course: Course, batch: int, drawers: int
     ) -> nn.Module:
         """Return the average of what learns from the kept set or from what is drawn meanwhile."""
         autoencoder = self._last(AutoencoderTiny, "vae").to(course.device)
         course.note(f"the face counts {FACE_WEIGHT:g} times, its mouth {MOUTH_WEIGHT:g} times that")
-        learn = partial(learn, weights=loss_weights(), course=course, batch=batch)
+        learn = partial(teach, model, errors, weights=loss_weights(), course=course, batch=batch)
         if drawers:
             with closing(Chunks(DRAWN_MEANWHILE, drawers)) as chunks:
                 material = Material(autoencoder, self.tokenizer, DRAWN_MEANWHILE, chunks)

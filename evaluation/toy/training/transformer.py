@@ -10,8 +10,7 @@ from transformers import CLIPTextModel
 from evaluation.comfyui_host import load, start
 
 from .autoencoder import CHANNELS
-from .denoiser import EMA, WIDTH, Material
-from .session import Course, Learner
+from .denoiser import WIDTH, Errors
 
 SETTINGS: dict[str, Any] = {
     "patch_size": 2,
@@ -54,31 +53,19 @@ def plain_kernels(network: nn.Module) -> AbstractContextManager[None]:
     return kernels
 
 
-def train_transformer(
-    network: nn.Module,
-    text_encoder: CLIPTextModel,
-    material: Material,
-    weights: Tensor,
-    course: Course,
-    batch: int,
-) -> Learner:
-    """Train it as a rectified flow (Liu et al., 2022), until the course is over.
+def flow_errors(network: nn.Module, text_encoder: CLIPTextModel) -> Errors:
+    """Return what it is trained by as a rectified flow (Liu et al., 2022).
 
-    Times are logit-normal (Esser et al., 2024). text_encoder: stays as it is. weights: how much
-    the squared error of each latent counts ``(h, w)``.
+    Times are logit-normal (Esser et al., 2024). text_encoder: stays as it is.
     """
-    learner = Learner(network, course, EMA)
-    device = course.device
-    weights = weights.to(device)
-    generator = torch.Generator(device).manual_seed(course.seed)
-    with plain_kernels(network):
-        while learner.goes_on():
-            clean, ids = material.batch(batch, generator)
-            noise = torch.randn(clean.shape, generator=generator, device=device)
-            times = torch.randn(batch, generator=generator, device=device).sigmoid()
-            with torch.no_grad():
-                context = text_encoder(ids).last_hidden_state
-            noisy = clean.lerp(noise, times.view(-1, 1, 1, 1))
-            velocity = network(noisy, times, context, ids.shape[1])
-            learner.step((weights * (velocity - (noise - clean)).square()).mean(), batch)
-    return learner
+
+    def errors(clean: Tensor, ids: Tensor, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(clean.shape, generator=generator, device=clean.device)
+        times = torch.randn(len(clean), generator=generator, device=clean.device).sigmoid()
+        with torch.no_grad():
+            context = text_encoder(ids).last_hidden_state
+        noisy = clean.lerp(noise, times.view(-1, 1, 1, 1))
+        with plain_kernels(network):
+            return network(noisy, times, context, ids.shape[1]) - (noise - clean)
+
+    return errors

@@ -27,11 +27,12 @@ from evaluation.toy.training.autoencoder import (
 )
 from evaluation.toy.training.denoiser import (
     Material,
+    denoiser_errors,
     new_scheduler,
     new_text_encoder,
     new_tokenizer,
     new_unet,
-    train_denoiser,
+    teach,
 )
 from evaluation.toy.training.image_encoder import new_image_encoder, train_image_encoder
 from evaluation.toy.training.make_prior import loss_weights
@@ -115,7 +116,8 @@ def test_denoiser_learns_and_returns_an_average(course, drawn, tmp_path):
     material = Material(new_autoencoder(), tokenizer, 60)
     material.add(drawn)
     course.left = 2
-    learner = train_denoiser(unet, text_encoder, material, torch.ones(16, 16), course)
+    both, errors = torch.nn.ModuleList([unet, text_encoder]), denoiser_errors(unet, text_encoder)
+    learner = teach(both, errors, material, torch.ones(16, 16), course)
     average = learner.average[0]
     assert not torch.equal(average.conv_out.weight, before[0])
     assert not torch.equal(average.conv_out.weight, unet.conv_out.weight)
