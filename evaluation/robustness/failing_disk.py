@@ -1,6 +1,7 @@
 """A disk that fails: one operation on the pack's own files raises, once or from then on."""
 
 import errno
+import io
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+from typing_extensions import override
 
 PREFIX = ".acfun-"
 
@@ -43,7 +46,9 @@ class DiskFault:
             if not path.name.startswith(PREFIX):
                 return open_file(path, *args, **kwargs)
             check("open")
-            return _File(open_file(path, *args, **kwargs), check)
+            file = _File(path, *args, **kwargs)
+            file.check = check
+            return file
 
         def replace_failing(path: Path, target: Path) -> Any:
             if path.name.startswith(PREFIX):
@@ -62,26 +67,16 @@ class DiskFault:
             yield
 
 
-class _File:
-    """An open file of which half is written before the disk is full."""
+class _File(io.FileIO):
+    """A file of which half is written before the disk is full."""
 
-    def __init__(self, file: Any, check: Callable[[str], None]) -> None:
-        self.file, self.check = file, check
+    check: Callable[[str], None]
 
-    def __enter__(self) -> "_File":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.file.close()
-
-    def write(self, content: bytes) -> int:
-        """Write, or write half and fail."""
+    @override
+    def write(self, content: Any) -> int:
         try:
             self.check("write")
         except OSError:
-            self.file.write(content[: len(content) // 2])
+            super().write(content[: len(content) // 2])
             raise
-        return int(self.file.write(content))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.file, name)
+        return super().write(content)

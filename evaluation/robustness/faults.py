@@ -43,10 +43,10 @@ def faults() -> Iterator[Fault]:
     yield Fault("an unknown error in step 3", 2, effect="error", calls=(3,))
     # Calls of the preview after step 2; before it come two steps and the preview after step 1.
     calls = tuple(range(PREVIEW_STEPS + 3, 2 * PREVIEW_STEPS + 3))
-    preview = partial(Fault, has_previews=True)
-    yield preview("an unknown error in a preview", 2, effect="preview error", calls=calls)
-    yield preview("out of memory in every preview", STEPS, effect="preview memory")
-    yield preview("cancelled in a preview", 2, effect="preview cancel", calls=calls)
+    preview = partial(Fault, in_previews=True)
+    yield preview("an unknown error in a preview", 2, effect="error", calls=calls)
+    yield preview("out of memory in every preview", STEPS, effect="memory")
+    yield preview("cancelled in a preview", 2, effect="cancel", calls=calls)
 
 
 def run_all(seed: int) -> list[dict[str, Any]]:

@@ -10,13 +10,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from typing_extensions import override
 
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
@@ -41,8 +42,8 @@ START_SECONDS = 180.0
 class Fault:
     """One fault: a disk's or an effect on the U-Net, and how many steps the style must have.
 
-    effect: "memory", "cancel", "nan" or "error", after "preview " in previews only. calls: those of
-    the U-Net that it changes, from 1; all if empty. has_previews: whether the training has any.
+    effect: "memory", "cancel", "nan" or "error". calls: those of the U-Net that it changes, from 1;
+    all if empty. in_previews: the training has some, and only they are changed.
     """
 
     text: str
@@ -50,7 +51,25 @@ class Fault:
     disk: DiskFault | None = None
     effect: str | None = None
     calls: tuple[int, ...] = ()
-    has_previews: bool = False
+    in_previews: bool = False
+
+    def spoiler(self, cancel: Callable[[], None]) -> Callable[[Any], Any]:
+        """Return what the output of each call of the U-Net goes through; ``cancel`` is the user."""
+        number = count(1)
+
+        def spoil(output: Any) -> Any:
+            is_other = next(number) not in self.calls and self.calls
+            if is_other or torch.is_grad_enabled() == self.in_previews:
+                return output
+            if self.effect == "memory":
+                raise torch.OutOfMemoryError("out of memory")
+            if self.effect == "error":
+                raise KeyError("from a benchmark")
+            if self.effect == "cancel":
+                cancel()
+            return output * float("nan") if self.effect == "nan" else output
+
+        return spoil
 
 
 class Host:
@@ -99,10 +118,11 @@ class CommandLineHost(Host):
 
     @override
     def train(self, fault: Fault) -> None:
-        backbone = load_pipeline(self.folder / "tiny")
-        if fault.effect is not None:
-            _inject(backbone, fault.effect.removeprefix("preview "), fault)
-        config = replace(CONFIG, preview_every=2 if fault.has_previews else 0)
+        backbone: Any = load_pipeline(self.folder / "tiny")
+        spoil = fault.spoiler(partial(signal.raise_signal, signal.SIGINT))
+        denoise = backbone.denoise
+        backbone.denoise = lambda *inputs: spoil(denoise(*inputs))
+        config = replace(CONFIG, preview_every=2 if fault.in_previews else 0)
         with (
             contextlib.redirect_stderr(io.StringIO()),
             contextlib.redirect_stdout(io.StringIO()),
@@ -135,31 +155,6 @@ def train(backbone: Any, config: TrainConfig, folder: Path) -> int:
     return train_and_save(backbone, TrainImages(**images), config, out, None, 1)
 
 
-def _inject(backbone: Any, effect: str, fault: Fault) -> None:
-    """Let an effect change some calls of a backbone's ``denoise``, in training or in previews."""
-    denoise, count, calls, in_previews = backbone.denoise, 0, fault.calls, fault.effect != effect
-
-    def denoise_faultily(*inputs: Any) -> Any:
-        nonlocal count
-        is_training = torch.is_grad_enabled()
-        count += is_training or in_previews
-        result = denoise(*inputs)
-        is_hit = is_training != in_previews and (count in calls or (in_previews and not calls))
-        return _apply_effect(effect, result) if is_hit else result
-
-    backbone.denoise = denoise_faultily
-
-
-def _apply_effect(effect: str, result: Any) -> Any:
-    if effect == "memory":
-        raise torch.OutOfMemoryError("out of memory")
-    if effect == "error":
-        raise KeyError("from a benchmark")
-    if effect == "cancel":
-        signal.raise_signal(signal.SIGINT)
-    return result * float("nan") if effect == "nan" else result
-
-
 class ComfyUIHost(Host):
     """Training through the pack's node, in a folder with models."""
 
@@ -170,14 +165,6 @@ class ComfyUIHost(Host):
         start(cpu=True, base_directory=str(self.folder))
         models = load("models_dir").ModelsDir(self.folder / "models")
         library = load("comfy_library").ComfyLibrary(models)
-        effects = load("faulty_models")
-        self.faulty = effects.faulty
-        self.effects = {
-            "memory": effects.run_out_of_memory,
-            "cancel": effects.cancel,
-            "nan": effects.not_a_number,
-            "error": effects.fail,
-        }
         self.nodes = load("pack_nodes").PackNodes(import_pack(), library)
         node = self.nodes.nodes["ACFunTrainStyle"]
         self.nodes.nodes["ACFunTrainStyle"] = type("Train", (node,), {"save_every": 1})
@@ -187,29 +174,17 @@ class ComfyUIHost(Host):
 
     @override
     def train(self, fault: Fault) -> None:
-        injected: AbstractContextManager[None] = nullcontext()
-        if fault.effect is not None:
-            effect, calls = self._effect(fault.effect), fault.calls or range(1, 10_000)
-            injected = self.faulty(self.model, effect, calls)
+        management, unet = load("comfy.model_management"), self.model.model.diffusion_model
+        spoil = fault.spoiler(management.interrupt_current_processing)
         self.style = None
-        inputs = {"steps": STEPS, "preview_every": 2 if fault.has_previews else 0}
-        interrupted = load("comfy.model_management").InterruptProcessingException
-        with injected:
+        inputs = {"steps": STEPS, "preview_every": 2 if fault.in_previews else 0}
+        # A hook, as the name of a training tells a patched MODEL apart.
+        with unet.register_forward_hook(lambda unet, given, output: spoil(output)):
             try:
                 inputs = self.nodes.train_inputs() | inputs
                 self.style = self.nodes.run("ACFunTrainStyle", **inputs)[0]
-            except (interrupted, self.nodes.error, KeyError):
-                load("comfy.model_management").interrupt_current_processing(False)
-
-    def _effect(self, name: str) -> Any:
-        effect = self.effects[name.removeprefix("preview ")]
-        if not name.startswith("preview "):
-            return effect
-
-        def change_preview(denoised: Tensor) -> Any:
-            return denoised if torch.is_grad_enabled() else effect(denoised)
-
-        return change_preview
+            except (management.InterruptProcessingException, self.nodes.error, KeyError):
+                management.interrupt_current_processing(False)
 
     def fail_later(self) -> None:
         """Let a node after the training fail: the adapters get None in place of a model."""
