@@ -1,20 +1,18 @@
 """The command: ``python -m evaluation nano`` and ``... real``.
 
-A benchmark has ``add_options(parser)``, ``opener(options)`` and ``sections(options)``; only the
-module of the one that is named is loaded.
+A benchmark has ``add_options(parser)``, ``opener(options)`` and ``sections(options)``.
 """
 
 import argparse
-import importlib
 import logging
 import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from acfun_ops.errors import ACFunError
 
+from . import real_benchmark, real_try, toy_benchmark
 from .benchmark import Section, rows_of, select_sections
 from .report.render import FIGURES, write_report
 from .runner import OpenBench, measure_again, run_rows
@@ -22,10 +20,10 @@ from .runs import RESULTS, WORK, take_published
 
 # The module, and what it is about.
 BENCHMARKS = {
-    "nano": ("toy_benchmark", "drawn portraits on the small prior, with known answers"),
-    "tuning": ("toy_benchmark", "the same with other people and styles, to choose settings on"),
+    "nano": (toy_benchmark, "drawn portraits on the small prior, with known answers"),
+    "tuning": (toy_benchmark, "the same with other people and styles, to choose settings on"),
     "real": (
-        "real_benchmark",
+        real_benchmark,
         "photos and paintings on any diffusers folder; --try MODEL: ACFun alone, on one of each",
     ),
 }
@@ -38,31 +36,26 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
         if arguments[:1] == ["real"] and "--try" in arguments:
-            importlib.import_module(".real_try", __package__).main(arguments[1:])
+            real_try.main(arguments[1:])
             return
-        options = parser(arguments).parse_args(arguments)
-        benchmark = _benchmark(options.benchmark)
+        options = parser().parse_args(arguments)
+        benchmark, _ = BENCHMARKS[options.benchmark]
         evaluate(benchmark.opener(options), benchmark.sections(options), options)
     except ACFunError as error:
         sys.exit(str(error))
 
 
-def parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    """Return the parser of a command line, with the options of the benchmark it names."""
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parent = argparse.ArgumentParser(
         prog="python -m evaluation", description="How good the stylized faces are."
     )
     kinds = parent.add_subparsers(dest="benchmark", required=True)
-    for name, (_, about) in BENCHMARKS.items():
+    for name, (benchmark, about) in BENCHMARKS.items():
         kind = kinds.add_parser(name, help=about, description=about)
-        if name in arguments[:1]:
-            add_options(kind)
-            _benchmark(name).add_options(kind)
+        add_options(kind)
+        benchmark.add_options(kind)
     return parent
-
-
-def _benchmark(name: str) -> Any:
-    return importlib.import_module(f".{BENCHMARKS[name][0]}", __package__)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,11 @@ PAINTING = "a painting"
 Images = tuple[Tensor, Tensor]
 
 
+def prompt_of(who: str) -> str:
+    """Return the prompt for someone in the style: "a painting of a woman in S* style"."""
+    return f"{PAINTING} of {who}{STYLE_PHRASE}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pair:
     """A face and a style to generate it in. Prompts read "a painting of a woman ... in S* style".
@@ -49,8 +54,7 @@ class Pair:
             if not has_pseudo_word(prompt, STYLE_WORD) or self.face_words not in prompt:
                 raise ACFunError(
                     f"The prompt '{prompt}' of the pair {self.name} must hold {STYLE_WORD} and the "
-                    f"words '{self.face_words}'. Write: {PAINTING} of {self.face_words}"
-                    f"{STYLE_PHRASE}."
+                    f"words '{self.face_words}'. Write: {prompt_of(self.face_words)}."
                 )
 
     @property

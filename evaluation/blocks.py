@@ -21,9 +21,9 @@ from acfun_ops.method.injection import parts_of
 from .benchmark import Bench, MethodResult, Task
 from .methods.acfun import Acfun
 from .runs import RESULTS, WORK, learn_row, pair_noise
-from .sections.ablations import base_row
+from .sections.rows import BASE_ROW
 from .sheets import format_markdown, write_sheet
-from .toy_benchmark import FIGURES, open_bench, prior_setting
+from .toy_benchmark import FIGURES, open_bench
 
 PAIRS, SAMPLES = 3, 2
 HEADINGS = {
@@ -76,7 +76,7 @@ def groups_of(blocks: Collection[str]) -> dict[str, set[str]]:
 
 def pair_figures(bench: Bench, index: int, work: Path) -> dict[str, Figures]:
     """Return a pair's figures, by what acts: "none", "all", "alone NAME" and "without NAME"."""
-    row = replace(base_row(prior_setting()), samples=SAMPLES)
+    row = replace(BASE_ROW, samples=SAMPLES)
     learnt, _ = learn_row(bench, row, index, work)
     noise = pair_noise(bench, index, SAMPLES)
     task = Task(bench.backbone, bench.pairs[index], learnt, noise, row.sampling)

@@ -21,21 +21,19 @@ from torch import Tensor
 
 from acfun_ops.contact_sheet import SheetRow, contact_sheet
 from acfun_ops.image_files import to_pil
-from acfun_ops.method.alignment_loss import SETTINGS
 from evaluation.toy.captions import describe
 from evaluation.toy.evaluation_pairs import make_pair
 from evaluation.toy.people import Person
 from evaluation.toy.reader import GROUPS, attributes_of, load_reader
 
-from .benchmark import STYLE_WORD, Bench, Row, Task, rows_of
-from .methods.acfun import Acfun
+from .benchmark import Bench, Row, Task, prompt_of
 from .report.results import bootstrap_mean
 from .runs import RESULTS, WORK, learn_row, pair_noise
-from .sections.ablations import OURS
+from .sections.rows import INSTANT_STYLE, OUR_METHOD, OUR_ROW, OURS, PEERS, make_row
 from .sheets import format_markdown, write_sheet
-from .toy_benchmark import add_options, open_bench, prior_setting, sections
+from .toy_benchmark import add_options, open_bench
 
-ROWS = (OURS, "InstantStyle")
+ROWS = {OURS: OUR_ROW, INSTANT_STYLE: make_row(INSTANT_STYLE, PEERS[INSTANT_STYLE])}
 CHANGED = ("hat", "glasses", "smile", "hair_length", "hair_color")
 HEADERS = [group.replace("_", " ") for group in CHANGED]
 PAIRS, SHOWN, SIDE = 10, 4, 96
@@ -48,7 +46,7 @@ def main() -> None:
     """Generate, read the attributes, and write ``five-prompts.md`` and ``five-prompts.jpg``."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_options(parser)
-    parser.set_defaults(pairs=PAIRS, benchmark="nano")
+    parser.set_defaults(pairs=PAIRS)
     parser.add_argument("--work", type=Path, default=WORK)
     parser.add_argument("--results", type=Path)
     parser.add_argument("--readme", action="store_true", help="the README's first image instead")
@@ -57,12 +55,11 @@ def main() -> None:
         readme_sheet(open_bench(max(README_PAIRS) + 1)).save(README_IMAGE, quality=80)
         return
     bench = open_bench(options.pairs, options.device)
-    rows = {row.name: row for row in rows_of(sections(options)) if row.name in ROWS}
     work, folder = options.work / bench.name, options.results or RESULTS / bench.name
     results = {
-        (name, index): generate_changed(bench, rows[name], index, work)
+        (name, index): generate_changed(bench, row, index, work)
         for index in range(len(bench.pairs))
-        for name in ROWS
+        for name, row in ROWS.items()
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "five-prompts.md").write_text(table(results), encoding="utf-8")
@@ -89,7 +86,7 @@ def generate_changed(bench: Bench, row: Row, index: int, work: Path) -> Tensor:
     noise = pair_noise(bench, index, 1)
     images = []
     for changed in people_of_prompts(person).values():
-        asked = replace(pair, other_prompt=prompt_of(changed))
+        asked = replace(pair, other_prompt=prompt_of(describe(changed)))
         task = Task(bench.backbone, asked, learnt, noise, row.sampling)
         images.append(row.method.generate(task)[1])
     return torch.cat(images)
@@ -134,27 +131,20 @@ def sheet(bench: Bench, results: dict[tuple[str, int], Tensor]) -> Image.Image:
 
 def readme_sheet(bench: Bench) -> Image.Image:
     """Return the README's first image: two pairs, one seed, the training's prompt and two more."""
-    setting = prior_setting()
-    method = Acfun(config=setting.config, settings=SETTINGS)
     generator = torch.Generator().manual_seed(README_SEED)
     noise = torch.randn(pair_noise(bench, 0, 1).shape, generator=generator)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for index in README_PAIRS:
             pair, learnt = bench.pairs[index], Path(folder) / f"{index}.safetensors"
-            method.learn(bench.backbone, pair, setting.steps, learnt)
-            task = Task(bench.backbone, pair, learnt, noise, setting.sampling)
+            OUR_METHOD.learn(bench.backbone, pair, OUR_ROW.steps, learnt)
+            task = Task(bench.backbone, pair, learnt, noise, OUR_ROW.sampling)
             changed = people_of_prompts(make_pair(index).person)
             prompts = [pair.prompt]
-            prompts += [prompt_of(changed[group]) for group in ("hat", "hair_color")]
-            images = [pair.style, pair.face, *(method.draw(task, one)[0] for one in prompts)]
+            prompts += [prompt_of(describe(changed[group])) for group in ("hat", "hair_color")]
+            images = [pair.style, pair.face, *(OUR_METHOD.draw(task, one)[0] for one in prompts)]
             rows.append(SheetRow(pair.prompt, [to_pil(one[None]) for one in images]))
     return contact_sheet(README_COLUMNS, rows, README_SIDE)
-
-
-def prompt_of(person: Person) -> str:
-    """Return the prompt for a painting of a person in the learnt style."""
-    return f"a painting of {describe(person)} in {STYLE_WORD} style"
 
 
 if __name__ == "__main__":

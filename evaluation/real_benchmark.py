@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,9 +20,12 @@ from acfun_ops.images import to_squares
 from acfun_ops.method.alignment_loss import SETTINGS
 from acfun_ops.training.config import PRESET_WORDS, TrainConfig, with_preset
 
-from .benchmark import Bench, Figure, Method, MethodResult, Pair, Row, Sampling, Section
+from .benchmark import Bench, Figure, Method, MethodResult, Pair, Row, Sampling, Section, prompt_of
 from .methods.acfun import Acfun
+from .methods.attention import AttentionDistillation, LatentAdain, NamedImg2Img, StyleId
 from .methods.instantstyle_published import instant_styles
+from .methods.lora import BLora, DreamBoothLora
+from .methods.textual_inversion import DreamStyler, Inst, TextualInversion
 from .metrics.identity_and_style import IDENTITY_FIGURES, STYLE_FIGURES, Identity, StyleFeatures
 from .metrics.image_statistics import (
     colour_distance,
@@ -30,8 +34,20 @@ from .metrics.image_statistics import (
     variety,
 )
 from .runner import OpenBench
-from .sections.ablations import B_LORA, OURS, PAPER, PAPER_STEPS, PEERS, papers_config
+from .sections.rows import B_LORA, OURS, PAPER, PAPER_STEPS, papers_config
 
+# With the settings of their papers, for models of Stable Diffusion's size.
+PEERS: dict[str, Method] = {
+    "textual inversion": TextualInversion(),
+    "DreamBooth LoRA": DreamBoothLora(),
+    "InST-like": Inst(),
+    B_LORA: BLora(),
+    "DreamStyler": DreamStyler(),
+    "StyleID": StyleId(steps=50),
+    "Attention Distillation": AttentionDistillation(),
+    "AdaIN on latents": LatentAdain(),
+    "img2img, style in words": NamedImg2Img(),
+}
 IMAGE_FIGURES = (
     Figure("colour", "colour distance", "lower", "style"),
     Figure("texture", "texture distance", "lower", "style"),
@@ -155,22 +171,16 @@ def sections(options: argparse.Namespace) -> list[Section]:
     steps = options.steps or config.steps
     sampling_steps = options.sampling_steps or SAMPLING_STEPS[options.preset]
     sampling = Sampling(steps=sampling_steps, guidance=options.guidance)
+    methods = {OURS: Acfun(config=config, settings=SETTINGS), **_peers(options.model)}
+    if options.ip_adapter is not None:
+        methods |= instant_styles(options.ip_adapter)
     rows = [
-        Row(
-            name=OURS,
-            method=Acfun(config=config, settings=SETTINGS),
-            steps=steps,
-            sampling=sampling,
-        )
+        Row(name=name, method=method, steps=steps, sampling=sampling)
+        for name, method in methods.items()
     ]
     paper = Acfun(config=papers_config(TrainConfig()))
-    forty = Sampling(steps=PAPER_SAMPLING_STEPS, guidance=options.guidance)
-    rows.append(Row(name=PAPER, method=paper, steps=PAPER_STEPS, sampling=forty))
-    peers = _peers(options.model)
-    if options.ip_adapter is not None:
-        peers |= instant_styles(options.ip_adapter)
-    for name, peer in peers.items():
-        rows.append(Row(name=name, method=peer, steps=steps, sampling=sampling))
+    forty = replace(sampling, steps=PAPER_SAMPLING_STEPS)
+    rows.insert(1, Row(name=PAPER, method=paper, steps=PAPER_STEPS, sampling=forty))
     return [Section(title="Peers", rows=rows, reference=OURS, is_ranked=True)]
 
 
@@ -192,27 +202,37 @@ def _images(folder: Path, side: int) -> dict[str, Tensor]:
     files = [path for path in sorted(folder.glob("*")) if path.suffix.lower() in SUFFIXES]
     if not files:
         raise ACFunError(f"{folder} holds no {', '.join(SUFFIXES)} images.")
-    return {path.stem: to_squares(read_image(path), side, path.name)[0] for path in files}
+    return {path.stem: read_square(path, side) for path in files}
+
+
+def read_square(path: Path, side: int) -> Tensor:
+    """Return an image file as a square ``(side, side, 3)`` in [0, 1]."""
+    return to_squares(read_image(path), side, path.name)[0]
 
 
 def _pair(
     face: str, style: str, photo: Tensor, painting: Tensor, words: dict[str, dict[str, str]]
 ) -> Pair:
     who = words.get("faces", {}).get(face, "a person")
+    style_words = words.get("styles", {}).get(style, "a painting")
+    pair = real_pair(f"{face}-{style}", photo, painting, who, style_words)
+    sitter = words.get("sitters", {}).get(style)
+    return replace(pair, style_prompt=prompt_of(sitter)) if sitter else pair
+
+
+def real_pair(
+    name: str, photo: Tensor, painting: Tensor, who: str, style_words: str = "a painting"
+) -> Pair:
+    """Return a pair of a photo and a painting ``(s, s, 3)``, of which words say who and how."""
     return Pair(
-        name=f"{face}-{style}",
+        name=name,
         style=painting,
         face=photo,
-        prompt=f"a painting of {who} in S* style",
+        prompt=prompt_of(who),
         face_words=who,
-        style_words=words.get("styles", {}).get(style, "a painting"),
-        other_prompt=f"a painting of {who} wearing a hat in S* style",
-        style_prompt=f"a painting{_sitter_words(words.get('sitters', {}).get(style))} in S* style",
+        style_words=style_words,
+        other_prompt=prompt_of(f"{who} wearing a hat"),
     )
-
-
-def _sitter_words(sitter: str | None) -> str:
-    return f" of {sitter}" if sitter else ""
 
 
 def _person(name: str) -> str:

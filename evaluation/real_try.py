@@ -19,8 +19,7 @@ import torch
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone, load_pipeline
 from acfun_ops.contact_sheet import SheetRow, contact_sheet
 from acfun_ops.file_io import write_whole
-from acfun_ops.image_files import read_image, to_pil
-from acfun_ops.images import to_squares
+from acfun_ops.image_files import to_pil
 from acfun_ops.method.alignment_loss import SETTINGS
 from acfun_ops.style.result_text import result_text
 from acfun_ops.style.style_file import load_style
@@ -29,7 +28,7 @@ from acfun_ops.training.config import TrainConfig
 from .benchmark import STYLE_WORD, Pair, Sampling, Task
 from .methods.acfun import Acfun
 from .methods.peers import encode_square
-from .real_benchmark import add_device_options
+from .real_benchmark import add_device_options, read_square, real_pair
 from .sheets import write_sheet
 
 CONFIG = TrainConfig()
@@ -68,18 +67,9 @@ def main(arguments: Sequence[str]) -> None:
     dtype = getattr(torch, options.dtype)
     backbone = load_pipeline(options.model, options.image_encoder, options.device, dtype)
     painting, photo = (
-        to_squares(read_image(path), backbone.native_side, path.name)[0]
-        for path in (options.style, options.face)
+        read_square(path, backbone.native_side) for path in (options.style, options.face)
     )
-    pair = Pair(
-        name="try",
-        style=painting,
-        face=photo,
-        prompt=f"a painting of {options.who} in {STYLE_WORD} style",
-        face_words=options.who,
-        style_words="a painting",
-        other_prompt=f"a painting of {options.who} wearing a hat in {STYLE_WORD} style",
-    )
+    pair = real_pair("try", photo, painting, options.who)
     passes = count_passes()
     expected = passes * seconds_of_a_pass(backbone, pair) / 60
     log.warning("%d passes through the U-Net: about %.0f minutes.", passes, expected)

@@ -10,18 +10,12 @@ import torch
 from torch import Tensor
 
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
-from acfun_ops.training.config import TrainConfig
 from evaluation.toy import PRIOR
 from evaluation.toy.captions import describe
 from evaluation.toy.evaluation_pairs import HeldOutPair, make_pair, make_tuning_pair
 from evaluation.toy.reader import Reader, attributes_of, identity, load_reader
 
-from .benchmark import Bench, Figure, Method, MethodResult, Pair, Sampling, Section
-from .methods.attention import AttentionDistillation, LatentAdain, NamedImg2Img, StyleId
-from .methods.feed_forward import PatchTransferPeer
-from .methods.instantstyle import InstantStyle
-from .methods.lora import BLora, DreamBoothLora
-from .methods.textual_inversion import DreamStyler, Inst, TextualInversion
+from .benchmark import Bench, Figure, MethodResult, Pair, Section, prompt_of
 from .metrics.image_statistics import (
     colour_distance,
     pixel_distance,
@@ -30,7 +24,7 @@ from .metrics.image_statistics import (
     variety,
 )
 from .runner import OpenBench
-from .sections.ablations import Setting, all_sections
+from .sections.ablations import all_sections
 from .sections.design_choices import (
     design_choices,
     learning_rates,
@@ -39,27 +33,7 @@ from .sections.design_choices import (
 )
 from .sections.references import face_splices, papers_table, reference_answers
 
-ABLATION_PAIRS = 12
 PAIRS = {"nano": 40, "tuning": 14}
-# Adam moves a layer's output by its width: the default is for layers five to eleven times as wide.
-CONFIG = TrainConfig(learning_rate=3e-3)
-PEERS: tuple[tuple[str, Method], ...] = (
-    ("textual inversion", TextualInversion(initial_face="woman", learning_rate=1e-2)),
-    ("DreamBooth LoRA", DreamBoothLora()),
-    ("InST-like", Inst()),
-    ("B-LoRA", BLora()),
-    ("DreamStyler", DreamStyler(learning_rate=1e-2)),
-    ("InstantStyle", InstantStyle()),
-    ("InstantStyle, style in words too", InstantStyle(named=True)),
-    ("InstantStyle from the photo", InstantStyle(strength=0.7)),
-    ("StyleID", StyleId()),
-    ("Attention Distillation", AttentionDistillation()),
-    ("feed-forward, patch attention", PatchTransferPeer()),
-    ("AdaIN on latents", LatentAdain()),
-    ("img2img, style in words", NamedImg2Img()),
-)
-# Of the optimiser, once for all pairs: within the hour on one core for both.
-STEPS_ONCE = {InstantStyle: 900, PatchTransferPeer: 1800}
 FIGURES = (
     Figure("face", "attributes of the face", "higher", "face"),
     Figure("rank1", "found among 20 others", "higher", "face"),
@@ -89,33 +63,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def sections(options: argparse.Namespace) -> list[Section]:
     """Return every section with the settings of this prior, or the rows to choose from."""
-    setting = prior_setting()
     if options.benchmark == "tuning":
-        setting = replace(setting, ablation_pairs=None)
-        return [learning_rates(setting), softer_noise(setting)]
+        chosen = learning_rates(), softer_noise()
+        # On all pairs, as everything is there.
+        return [replace(s, rows=[replace(row, pairs=None) for row in s.rows]) for s in chosen]
     return [
-        *all_sections(setting),
-        restyle_choices(setting),
-        design_choices(setting),
-        learning_rates(setting),
-        papers_table(setting),
-        face_splices(setting),
-        reference_answers(setting),
+        *all_sections(),
+        restyle_choices(),
+        design_choices(),
+        learning_rates(),
+        papers_table(),
+        face_splices(),
+        reference_answers(),
     ]
-
-
-def prior_setting() -> Setting:
-    """Return what all rows on this prior share."""
-    return Setting(
-        config=CONFIG,
-        steps=CONFIG.steps,
-        sampling=Sampling(steps=20, guidance=2.0),
-        peers=PEERS,
-        ablation_pairs=ABLATION_PAIRS,
-        steps_once=tuple(
-            (name, STEPS_ONCE[type(peer)]) for name, peer in PEERS if type(peer) in STEPS_ONCE
-        ),
-    )
 
 
 def open_bench(count: int | None = None, device: str = "cpu", name: str = "nano") -> Bench:
@@ -148,11 +108,11 @@ def _pair(one: HeldOutPair) -> Pair:
         name=one.name,
         style=torch.from_numpy(one.style),
         face=torch.from_numpy(one.face),
-        prompt=f"a painting of {words} in S* style",
+        prompt=prompt_of(words),
         face_words=f"a {one.person.gender}",
         style_words=one.named.words,
-        other_prompt=f"a painting of {other_words} in S* style",
-        style_prompt=f"a painting of {describe(one.sitter)} in S* style",
+        other_prompt=prompt_of(other_words),
+        style_prompt=prompt_of(describe(one.sitter)),
         spliced=torch.from_numpy(one.spliced),
     )
 

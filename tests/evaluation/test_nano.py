@@ -12,6 +12,7 @@ from evaluation import toy_benchmark as nano
 from evaluation.benchmark import LearnsOnce, MethodResult, Sampling, Task, rows_of
 from evaluation.methods.acfun import RELEASE_0_2, Acfun
 from evaluation.sections.references import VOTES, KnownAnswer
+from evaluation.sections.rows import STEPS_ONCE
 from evaluation.toy.captions import describe
 from evaluation.toy.evaluation_pairs import make_pair, make_tuning_pair
 from evaluation.toy.paintings import photograph
@@ -127,10 +128,10 @@ def test_peers_that_serve_every_pair_have_their_own_steps_and_what_they_share_is
     rows = {row.name: row for row in rows_of(nano.sections(options_of()))}
     once = {name: row for name, row in rows.items() if isinstance(row.method, LearnsOnce)}
     kinds = {type(row.method) for row in once.values()}
-    assert kinds == set(nano.STEPS_ONCE)
+    assert kinds == set(STEPS_ONCE)
     for kind in kinds:
         mine = [row for row in once.values() if type(row.method) is kind]
-        assert {row.steps for row in mine} == {nano.STEPS_ONCE[kind]}
+        assert {row.steps for row in mine} == {STEPS_ONCE[kind]}
         assert len({row.method.training_key() for row in mine}) == 1
     assert rows["InstantStyle from the photo, spliced face"].method.spliced
 

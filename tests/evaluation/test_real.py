@@ -19,11 +19,11 @@ from acfun_ops.training.config import TrainConfig
 from evaluation import __main__ as command
 from evaluation import real_benchmark as real
 from evaluation import real_try
-from evaluation import toy_benchmark as nano
 from evaluation.benchmark import LearnsOnce, Sampling, Task
 from evaluation.methods.instantstyle import InstantStyle
 from evaluation.methods.instantstyle_published import read_adapter
 from evaluation.methods.ip_adapter import new_adapter
+from evaluation.sections.rows import PEERS
 
 
 def write_pictures(folder, names, seed):
@@ -100,7 +100,7 @@ def test_command_writes_the_report_of_every_row(arguments, short, tmp_path):
 
 def test_the_papers_row_has_the_papers_settings(arguments):
     sys.argv += ["--figures", "pictures"]
-    options = command.parser(sys.argv[1:]).parse_args(sys.argv[1:])
+    options = command.parser().parse_args(sys.argv[1:])
     rows = {row.name: row for row in real.sections(options)[0].rows}
     paper, ours = rows[real.PAPER], rows["ACFun"]
     assert (paper.steps, paper.sampling.steps, paper.method.config.learning_rate) == (500, 40, 1e-4)
@@ -108,7 +108,7 @@ def test_the_papers_row_has_the_papers_settings(arguments):
 
 
 def parsed(*line):
-    return command.parser(list(line)).parse_args(list(line))
+    return command.parser().parse_args(line)
 
 
 def test_one_switch_gives_all_rows_the_papers_budget(arguments):
@@ -130,7 +130,7 @@ def test_rows_are_those_of_the_drawn_portraits(arguments, tmp_path):
     line = [*arguments[1:], "--model", str(sdxl)]
     names = [row.name for row in real.sections(parsed(*line))[0].rows]
     # What is taught once is taught on the drawings.
-    peers = [name for name, method in nano.PEERS if not isinstance(method, LearnsOnce)]
+    peers = [name for name, method in PEERS.items() if not isinstance(method, LearnsOnce)]
     assert names[2:] == peers
 
 
@@ -158,7 +158,7 @@ def adapter(model, tmp_path):
 def test_ip_adapter_adds_instant_style(arguments, adapter, tmp_path, noise):
     line = [*arguments[1:], "--figures", "pictures", "--ip-adapter", str(adapter)]
     rows = real.sections(parsed(*line))[0].rows[-3:]
-    drawings = [name for name, peer in nano.PEERS if isinstance(peer, InstantStyle)]
+    drawings = [name for name, peer in PEERS.items() if isinstance(peer, InstantStyle)]
     assert [row.name for row in rows] == drawings
     bench = real.opener(parsed(*line))()
     backbone, pair, method = bench.backbone, bench.pairs[0], rows[0].method
@@ -198,7 +198,7 @@ def test_ip_adapter_that_will_not_do_is_refused_before_anything_is_run(arguments
 
 def test_pairs_are_limited_and_named(arguments):
     line = [*arguments[1:], "--figures", "pictures", "--pairs", "1"]
-    options = command.parser(line).parse_args(line)
+    options = command.parser().parse_args(line)
     bench = real.opener(options)()
     assert [pair.name for pair in bench.pairs] == ["sally_ride_1-portrait_vangogh_1889"]
     pair = bench.pairs[0]

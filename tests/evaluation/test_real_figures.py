@@ -19,7 +19,7 @@ from evaluation import __main__ as command
 from evaluation import real_benchmark as real
 from evaluation.methods.attention import LatentAdain
 from evaluation.metrics.identity_and_style import Identity, StyleFeatures
-from evaluation.sections.ablations import OURS
+from evaluation.sections.rows import OURS
 
 SIDE = 256
 PEOPLE = ["eileen_collins", "grace_hopper", "guion_bluford", "mae_jemison", "sally_ride"]
