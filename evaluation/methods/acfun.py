@@ -26,20 +26,6 @@ from ..benchmark import STYLE_WORD, Images, Method, Pair, Task
 from .peers import sample
 
 TrainedPart = Literal["abstract", "encoder", "middle", "decoder"]
-Variant = Literal[
-    "",
-    "pooled tokens",
-    "fixed word",
-    "no residual",
-    "independent levels",
-    "white noise",
-    "no colour pull",
-    "double colour pull",
-    "sharper redrawing",
-    "longer redrawing",
-    "unguided redrawing",
-    "no handover",
-]
 ALL_PARTS: tuple[TrainedPart, ...] = ("abstract", "encoder", "middle", "decoder")
 
 DEFAULT_CONFIG = TrainConfig()
@@ -54,15 +40,16 @@ class Acfun(Method):
 
     config: of the training; its prompt and number of steps are replaced by the pair's and the
     row's. parts: which are trained; the others stay the identity they start as. bare: train and
-    draw with the pseudo-word alone (the paper's figure 7). variant: a choice of design undone.
-    spliced: learn the pair's spliced face instead of its face. abstract_strength, strengths: of the
-    parts at drawing. settings: of the loss; the product's own are ``alignment_loss.SETTINGS``.
+    draw with the pseudo-word alone (the paper's figure 7). variant: a choice of design undone, see
+    :func:`settings_of` and :class:`PartialBackbone`. spliced: learn the pair's spliced face instead
+    of its face. abstract_strength, strengths: of the parts at drawing. settings: of the loss; the
+    product's own are ``alignment_loss.SETTINGS``.
     """
 
     config: TrainConfig = DEFAULT_CONFIG
     parts: tuple[TrainedPart, ...] = ALL_PARTS
     bare: bool = False
-    variant: Variant = ""
+    variant: str = ""
     spliced: bool = False
     abstract_strength: float = 1.0
     strengths: PartStrengths = FULL_STRENGTH
@@ -126,7 +113,7 @@ class Acfun(Method):
         return STYLE_WORD if self.bare else pair.prompt
 
 
-def settings_of(variant: Variant, settings: AlignmentSettings) -> AlignmentSettings:
+def settings_of(variant: str, settings: AlignmentSettings) -> AlignmentSettings:
     """Return a row's settings with the variant's choice of design undone.
 
     Args:
@@ -167,10 +154,7 @@ class PartialBackbone:
     """
 
     def __init__(
-        self,
-        backbone: DiffusersBackbone,
-        parts: tuple[TrainedPart, ...],
-        variant: Variant = "",
+        self, backbone: DiffusersBackbone, parts: tuple[TrainedPart, ...], variant: str
     ) -> None:
         self._backbone = backbone
         self._parts = parts

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,49 +19,30 @@ from acfun_ops.sampling.sampler import sampling_sigmas
 from acfun_ops.sampling.style_injection import Restyler, last_two_thirds
 
 from ..benchmark import STYLE_WORD, Images, Method, Pair, Task
-from .peers import (
-    encode_square,
-    image_start,
-    read_tensors,
-    repeat_image,
-    sample_plain,
-    write_tensors,
-)
+from . import peers
 
-
-@dataclass
-class Attended:
-    """What one self-attention was given and gave, each ``(b, heads, n, d)``."""
-
-    heads: int
-    parts: dict[str, Tensor] = field(default_factory=dict)
-
-    def put(self, part: str, tensor: Tensor) -> None:
-        """Keep ``(b, n, heads * d)`` under a name: query, key, value or output."""
-        self.parts[part] = rearrange(tensor, "b n (h d) -> b h n d", h=self.heads)
-
-    def attend_to(self, source: "Attended") -> Tensor:
-        """Return what the queries would have got from another's keys and values, detached."""
-        query, key, value = self.parts["query"], source.parts["key"], source.parts["value"]
-        return scaled_dot_product_attention(query, key, value).detach()
+Attended = dict[str, Tensor]
+"""A self-attention's query, key, value and output by these names, each ``(b, heads, n, d)``."""
 
 
 @contextmanager
 def record_attention(attentions: Sequence[Any]) -> Iterator[list[Attended]]:
     """Read what passes through self-attentions during the next calls, for the length of a block."""
-    records = [Attended(attention.heads) for attention in attentions]
+    records: list[Attended] = [{} for _ in attentions]
 
-    def store(record: Attended, part: str, *called: Any) -> None:
+    def store(record: Attended, part: str, heads: int, *called: Any) -> None:
         # A hook before a module gets its inputs last, a hook after it its output.
-        record.put(part, called[-1] if torch.is_tensor(called[-1]) else called[-1][0])
+        tensor = called[-1] if torch.is_tensor(called[-1]) else called[-1][0]
+        record[part] = rearrange(tensor, "b n (h d) -> b h n d", h=heads)
 
     with ExitStack() as hooks:
         for attention, record in zip(attentions, records, strict=True):
             parts = {"query": attention.to_q, "key": attention.to_k, "value": attention.to_v}
             for part, module in parts.items():
-                hooks.callback(module.register_forward_hook(partial(store, record, part)).remove)
-            before = attention.to_out[0].register_forward_pre_hook
-            hooks.callback(before(partial(store, record, "output")).remove)
+                keep = partial(store, record, part, attention.heads)
+                hooks.enter_context(module.register_forward_hook(keep))
+            keep = partial(store, record, "output", attention.heads)
+            hooks.enter_context(attention.to_out[0].register_forward_pre_hook(keep))
         yield records
 
 
@@ -85,8 +66,8 @@ class StyleId(Method):
     @torch.no_grad()
     def generate(self, task: Task) -> Images:
         images = task.pair.style, task.pair.face
-        style, face = (encode_square(task.backbone, image) for image in images)
-        return repeat_image(task, self.latent(task.backbone, style, face))
+        style, face = (peers.encode_square(task.backbone, image) for image in images)
+        return peers.repeat_image(task, self.latent(task.backbone, style, face))
 
     @torch.no_grad()
     def latent(self, backbone: DiffusersBackbone, style: Tensor, face: Tensor) -> Tensor:
@@ -113,8 +94,8 @@ class AttentionDistillation(Method):
 
     @override
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
-        style, face = (encode_square(backbone, picture) for picture in (pair.style, pair.face))
-        write_tensors(path, latents={"face": self.latent(backbone, style, face, steps)})
+        style, face = (peers.encode_square(backbone, image) for image in (pair.style, pair.face))
+        peers.write_tensors(path, latents={"face": self.latent(backbone, style, face, steps)})
 
     def latent(
         self, backbone: DiffusersBackbone, style: Tensor, face: Tensor, steps: int
@@ -128,7 +109,7 @@ class AttentionDistillation(Method):
             def attend(latent: Tensor, sigma: float) -> list[Attended]:
                 # Clean latents go in at every noise level, in the U-Net's own scale.
                 backbone.denoise(latent * (1 + sigma**2) ** 0.5, sigma, context)
-                return [replace(one, parts=dict(one.parts)) for one in seen]
+                return [dict(one) for one in seen]
 
             for sigma in sampling_sigmas(backbone.sigmas, steps)[:-1]:
                 with torch.no_grad():
@@ -142,16 +123,16 @@ class AttentionDistillation(Method):
     def _loss(self, own: list[Attended], painting: list[Attended], photo: list[Attended]) -> Tensor:
         terms = []
         for mine, its, content in zip(own, painting, photo, strict=True):
-            terms.append((mine.parts["output"] - mine.attend_to(its)).abs().mean())
-            off = (mine.parts["query"] - content.parts["query"]).abs().mean()
-            terms.append(self.query_weight * off)
+            aim = scaled_dot_product_attention(mine["query"], its["key"], its["value"]).detach()
+            terms.append((mine["output"] - aim).abs().mean())
+            terms.append(self.query_weight * (mine["query"] - content["query"]).abs().mean())
         return torch.stack(terms).sum()
 
     @override
     @torch.no_grad()
     def generate(self, task: Task) -> Images:
-        groups = read_tensors(task.learnt, task.backbone.device)
-        return repeat_image(task, groups["latents"]["face"])
+        groups = peers.read_tensors(task.learnt, task.backbone.device)
+        return peers.repeat_image(task, groups["latents"]["face"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,9 +148,9 @@ class LatentAdain(Method):
     @torch.no_grad()
     def generate(self, task: Task) -> Images:
         images = task.pair.face, task.pair.style
-        latent = match_statistics(*(encode_square(task.backbone, image) for image in images))
-        start = image_start(task, latent, self.strength)
-        return sample_plain(task, task.pair.remove_style, start)
+        latent = match_statistics(*(peers.encode_square(task.backbone, image) for image in images))
+        start = peers.image_start(task, latent, self.strength)
+        return peers.sample_plain(task, task.pair.remove_style, start)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,5 +162,6 @@ class NamedImg2Img(Method):
     @override
     @torch.no_grad()
     def generate(self, task: Task) -> Images:
-        start = image_start(task, encode_square(task.backbone, task.pair.face), self.strength)
-        return sample_plain(task, task.pair.name_style, start)
+        face = peers.encode_square(task.backbone, task.pair.face)
+        start = peers.image_start(task, face, self.strength)
+        return peers.sample_plain(task, task.pair.name_style, start)

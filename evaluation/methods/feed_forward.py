@@ -6,6 +6,7 @@ decoder trained for the purpose; only the network between them is learned.
 """
 
 import math
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,12 +39,8 @@ class PatchTransfer(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.patches = nn.Sequential(
-            nn.Conv2d(channels + 4 * len(PERIODS), WIDTH, PATCH, padding=PATCH // 2),
-            nn.GELU(),
-            nn.Conv2d(WIDTH, WIDTH, PATCH, padding=PATCH // 2),
-        )
-        self.layers = nn.ModuleList(PatchAttention(WIDTH) for _ in range(LAYERS))
+        self.patches = _convolutions(channels + 4 * len(PERIODS))
+        self.layers = nn.ModuleList(PatchAttention() for _ in range(LAYERS))
         self.out = nn.Conv2d(WIDTH, channels, PATCH, padding=PATCH // 2)
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
@@ -51,21 +48,16 @@ class PatchTransfer(nn.Module):
         drawn, patches = (self.patches(_add_position(latents)) for latents in (content, style))
         for layer in self.layers:
             drawn = layer(drawn, patches)
-        redrawn: Tensor = self.out(drawn)
-        return redrawn
+        return self.out(drawn)
 
 
 class PatchAttention(nn.Module):
     """Each patch of the content takes in the style's patches that are like it (SANet's eq. 2)."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.query, self.key, self.value, self.back = (nn.Conv2d(width, width, 1) for _ in range(4))
-        self.mix = nn.Sequential(
-            nn.Conv2d(width, width, PATCH, padding=PATCH // 2),
-            nn.GELU(),
-            nn.Conv2d(width, width, PATCH, padding=PATCH // 2),
-        )
+        self.query, self.key, self.value, self.back = (nn.Conv2d(WIDTH, WIDTH, 1) for _ in range(4))
+        self.mix = _convolutions(WIDTH)
 
     def forward(self, content: Tensor, style: Tensor) -> Tensor:
         """Return features ``(b, d, h, w)`` of the content; likeness is without colour's scale."""
@@ -75,8 +67,13 @@ class PatchAttention(nn.Module):
         taken = F.scaled_dot_product_attention(query, key, tokens(self.value(style)))
         taken = rearrange(taken, "b n (h w) d -> b (n d) h w", h=content.shape[2])
         content = content + self.back(taken)
-        mixed: Tensor = content + self.mix(content)
-        return mixed
+        return content + self.mix(content)
+
+
+def _convolutions(channels: int) -> nn.Sequential:
+    """Return two convolutions to features ``(b, WIDTH, h, w)``."""
+    first, second = (nn.Conv2d(n, WIDTH, PATCH, padding=PATCH // 2) for n in (channels, WIDTH))
+    return nn.Sequential(first, nn.GELU(), second)
 
 
 def transfer_loss(
@@ -98,12 +95,8 @@ def transfer_loss(
         )
     seen = features(backbone, _decode(backbone, redrawn))
     off_content = F.mse_loss(F.instance_norm(seen[-1]), F.instance_norm(kept[-1]))
-    off_statistics = torch.stack(
-        [statistics_loss(ours, theirs) for ours, theirs in zip(seen, taken, strict=True)]
-    ).mean()
-    off_patches = torch.stack(
-        [patch_loss(ours, theirs) for ours, theirs in zip(seen[1:], taken[1:], strict=True)]
-    ).mean()
+    off_statistics = torch.stack([*map(statistics_loss, seen, taken)]).mean()
+    off_patches = torch.stack([*map(patch_loss, seen[1:], taken[1:])]).mean()
     off_itself = torch.stack([F.mse_loss(network(one, one), one) for one in latents]).mean()
     return (
         CONTENT * off_content
@@ -125,12 +118,10 @@ def features(backbone: DiffusersBackbone, pixels: Tensor) -> list[Tensor]:
     def keep(module: nn.Module, args: Any, output: Tensor) -> None:
         seen[output.shape[-1]] = output
 
-    hooks = [convolution.register_forward_hook(keep) for convolution in convolutions]
-    try:
+    with ExitStack() as hooks:
+        for convolution in convolutions:
+            hooks.enter_context(convolution.register_forward_hook(keep))
         encoder(pixels)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return [seen[side] for side in sorted(seen, reverse=True)]
 
 
@@ -172,8 +163,7 @@ def _decode(backbone: DiffusersBackbone, latents: Tensor) -> Tensor:
     """Decode as :meth:`DiffusersBackbone.decode_latents` does, to pixels, with gradients."""
     config = backbone.vae.config
     scaled = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
-    pixels: Tensor = backbone.vae.decode(scaled.to(backbone.vae.dtype)).sample
-    return pixels
+    return backbone.vae.decode(scaled.to(backbone.vae.dtype)).sample
 
 
 BATCH = 8
@@ -182,7 +172,7 @@ PAINTED = list(GROUPS).index("medium")
 
 @dataclass(frozen=True, kw_only=True)
 class PatchTransferPeer(LearnsOnce):
-    """Stands for AesPA-Net and StyTr2 as what it is: see ``transfer_net``.
+    """Stands for AesPA-Net and StyTr2 as what it is: see :class:`PatchTransfer`.
 
     Taught on photos and paintings of the training set. It reads no prompt, and the samples of a
     pair are one picture.

@@ -4,7 +4,6 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,16 +14,7 @@ from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.images import to_squares
 
 from ..benchmark import PAINTING, STYLE_WORD, Images, LearnsOnce, Method, Pair, Task
-from .ip_adapter import (
-    Adapter,
-    adapter_parameters,
-    apply_adapter,
-    as_adapter,
-    drop_conditions,
-    image_embedding,
-    new_adapter,
-    prediction_loss,
-)
+from . import ip_adapter
 from .peers import encode_square, image_start, read_tensors, sample_plain, write_tensors
 from .pretraining import (
     TRIAL_PAIRS,
@@ -34,14 +24,6 @@ from .pretraining import (
     pretrain,
     style_block,
 )
-
-
-class StyleCondition(NamedTuple):
-    """An adapter, the block that it acts in, and the embedding ``(1, d)`` that it sees."""
-
-    adapter: Adapter
-    block: str
-    embedding: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,16 +38,21 @@ class AdapterGeneration(Method):
     named: bool = False
     strength: float = 1.0
 
-    def generate_both(self, task: Task, style: StyleCondition, photo: Tensor) -> Images:
-        """Return the images of both prompts; a photo is ``(s, s, 3)``."""
+    def generate_both(
+        self, task: Task, photo: Tensor, adapter: ip_adapter.Adapter, block: str, embedding: Tensor
+    ) -> Images:
+        """Return the images of both prompts.
+
+        photo: ``(s, s, 3)``. block: that the adapter acts in. embedding: ``(1, d)`` that it sees.
+        """
         backbone, pair = task.backbone, task.pair
         start = None
         if self.strength < 1:
             start = image_start(task, encode_square(backbone, photo), self.strength)
         words = pair.name_style if self.named else pair.remove_style
-        blank = [torch.zeros_like(style.embedding)] * (task.sampling.guidance != 1)
-        with apply_adapter(backbone, style.adapter, style.block, self.scale) as seen:
-            seen[:] = [torch.cat([style.embedding, *blank])]
+        blank = [torch.zeros_like(embedding)] * (task.sampling.guidance != 1)
+        with ip_adapter.apply_adapter(backbone, adapter, block, self.scale) as seen:
+            seen[:] = [torch.cat([embedding, *blank])]
             return sample_plain(task, words, start)
 
 
@@ -110,17 +97,18 @@ class InstantStyle(AdapterGeneration, LearnsOnce):
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
         """Every pair gives the same."""
         paintings = _Paintings(backbone, path.parent)
-        with apply_adapter(backbone, new_adapter(backbone, self.seed)) as seen:
-            groups = adapter_parameters(backbone)
+        adapter = ip_adapter.new_adapter(backbone, self.seed)
+        with ip_adapter.apply_adapter(backbone, adapter) as seen:
+            groups = ip_adapter.adapter_parameters(backbone)
             parameters = [p.requires_grad_() for group in groups.values() for p in group.values()]
 
             def loss(generator: torch.Generator) -> Tensor:
                 latents, tokens, embeddings = paintings.batch(generator)
                 seen[:] = [embeddings.to(backbone.device)]
-                return prediction_loss(backbone, latents, tokens, generator)
+                return ip_adapter.prediction_loss(backbone, latents, tokens, generator)
 
             pretrain(parameters, loss, steps, self.learning_rate, self.seed)
-            taught = as_adapter(groups)
+            taught = ip_adapter.as_adapter(groups)
         trial = paintings.trial()
         block = style_block(backbone, taught, trial, path.with_suffix(".log"))
         content = {
@@ -137,11 +125,10 @@ class InstantStyle(AdapterGeneration, LearnsOnce):
         square = to_squares(pair.style[None], backbone.native_side, "style")
         content = text_features(backbone, [content_words(pair.remove_style(pair.style_prompt))])
         deviation = content @ groups["content"]["predicted"] - groups["content"]["mean"]
-        embedding = image_embedding(backbone, square) - self.subtracted * deviation
+        embedding = ip_adapter.image_embedding(backbone, square) - self.subtracted * deviation
         block = self.block or blocks(backbone)[int(groups["block"]["number"])]
         photo = pair.spliced if self.spliced and pair.spliced is not None else pair.face
-        style = StyleCondition(as_adapter(groups), block, embedding)
-        return self.generate_both(task, style, photo)
+        return self.generate_both(task, photo, ip_adapter.as_adapter(groups), block, embedding)
 
 
 class _Paintings:
@@ -167,10 +154,10 @@ class _Paintings:
         self.tokens, self.empty = [whole[text][0] for text in words], whole[""]
 
     def batch(self, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Return latents, prompts and embeddings of a batch, of which some are drop_conditions."""
+        """Return latents, prompts and embeddings of a batch, of which some see nothing."""
         chosen = torch.randint(len(self.latents), (BATCH,), generator=generator)
         tokens = torch.stack([self.tokens[int(number)] for number in chosen])
-        kept = drop_conditions(tokens, self.embeddings[chosen], self.empty, generator)
+        kept = ip_adapter.drop_conditions(tokens, self.embeddings[chosen], self.empty, generator)
         return self.latents[chosen], *kept
 
     def trial(self) -> Trial:
@@ -184,8 +171,7 @@ class _Paintings:
         features, embeddings = self.features.double(), self.embeddings.double()
         own = features.T @ features
         own += RIDGE * own.diagonal().mean() * torch.eye(len(own), dtype=own.dtype)
-        matrix: Tensor = torch.linalg.solve(own, features.T @ embeddings)
-        return matrix.float()
+        return torch.linalg.solve(own, features.T @ embeddings).float()
 
 
 def content_words(caption: str) -> str:
@@ -210,6 +196,6 @@ def _encode(backbone: DiffusersBackbone, pictures: np.ndarray) -> tuple[Tensor, 
     embeddings, latents = [], []
     for part in np.array_split(pictures, max(1, len(pictures) // BATCH_READ)):
         squares = to_squares(torch.from_numpy(part).float() / 255, backbone.native_side, "drawings")
-        embeddings.append(image_embedding(backbone, squares).cpu())
+        embeddings.append(ip_adapter.image_embedding(backbone, squares).cpu())
         latents.append(backbone.encode_pictures(squares).cpu())
     return torch.cat(embeddings), torch.cat(latents)

@@ -15,7 +15,7 @@ from typing_extensions import override
 from acfun_ops.errors import ACFunError, first_line
 
 from ..benchmark import Images, Task
-from .instantstyle import AdapterGeneration, StyleCondition
+from .instantstyle import AdapterGeneration
 from .ip_adapter import Adapter
 
 # The blocks that the authors name for style alone.
@@ -45,8 +45,8 @@ class PublishedInstantStyle(AdapterGeneration):
         embedding = clip_embedding(self.image_encoder, task.pair.style)
         embedding = embedding.to(backbone.device, backbone.compute_dtype)
         block = SDXL_BLOCK if len(backbone.texts) > 1 else SD1_BLOCK
-        style = StyleCondition(read_adapter(self.adapter), block, embedding)
-        return self.generate_both(task, style, task.pair.face)
+        adapter = read_adapter(self.adapter)
+        return self.generate_both(task, task.pair.face, adapter, block, embedding)
 
 
 def instant_styles(adapter: Path) -> dict[str, PublishedInstantStyle]:
@@ -105,8 +105,7 @@ def clip_embedding(image_encoder: str, picture: Tensor) -> Tensor:
     side = model.config.image_size
     processor = CLIPImageProcessor(size=side, crop_size=side)
     pixels = processor(images=[picture.numpy()], do_rescale=False, return_tensors="pt")
-    embedding: Tensor = model(pixels.pixel_values).image_embeds
-    return embedding
+    return model(pixels.pixel_values).image_embeds
 
 
 @lru_cache(maxsize=1)

@@ -75,11 +75,10 @@ def apply_adapter(
     for name, processor in unet.attn_processors.items():
         if hasattr(processor, "to_k_ip"):
             processor.scale = [scale if blocks in name else 0.0]
-    hook = unet.register_forward_pre_hook(show, with_kwargs=True)
     try:
-        yield seen
+        with unet.register_forward_pre_hook(show, with_kwargs=True):
+            yield seen
     finally:
-        hook.remove()
         unet.set_attn_processor(before)
         unet.encoder_hid_proj = None
         unet.config.encoder_hid_dim_type = kind
@@ -118,17 +117,12 @@ def image_embedding(backbone: DiffusersBackbone, pictures: Tensor) -> Tensor:
 
     That of the projection, where the image encoder has one, else its pooled output.
     """
-    outputs: list[Any] = []
+    seen: list[Any] = []
     model = backbone.vision.model
-    hook = model.register_forward_hook(lambda module, args, output: outputs.append(output))
-    try:
+    with model.register_forward_hook(lambda module, args, output: seen.append(output)):
         backbone.style_tokens(pictures)
-    finally:
-        hook.remove()
-    output = outputs[0]
-    embedding: Tensor = getattr(output, "image_embeds", None)
-    embedding = output.pooler_output if embedding is None else embedding
-    return embedding.float()
+    embedding = getattr(seen[0], "image_embeds", None)
+    return (seen[0].pooler_output if embedding is None else embedding).float()
 
 
 def drop_conditions(

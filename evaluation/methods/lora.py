@@ -14,20 +14,12 @@ from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.errors import ACFunError
 
 from ..benchmark import STYLE_WORD, Images, Method, Pair, Task
-from .peers import (
-    FACE_WORD,
-    Example,
-    encode_square,
-    encode_words,
-    learn_by_noise_loss,
-    read_tensors,
-    sample_words,
-    write_tensors,
-)
+from . import peers
 
 TARGETS = ["to_q", "to_k", "to_v", "to_out.0"]
 CONTENT_BLOCK = "up_blocks.0.attentions.0."
 B_LORA_TARGETS = r"up_blocks\.0\.attentions\.[01]\..*\.(to_q|to_k|to_v|to_out\.0)"
+Words = dict[str, dict[str, Tensor]]
 Shown = tuple[Tensor, str]
 """An image ``(s, s, 3)`` and its prompt, which holds F* or S*."""
 
@@ -60,21 +52,30 @@ class _RareWords(Method):
         words = _rare_words(backbone, self.seed)
         groups = {}
         for group, shown in self._groups(pair).items():
-            examples = [_example(backbone, words, self.stand_in, *one) for one in shown]
+            examples = [self._example(backbone, words, one) for one in shown]
             with lora_updates(backbone, self.rank, self.seed, self.targets) as updates:
                 moved = list(updates.values())
-                learn_by_noise_loss(backbone, examples, moved, steps, self.learning_rate, self.seed)
+                peers.learn_by_noise_loss(
+                    backbone, examples, moved, steps, self.learning_rate, self.seed
+                )
                 groups[group] = {name: update.detach().clone() for name, update in updates.items()}
-        write_tensors(path, **words, **groups)
+        peers.write_tensors(path, **words, **groups)
+
+    @torch.no_grad()
+    def _example(self, backbone: DiffusersBackbone, words: Words, shown: Shown) -> peers.Example:
+        """Return an image under a prompt of rare words, which do not move and are encoded once."""
+        image, prompt = shown
+        context = peers.encode_words(backbone, prompt, words["style"], words["face"], self.stand_in)
+        return peers.Example(peers.encode_square(backbone, image), lambda _: context)
 
     @override
     @torch.no_grad()
     def generate(self, task: Task) -> Images:
-        groups = read_tensors(task.learnt, task.backbone.device)
+        groups = peers.read_tensors(task.learnt, task.backbone.device)
         with lora_updates(task.backbone, self.rank, self.seed, self.targets) as updates:
             for name, update in updates.items():
                 update.copy_(groups[self._group_of(name)][name])
-            return sample_words(task, groups, _rare_person(task.pair), self.stand_in)
+            return peers.sample_words(task, groups, _rare_person(task.pair), self.stand_in)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,7 @@ class BLora(_RareWords):
 
     def _groups(self, pair: Pair) -> dict[str, list[Shown]]:
         return {
-            "content": [(pair.face, f"a {FACE_WORD}")],
+            "content": [(pair.face, f"a {peers.FACE_WORD}")],
             "painting": [(pair.style, f"a {STYLE_WORD}")],
         }
 
@@ -152,7 +153,7 @@ def lora_updates(
         unet.unload_lora()
 
 
-def _rare_words(backbone: DiffusersBackbone, seed: int) -> dict[str, dict[str, Tensor]]:
+def _rare_words(backbone: DiffusersBackbone, seed: int) -> Words:
     """Return the vectors of F* ("face") and S* ("style") in each text encoder."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -167,19 +168,6 @@ def _rare_words(backbone: DiffusersBackbone, seed: int) -> dict[str, dict[str, T
     }
 
 
-def _example(
-    backbone: DiffusersBackbone,
-    words: dict[str, dict[str, Tensor]],
-    stand_in: str,
-    picture: Tensor,
-    prompt: str,
-) -> Example:
-    """Return a picture under a prompt of rare words, which do not move and are encoded once."""
-    with torch.no_grad():
-        context = encode_words(backbone, prompt, words["style"], words["face"], stand_in)
-    return Example(encode_square(backbone, picture), lambda _: context)
-
-
 def _rare_person(pair: Pair) -> str:
     """Return the face's words with the rare word for their article: "F* woman"."""
-    return f"{FACE_WORD} {pair.face_words.split(maxsplit=1)[-1]}"
+    return f"{peers.FACE_WORD} {pair.face_words.split(maxsplit=1)[-1]}"

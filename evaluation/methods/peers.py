@@ -31,12 +31,6 @@ def encode_square(backbone: Backbone, image: Tensor) -> Tensor:
     return backbone.encode_pictures(square).to(backbone.device)
 
 
-def noise_start(task: Task) -> Start:
-    """Return the task's noise, to be denoised in all steps."""
-    sigmas = sampling_sigmas(task.backbone.sigmas, task.sampling.steps)
-    return initial_noise(sigmas[0], task.noise), sigmas
-
-
 def image_start(task: Task, latent: Tensor, strength: float) -> Start:
     """Return a clean latent ``(1, c, h, w)`` made noisy (img2img; SDEdit, 2022).
 
@@ -51,10 +45,12 @@ def image_start(task: Task, latent: Tensor, strength: float) -> Start:
 def sample(task: Task, context: Context, start: Start | None = None) -> Tensor:
     """Return images ``(n, s, s, 3)`` under a prompt, from noise or from another start."""
     backbone, scale = task.backbone, task.sampling.guidance
-    latents, sigmas = start or noise_start(task)
+    if start is None:
+        sigmas = sampling_sigmas(backbone.sigmas, task.sampling.steps)
+        start = initial_noise(sigmas[0], task.noise), sigmas
     empty = None if scale == 1 else backbone.encode_prompt("", STYLE_WORD, {})
     guidance = Guidance(context, empty, scale)
-    return backbone.decode_latents(draw_latents(backbone, latents, sigmas, guidance))
+    return backbone.decode_latents(draw_latents(backbone, *start, guidance))
 
 
 def sample_both(task: Task, encode: Callable[[str], Context], start: Start | None = None) -> Images:

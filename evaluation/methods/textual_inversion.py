@@ -1,6 +1,7 @@
 """Peers that learn words or attention and leave the U-Net alone."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,20 +16,7 @@ from acfun_ops.method.diffusion import add_noise
 from acfun_ops.sampling.sampler import sample_euler
 
 from ..benchmark import STYLE_WORD, Images, Method, Pair, Task
-from .peers import (
-    FACE_WORD,
-    Example,
-    Start,
-    encode_square,
-    encode_words,
-    image_start,
-    learn_by_noise_loss,
-    read_tensors,
-    sample,
-    sample_words,
-    trainable_words,
-    write_tensors,
-)
+from . import peers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,30 +34,29 @@ class TextualInversion(Method):
 
     @override
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
-        face = trainable_words(backbone, self.initial_face)
-        style = trainable_words(backbone, self.initial_style)
+        face = peers.trainable_words(backbone, self.initial_face)
+        style = peers.trainable_words(backbone, self.initial_style)
 
-        def encode(prompt: str) -> Context:
-            return encode_words(backbone, prompt, style, face, self.stand_in)
+        def encode(prompt: str, sigma: float) -> Context:
+            return peers.encode_words(backbone, prompt, style, face, self.stand_in)
 
+        shown = {
+            f"a photo of {peers.FACE_WORD}": pair.face,
+            f"a painting in {STYLE_WORD} style": pair.style,
+        }
         examples = [
-            Example(
-                encode_square(backbone, pair.face), lambda _: encode(f"a photo of {FACE_WORD}")
-            ),
-            Example(
-                encode_square(backbone, pair.style),
-                lambda _: encode(f"a painting in {STYLE_WORD} style"),
-            ),
+            peers.Example(peers.encode_square(backbone, image), partial(encode, prompt))
+            for prompt, image in shown.items()
         ]
         words = [*face.values(), *style.values()]
-        learn_by_noise_loss(backbone, examples, words, steps, self.learning_rate, self.seed)
-        write_tensors(path, face=face, style=style)
+        peers.learn_by_noise_loss(backbone, examples, words, steps, self.learning_rate, self.seed)
+        peers.write_tensors(path, face=face, style=style)
 
     @override
     @torch.no_grad()
     def generate(self, task: Task) -> Images:
-        words = read_tensors(task.learnt, task.backbone.device)
-        return sample_words(task, words, FACE_WORD, self.stand_in)
+        words = peers.read_tensors(task.learnt, task.backbone.device)
+        return peers.sample_words(task, words, peers.FACE_WORD, self.stand_in)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +80,7 @@ class Inst(Method):
 
     @override
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
-        words = trainable_words(backbone, self.initial_style)
+        words = peers.trainable_words(backbone, self.initial_style)
         image_tokens = _style_tokens(backbone, pair)
         with torch.no_grad():
             width = backbone.encode_prompt(STYLE_WORD, STYLE_WORD, words).tokens.shape[-1]
@@ -106,34 +93,34 @@ class Inst(Method):
             context = backbone.encode_prompt(STYLE_WORD, STYLE_WORD, words)
             return Context(fusion(context.tokens, image_tokens, 1.0, dropout), context.pooled)
 
-        example = Example(encode_square(backbone, pair.style), encode)
-        parameters = [*fusion.parameters(), *words.values()]
-        learn_by_noise_loss(backbone, [example], parameters, steps, self.learning_rate, self.seed)
-        write_tensors(path, style=words, fusion=fusion.state_dict())
+        example = peers.Example(peers.encode_square(backbone, pair.style), encode)
+        moved = [*fusion.parameters(), *words.values()]
+        peers.learn_by_noise_loss(backbone, [example], moved, steps, self.learning_rate, self.seed)
+        peers.write_tensors(path, style=words, fusion=fusion.state_dict())
 
     @override
     @torch.no_grad()
     def generate(self, task: Task) -> Images:
         backbone = task.backbone
-        groups = read_tensors(task.learnt, backbone.device)
+        groups = peers.read_tensors(task.learnt, backbone.device)
         image_tokens = _style_tokens(backbone, task.pair)
         width = groups["fusion"]["layers.0.query.weight"].shape[1]
         fusion = AbstractFusion(width, image_tokens.shape[-1]).to(backbone.device)
         fusion.load_state_dict(groups["fusion"])
-        face = encode_square(backbone, task.pair.face)
-        start = image_start(task, face, self.strength)
+        face = peers.encode_square(backbone, task.pair.face)
+        start = peers.image_start(task, face, self.strength)
 
         def images(prompt: str) -> Tensor:
             context = backbone.encode_prompt(prompt, STYLE_WORD, groups["style"])
             fused = Context(fusion(context.tokens, image_tokens), context.pooled)
-            return sample(task, fused, replace_noise(backbone, face, start, fused))
+            return peers.sample(task, fused, replace_noise(backbone, face, start, fused))
 
         return images(STYLE_WORD), images(task.pair.other_prompt)
 
 
 def replace_noise(
-    backbone: DiffusersBackbone, latent: Tensor, start: Start, context: Context
-) -> Start:
+    backbone: DiffusersBackbone, latent: Tensor, start: peers.Start, context: Context
+) -> peers.Start:
     """Return a noisy latent with the model's own prediction of its noise in place of the noise.
 
     InST's stochastic inversion, which keeps more of the image.
@@ -177,16 +164,16 @@ class DreamStyler(Method):
 
     @override
     def learn(self, backbone: DiffusersBackbone, pair: Pair, steps: int, path: Path) -> None:
-        words = [trainable_words(backbone, self.initial_style) for _ in range(self.bands)]
+        words = [peers.trainable_words(backbone, self.initial_style) for _ in range(self.bands)]
 
         def encode(sigma: float) -> Context:
             word = words[self.band(backbone, sigma)]
             return backbone.encode_prompt(pair.style_prompt, STYLE_WORD, word)
 
-        example = Example(encode_square(backbone, pair.style), encode)
-        parameters = [vector for word in words for vector in word.values()]
-        learn_by_noise_loss(backbone, [example], parameters, steps, self.learning_rate, self.seed)
-        write_tensors(path, **{str(band): word for band, word in enumerate(words)})
+        example = peers.Example(peers.encode_square(backbone, pair.style), encode)
+        moved = [vector for word in words for vector in word.values()]
+        peers.learn_by_noise_loss(backbone, [example], moved, steps, self.learning_rate, self.seed)
+        peers.write_tensors(path, **{str(band): word for band, word in enumerate(words)})
 
     def band(self, backbone: DiffusersBackbone, sigma: float) -> int:
         """Return which vector a noise level takes, 0 for the least noise."""
@@ -197,8 +184,9 @@ class DreamStyler(Method):
     @torch.no_grad()
     def generate(self, task: Task) -> Images:
         backbone, pair = task.backbone, task.pair
-        words = read_tensors(task.learnt, backbone.device)
-        start, sigmas = image_start(task, encode_square(backbone, pair.face), self.strength)
+        words = peers.read_tensors(task.learnt, backbone.device)
+        face = peers.encode_square(backbone, pair.face)
+        start, sigmas = peers.image_start(task, face, self.strength)
 
         def images(prompt: str) -> Tensor:
             texts = ("", pair.remove_style(prompt), STYLE_WORD, prompt)

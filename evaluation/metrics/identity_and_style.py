@@ -136,5 +136,4 @@ def _package_error(name: str) -> ACFunError:
 
 
 def _levels(picture: Tensor) -> NDArray[np.uint8]:
-    levels: NDArray[np.uint8] = (picture.cpu() * 255).round().to(torch.uint8).contiguous().numpy()
-    return levels
+    return (picture.cpu() * 255).round().to(torch.uint8).contiguous().numpy()

@@ -111,8 +111,7 @@ def _normal(plane: Plane) -> Plane:
 def _downsample(plane: Plane) -> Plane:
     height, width = plane.shape[0] // 2, plane.shape[1] // 2
     blocks = plane[: 2 * height, : 2 * width].reshape(height, 2, width, 2)
-    halved: Plane = blocks.mean(axis=(1, 3))
-    return halved
+    return blocks.mean(axis=(1, 3))
 
 
 def _upsample(plane: Plane, shape: tuple[int, ...]) -> Plane:
@@ -143,5 +142,4 @@ def _coarse(plane: Plane) -> Plane:
 
 def _steepness(plane: Plane) -> Plane:
     down, across = np.gradient(plane)
-    steepness: Plane = np.hypot(down, across)
-    return steepness
+    return np.hypot(down, across)

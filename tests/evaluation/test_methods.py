@@ -4,7 +4,6 @@ import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import torch
@@ -20,8 +19,8 @@ from acfun_ops.style.style_file import load_style
 from acfun_ops.training.config import TrainConfig
 from evaluation.benchmark import Row, Sampling, Task
 from evaluation.methods import lora as lora_peer
-from evaluation.methods import textual_inversion as peers
-from evaluation.methods.acfun import RELEASE_0_2, Acfun, PartialBackbone, Variant, settings_of
+from evaluation.methods import peers
+from evaluation.methods.acfun import RELEASE_0_2, Acfun, PartialBackbone, settings_of
 from evaluation.methods.attention import (
     AttentionDistillation,
     LatentAdain,
@@ -42,8 +41,9 @@ from evaluation.methods.peers import (
     sample,
     write_tensors,
 )
-from evaluation.methods.textual_inversion import DreamStyler, Inst, TextualInversion
+from evaluation.methods.textual_inversion import DreamStyler, Inst, TextualInversion, replace_noise
 from evaluation.runs import run_folder, training_name
+from evaluation.sections.design_choices import design_choices, restyle_choices
 from evaluation.toy_benchmark import PRIOR
 
 SAMPLING = Sampling(steps=4, guidance=2.0)
@@ -140,8 +140,7 @@ def test_peer_lowers_its_loss(method, backbone, pair, tmp_path, monkeypatch):
         learn_by_noise_loss(backbone, examples, parameters, *rest)
         losses.append(mean_loss())
 
-    for module in (peers, lora_peer):
-        monkeypatch.setattr(module, "learn_by_noise_loss", watched)
+    monkeypatch.setattr(peers, "learn_by_noise_loss", watched)
     method.learn(backbone, pair, 30, tmp_path / "learnt.safetensors")
     assert losses[1] < 0.995 * losses[0]
 
@@ -243,7 +242,9 @@ def test_choices_of_the_drawn_reading_change_what_is_learnt(variant, backbone, p
 
 
 def test_each_variant_of_the_training_changes_one_setting():
-    named = [name for name in get_args(Variant) if settings_of(name, RELEASE_0_2) != RELEASE_0_2]
+    rows = [*design_choices().rows, *restyle_choices().rows]
+    variants = {row.method.variant for row in rows}
+    named = [name for name in variants if settings_of(name, RELEASE_0_2) != RELEASE_0_2]
     changes = [settings_of(name, RELEASE_0_2).changes() for name in named]
     assert len(named) == 8
     assert all(len(change) == 1 for change in changes)
@@ -344,7 +345,7 @@ def test_inverted_noise_is_the_models_own(backbone, pair, task):
     context = backbone.encode_prompt("a painting", "S*", {})
     noisy, sigmas = start = image_start(task, latent, 0.7)
     with torch.no_grad():
-        own, same_sigmas = peers.replace_noise(backbone, latent, start, context)
+        own, same_sigmas = replace_noise(backbone, latent, start, context)
     assert own.shape == noisy.shape
     assert same_sigmas == sigmas
     assert not torch.equal(own, noisy)
@@ -422,7 +423,7 @@ def test_distilled_attention_is_nearer_to_the_paintings_afterwards(backbone, pai
     def off(latent):
         with record_attention(last_two_thirds(backbone.self_attentions())) as seen, torch.no_grad():
             backbone.denoise(torch.cat([style, latent]), 0.5, context)
-        outputs = [one.parts["output"] for one in seen]
+        outputs = [one["output"] for one in seen]
         return sum((o[1].mean(1) - o[0].mean(1)).abs().mean() for o in outputs)
 
     assert off(moved) < off(face)
