@@ -1,14 +1,15 @@
-"""A checkpoint loaded in ComfyUI, and what is timed on it: steps, previews, sampling."""
+"""What is timed on models in ComfyUI: steps, previews, sampling."""
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..comfyui_host import import_pack, load
+from ..comfyui_host import load
+from .gpu.models import Models
 
 SAMPLING_STEPS = 3
 SIDE = 256
@@ -22,16 +23,17 @@ def finish() -> None:
 
 
 class Loaded:
-    """MODEL, CLIP, VAE and CLIP_VISION in ComfyUI, with a style trained at a side in pixels."""
+    """The models with a style trained at a side in pixels."""
 
     def __init__(
-        self, sockets: Sequence[Any], side: int = SIDE, sampling_steps: int = SAMPLING_STEPS
+        self, models: Models, side: int = SIDE, sampling_steps: int = SAMPLING_STEPS
     ) -> None:
-        self.sockets, self.side, self.sampling_steps = sockets, side, sampling_steps
-        self.model, self.clip = sockets[:2]
+        self.side, self.sampling_steps = side, sampling_steps
+        self.sockets, self.nodes = models.sockets, models.nodes
+        self.model, self.clip = self.sockets[:2]
+        self.path = Path(models.base.name) / "style.safetensors"
         self.events = load("acfun_pack.acfun_ops.training.events")
         self.new_config = load("acfun_pack.acfun_ops.training.config").TrainConfig
-        self.nodes = load("pack_nodes").PackNodes(import_pack(), None)
         generator = torch.Generator().manual_seed(0)
         pair = [torch.rand(1, side, side, 3, generator=generator) for _ in range(2)]
         self.images = self.events.TrainImages(style=pair[0], face=pair[1])
@@ -39,6 +41,7 @@ class Loaded:
         self.latent = {"samples": torch.randn(1, 4, small, small, generator=generator)}
         self.plain, self.negative = self.embed_plain(), self.embed_plain("")
         self.style = self.train(2)
+        self.nodes.style_file.save_style(self.style, self.path)
         self.conditioning = self.embed_styled()
         self.styled_model = self.nodes.adapt(self.model, self.style)
 
@@ -119,9 +122,9 @@ class Loaded:
         """Return the CONDITIONING of the prompt by Apply AFun Embedding."""
         return self.nodes.embed(self.style, self.clip, PROMPT)
 
-    def apply_adapters(self, path: Path) -> None:
-        """Load a style from a file and apply it to the model."""
-        self.nodes.adapt(self.model, self.nodes.style_file.load_style(path))
+    def apply_adapters(self) -> None:
+        """Load the style from its file and apply it to the model."""
+        self.nodes.adapt(self.model, self.nodes.style_file.load_style(self.path))
 
     def sample_plain(self) -> None:
         """Sample an image without the style."""

@@ -4,8 +4,8 @@
 
 It needs ComfyUI at ``$COMFYUI_PATH`` or ``~/comfy/ComfyUI`` and a machine with nothing else to do.
 Each ratio is the median over pairs of measurements in one run, in alternating order, on the small
-SD1-layout model of the tests at 256 px; ``--full`` adds a full-size SD1.5 with random weights (8 GB
-of memory). The table goes to ``evaluation/results/speed.json`` with the machine's name.
+SD1-layout model of the tests at 256 px; ``--full`` adds a full-size SD1.5 with random weights. The
+table goes to ``evaluation/results/speed.json`` with the machine's name.
 """
 
 import argparse
@@ -13,7 +13,6 @@ import json
 import logging
 import platform
 import statistics
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 
 import torch
 
-from .. import comfyui_host
+from .gpu.models import Models, Scale
 from .loaded import Loaded, finish
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "speed.json"
@@ -44,34 +43,12 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="also a full-size SD1.5")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    comfyui_host.start(cpu=not torch.cuda.is_available())
-    with tempfile.TemporaryDirectory() as folder:
-        results = {"small": measure(write_checkpoint(Path(folder)))}
-        if options.full:
-            results["full-size SD1.5"] = measure(write_checkpoint(Path(folder), is_full=True))
+    results = {"small": measure(is_small=True)}
+    if options.full:
+        results["full-size SD1.5"] = measure(is_small=False)
     machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     RESULTS.write_text(json.dumps({"machine": machine, **results}, indent=2) + "\n")
     log.info("%s\n%s", machine, format_table(results))
-
-
-def write_checkpoint(folder: Path, is_full: bool = False) -> Path:
-    """Write an SD1 checkpoint with random weights, small or full-size, and a CLIP vision model."""
-    models, path = comfyui_host.load("tiny_models"), folder / f"full_{is_full}.safetensors"
-    options = {}
-    if is_full:
-        options["unet"] = comfyui_host.load("simulated_training").FULL_UNETS["sd1"]
-    models.write_sd1_checkpoint(path, **options)
-    models.write_clip_vision(folder / "clip_vision.safetensors")
-    return path
-
-
-def load_checkpoint(checkpoint: Path) -> Loaded:
-    """Load a checkpoint, and the CLIP vision model next to it, as ComfyUI's loaders do."""
-    load = comfyui_host.load
-    with torch.inference_mode():
-        sockets = load("comfy.sd").load_checkpoint_guess_config(str(checkpoint))[:3]
-        vision = checkpoint.parent / "clip_vision.safetensors"
-        return Loaded((*sockets, load("comfy.clip_vision").load(str(vision))))
 
 
 def format_table(results: dict[str, dict[str, float]]) -> str:
@@ -85,15 +62,10 @@ def format_table(results: dict[str, dict[str, float]]) -> str:
     return "\n".join(lines)
 
 
-def measure(checkpoint: Path) -> dict[str, float]:
+def measure(is_small: bool) -> dict[str, float]:
     """Return all figures of one model."""
-    loaded = load_checkpoint(checkpoint)
-    log.info("%s is loaded", checkpoint.name)
-    figures = training_figures(loaded)
-    log.info("training is measured")
-    figures |= sampling_figures(loaded, checkpoint.parent)
-    log.info("sampling is measured")
-    return figures
+    loaded = Loaded(Models(Scale(is_small)))
+    return training_figures(loaded) | sampling_figures(loaded)
 
 
 def training_figures(loaded: Loaded) -> dict[str, float]:
@@ -113,11 +85,9 @@ def training_figures(loaded: Loaded) -> dict[str, float]:
     }
 
 
-def sampling_figures(loaded: Loaded, folder: Path) -> dict[str, float]:
+def sampling_figures(loaded: Loaded) -> dict[str, float]:
     """Return sampling with both Apply nodes over plain sampling, and what applying itself costs."""
-    path = folder / "style.safetensors"
-    loaded.nodes.style_file.save_style(loaded.style, path)
-    apply = [seconds(lambda: loaded.apply_adapters(path)) for _ in range(ROUNDS)]
+    apply = [seconds(loaded.apply_adapters) for _ in range(ROUNDS)]
     embed = [seconds(loaded.embed_styled) - seconds(loaded.embed_plain) for _ in range(ROUNDS)]
     loaded.sample_styled()
     loaded.sample_plain()

@@ -3,7 +3,6 @@
 import math
 import time
 from functools import cache
-from pathlib import Path
 
 import torch
 
@@ -42,13 +41,13 @@ def time_training(models: Models) -> Result:
 @row("speed", "speed of sampling")
 def time_sampling(models: Models) -> Result:
     """Return sampling with both Apply nodes over plain sampling, and what applying costs."""
-    return _round(sampling_figures(_load(models), Path(models.base.name)))
+    return _round(sampling_figures(_load(models)))
 
 
 @cache
 def _load(models: Models) -> Loaded:
     steps = 3 if models.scale.is_small else SAMPLING_STEPS
-    return Loaded(models.sockets, models.side, steps)
+    return Loaded(models, models.side, steps)
 
 
 def _round(figures: dict[str, float]) -> Result:
