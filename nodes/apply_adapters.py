@@ -14,7 +14,7 @@ from ..acfun_ops.style.style import Style
 from .comfyui.adapter_warnings import ALL_BLACK, NO_MIDDLE
 from .comfyui.adapters import apply_adapters, check_fits
 from .comfyui.node_status import NodeStatus, show_errors_on_node, show_text
-from .comfyui.schedule import BOTH, CONSTANT, AdapterSchedule, StrengthSchedule
+from .comfyui.schedule import BOTH, CONSTANT, AdapterSchedule
 from .schema import (
     CATEGORY,
     StyleSocket,
@@ -74,8 +74,8 @@ class ApplyCFunAdapters(io.ComfyNode):
                     optional=True,
                     tooltip="Where the adapters act, white is fully; any size.",
                 ),
-                mark(applies_to_input(), advanced=True),
-                mark(ease_input("from start_percent to end_percent"), advanced=True),
+                applies_to_input(),
+                ease_input("from start_percent to end_percent"),
                 block_strengths_input(),
             ],
             outputs=[
@@ -108,7 +108,9 @@ class ApplyCFunAdapters(io.ComfyNode):
     ) -> io.NodeOutput:
         """Return a clone with one more wrapper, or the very model if nothing would act."""
         check_fits(style, model)
-        timing = StrengthSchedule(start=start_percent, end=end_percent, ease=ease)
+        schedule = AdapterSchedule(
+            start=start_percent, end=end_percent, ease=ease, applies_to=applies_to
+        )
         parts = PartStrengths(
             encoder=encoder_strength, middle=middle_strength, decoder=decoder_strength
         ).scale(strength)
@@ -122,6 +124,5 @@ class ApplyCFunAdapters(io.ComfyNode):
         if middle_strength != 1 and "middle" not in parts_of(style.concrete).values():
             warnings.append(NO_MIDDLE)
         node_id, text = cls.hidden.unique_id, join_messages("\n", warnings)
-        schedule = AdapterSchedule(timing=timing, applies_to=applies_to)
         styled = apply_adapters(model, style, strengths, schedule, area, NodeStatus(node_id, text))
         return io.NodeOutput(styled, ui=show_text(node_id, text))

@@ -15,20 +15,14 @@ from .comfyui.adapter_warnings import ALL_BLACK
 from .comfyui.adapters import apply_adapters, check_fits
 from .comfyui.node_status import NodeStatus, check_connected, show_errors_on_node, show_text
 from .comfyui.prompt_offsets import Conditioning
-from .comfyui.prompts import (
-    combine_masked,
-    encode_fused,
-    encode_plain,
-    prompt_warnings,
-)
-from .comfyui.schedule import BOTH, CONSTANT, AdapterSchedule, StrengthSchedule
+from .comfyui.prompts import combine_masked, encode_fused, encode_plain, prompt_warnings
+from .comfyui.schedule import BOTH, CONSTANT, AdapterSchedule
 from .schema import (
     CATEGORY,
     StyleSocket,
     applies_to_input,
     block_strengths_input,
     ease_input,
-    mark,
     search_aliases,
     strength_input,
 )
@@ -84,11 +78,8 @@ class ApplyACFunStyle(io.ComfyNode):
                     tooltip="What is drawn outside the mask; without it, the text without S*. For "
                     "two people, the conditioning of the first one's Apply ACFun Style.",
                 ),
-                mark(applies_to_input(), advanced=True),
-                mark(
-                    ease_input("over the sampling; the prompt's part does not change"),
-                    advanced=True,
-                ),
+                applies_to_input(),
+                ease_input("over the sampling; the prompt's part does not change"),
                 block_strengths_input(),
             ],
             outputs=[
@@ -132,14 +123,11 @@ class ApplyACFunStyle(io.ComfyNode):
         node_id, text_on_node = cls.hidden.unique_id, join_messages("\n", warnings)
         parts = PartStrengths().scale(concrete)
         strengths = read_block_strengths(block_strengths, parts, style.concrete, style.facts.family)
-        schedule = AdapterSchedule(timing=StrengthSchedule(ease=ease), applies_to=applies_to)
-        return io.NodeOutput(
-            apply_adapters(
-                model, style, strengths, schedule, area, NodeStatus(node_id, text_on_node)
-            ),
-            _prompt(clip, text, style, abstract, area, outside),
-            ui=show_text(node_id, text_on_node),
-        )
+        schedule = AdapterSchedule(ease=ease, applies_to=applies_to)
+        status = NodeStatus(node_id, text_on_node)
+        styled = apply_adapters(model, style, strengths, schedule, area, status)
+        conditioning = _prompt(clip, text, style, abstract, area, outside)
+        return io.NodeOutput(styled, conditioning, ui=show_text(node_id, text_on_node))
 
 
 def shares(strength: float, balance: float) -> tuple[float, float]:

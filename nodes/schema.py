@@ -46,9 +46,9 @@ def block_strengths_input() -> io.String.Input:
     return mark(text, advanced=True)
 
 
-def applies_to_input() -> io.Combo.Input:
+def applies_to_input() -> io.Input:
     """Return the input that says under which prompts the adapters act."""
-    return io.Combo.Input(
+    choice = io.Combo.Input(
         "applies_to",
         options=list(APPLIES_TO),
         default=BOTH,
@@ -56,11 +56,12 @@ def applies_to_input() -> io.Combo.Input:
         tooltip="Under which prompts the adapters act. Positive only draws the style stronger, "
         "since guidance then pushes away from the plain picture.",
     )
+    return mark(choice, advanced=True)
 
 
-def ease_input(span: str) -> io.Combo.Input:
+def ease_input(span: str) -> io.Input:
     """Return the input that sets the adapters' strength over a span of sampling."""
-    return io.Combo.Input(
+    choice = io.Combo.Input(
         "ease",
         options=list(EASES),
         default=CONSTANT,
@@ -68,3 +69,4 @@ def ease_input(span: str) -> io.Combo.Input:
         tooltip=f"The adapters' strength {span}: constant, growing from 0, falling to 0, or "
         "growing to the middle and falling again.",
     )
+    return mark(choice, advanced=True)

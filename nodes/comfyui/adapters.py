@@ -25,7 +25,7 @@ from .batch_view import add_view, are_negative, as_images, find_crops, full_crop
 from .crops import crop_mask, has_other_aspect
 from .families import LAYOUTS, Network, network_of
 from .node_status import NodeStatus, check_connected
-from .schedule import BOTH, CONSTANT, NEGATIVE, WHOLE, AdapterSchedule, StrengthSchedule, span_of
+from .schedule import BOTH, CONSTANT, NEGATIVE, WHOLE, AdapterSchedule, span_of
 from .sites import TokenGrid, insert_points, insert_sites
 from .torch_compile import eager_call
 
@@ -119,7 +119,7 @@ class AdapterWrapper:
         """Run a whole sampling, and say so if the inserts have hardly or not acted in it."""
         self.has_acted = self.was_due = False
         sampling = executor.class_obj.model_patcher.get_model_object("model_sampling")
-        is_eased = self.schedule.timing.ease != CONSTANT and len(sigmas)
+        is_eased = self.schedule.ease != CONSTANT and len(sigmas)
         span = self._span = span_of(sigmas.tolist(), sampling) if is_eased else WHOLE
         try:
             output: Tensor = executor(noise, latent_image, sampler, sigmas, *args, **kwargs)
@@ -132,7 +132,7 @@ class AdapterWrapper:
         if self.mask is not None and has_other_aspect(self.mask, size):
             self.status.add_warning(warnings.other_aspect(self.mask, size))
         if steps := sigmas[:-1].tolist():
-            due = self.schedule.timing.strengths_in(steps, sampling, span)
+            due = self.schedule.strengths_in(steps, sampling, span)
             if text := self._weakness_warning(executor.class_obj.model_options, due):
                 self.status.add_warning(text)
         return output
@@ -144,7 +144,7 @@ class AdapterWrapper:
     def _weakness_warning(self, options: Mapping[str, Any], due: list[float]) -> str:
         """Return why the inserts hardly act in steps of which these are due; "" if they do."""
         if due and max(due) < warnings.SLIVER:
-            return warnings.sliver(self.schedule.timing.ease, max(due))
+            return warnings.sliver(self.schedule.ease, max(due))
         if self.has_acted:
             return ""
         if not self.was_due and not due:
@@ -213,10 +213,9 @@ class AdapterWrapper:
         sampling: Any,
     ) -> tuple[float, ...]:
         """Return how strongly the inserts act on each sample, 0 to 1."""
-        timing, applies_to = self.schedule.timing, self.schedule.applies_to
-        amount = 1.0
-        if timing != StrengthSchedule():
-            amount = timing.strength_at(float(t[0]), sampling, self._span)
+        applies_to, amount = self.schedule.applies_to, 1.0
+        if self.schedule != AdapterSchedule(applies_to=applies_to):
+            amount = self.schedule.strength_at(float(t[0]), sampling, self._span)
         if applies_to == BOTH or amount == 0:
             return (amount,) * len(x)
         negative = are_negative(as_images(x), context, options)

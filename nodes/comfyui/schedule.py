@@ -26,8 +26,8 @@ _PERCENT_STEPS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class StrengthSchedule:
-    """A range of sampling, and the strength over it.
+class AdapterSchedule:
+    """When adapters act, how strongly, and under which prompts.
 
     Raises:
         ACFunError: the range ends before it starts.
@@ -38,7 +38,9 @@ class StrengthSchedule:
     end: float = 1.0
     """Share of sampling after which they stop, 0 to 1."""
     ease: str = CONSTANT
-    """One of ``EASES``."""
+    """How the strength changes over that range; one of ``EASES``."""
+    applies_to: str = BOTH
+    """Under which prompts; one of ``APPLIES_TO``."""
 
     def __post_init__(self) -> None:
         if self.start > self.end:
@@ -78,16 +80,6 @@ class StrengthSchedule:
         """Return the strength at each sigma within the range; see :meth:`strength_at`."""
         within = [sigma for sigma in sigmas if self.is_in_range(sigma, sampling)]
         return [self.strength_at(sigma, sampling, span) for sigma in within]
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdapterSchedule:
-    """When adapters act, and on what."""
-
-    timing: StrengthSchedule = StrengthSchedule()
-    """The range and the ease."""
-    applies_to: str = BOTH
-    """Under which prompts; one of ``APPLIES_TO``."""
 
 
 def span_of(sigmas: Sequence[float], sampling: Any) -> tuple[float, float]:
