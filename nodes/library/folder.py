@@ -106,8 +106,11 @@ def style_path(name: object) -> Path:
             name=json.dumps(name, default=str),
             folder=FOLDER,
         )
-    if is_label(name):  # Its prompt may hold anything, and is no path.
-        return _resolve(name, [file_by_label(name, folder_paths.get_filename_list(FOLDER))])
+    names = folder_paths.get_filename_list(FOLDER)
+    if label := _LABEL.fullmatch(name):  # Its prompt may hold anything, and is no path.
+        runs = filter(None, map(_RUN_FILE.fullmatch, names))
+        short = ((run[0], (run[1][:_SHORT], run[2])) for run in runs)
+        return _resolve(name, (file for file, digits in short if digits == label.groups()))
     parts = PurePosixPath(name.replace("\\", "/"))
     if ".." in parts.parts or parts.is_absolute() or ":" in name:
         raise ACFunError(
@@ -116,15 +119,14 @@ def style_path(name: object) -> Path:
             name=name,
             folder=FOLDER,
         )
-    names = folder_paths.get_filename_list(FOLDER)
     # Windows writes folders with a backslash, and macOS letters with their accents apart.
     same = (other for other in names if _normalize(other) == _normalize(name))
     return _resolve(name, (name, str(parts), *same))
 
 
-def _resolve(name: str, spellings: Iterable[str | None]) -> Path:
-    for spelling in spellings:
-        found = folder_paths.get_full_path(FOLDER, spelling) if spelling else None
+def _resolve(name: str, spellings: Iterable[str]) -> Path:
+    for spelling in filter(None, spellings):
+        found = folder_paths.get_full_path(FOLDER, spelling)
         if found is not None:
             return Path(found)
     raise ACFunError(
@@ -135,22 +137,13 @@ def _resolve(name: str, spellings: Iterable[str | None]) -> Path:
     )
 
 
-def check_prefix(prefix: object) -> None:
-    """Refuse a prefix that no style could be saved under; nothing is made.
-
-    Raises:
-        ACFunError: it is empty, leads out of the folder, or cannot be a name there.
-    """
-    _free_path(prefix)
-
-
 def find_save_path(prefix: object) -> tuple[Path, list[Path]]:
     """Return a free path, numbered like ComfyUI's images, and the files of the same prefix.
 
     Raises:
         ACFunError: see :func:`check_prefix`.
     """
-    root, parts = _free_path(prefix)
+    root, parts = check_prefix(prefix)
     try:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(str(parts), str(root))
         while (path := Path(folder) / f"{name}_{counter:05}_.safetensors").exists():
@@ -161,8 +154,12 @@ def find_save_path(prefix: object) -> tuple[Path, list[Path]]:
         raise _cannot_be_made(prefix, root, error) from error
 
 
-def _free_path(prefix: object) -> tuple[Path, PurePosixPath]:
-    """Return the folder to save to, and a prefix below it that a style can be saved under."""
+def check_prefix(prefix: object) -> tuple[Path, PurePosixPath]:
+    """Return the folder to save to and a prefix below it; nothing is made.
+
+    Raises:
+        ACFunError: it is empty, leads out of the folder, or cannot be a name there.
+    """
     name = prefix if isinstance(prefix, str) else ""
     parts = PurePosixPath(_expand_dates(name).replace("\\", "/"))
     leads_out = ".." in parts.parts or parts.is_absolute() or ":" in str(parts)
@@ -244,28 +241,6 @@ def is_file_of_other_run(name: str, run: str) -> bool:
     """Tell by the name of a file below models/acfun that it holds another run's style."""
     match = _RUN_FILE.fullmatch(name)
     return match is not None and match[1] != run
-
-
-def is_label(name: str) -> bool:
-    """Tell whether a name is one that :func:`label_of` gives to a training's run."""
-    return _LABEL.fullmatch(name) is not None
-
-
-def file_by_label(label: str, names: Iterable[str]) -> str | None:
-    """Return the name of the file that a label stands for, None if there is none.
-
-    Args:
-        label: as :func:`label_of` gave it, perhaps before the file went on training.
-        names: of all files below models/acfun.
-    """
-    wanted = _LABEL.fullmatch(label)
-    if wanted is None:
-        return None
-    for name in names:
-        run = _RUN_FILE.fullmatch(name)
-        if run is not None and (run[1][:_SHORT], run[2]) == wanted.groups():
-            return name
-    return None
 
 
 @lru_cache(maxsize=4096)
