@@ -137,7 +137,7 @@ class ComfyBackbone:
                 "The connected vae is of another kind of model than {name} (its latents: "
                 "{shape}, the model's: {channels} channels). Connect the VAE of the "
                 "checkpoint.",
-                name=self._name,
+                name=name_of(self.family, self.network.context_width),
                 shape=tuple(latents.shape[1:]),
                 channels=channels,
             )
@@ -196,10 +196,10 @@ class ComfyBackbone:
         """Encode as ``CLIP.encode_from_tokens``, to ``device``, without loading the model anew."""
         if self._offsets is not None:
             known = len(self._offsets.encoded)
-            embedding, pooled, extra = self._offsets.encode(prompt, pseudo_word, vectors)
+            context = self._offsets.encode(prompt, pseudo_word, vectors)
             if len(self._offsets.encoded) > known:
                 self.is_loaded = False  # The text encoder may have displaced the network.
-            return Context(embedding, pooled, extra=extra, is_joint=True)
+            return context
         self.load()
         tokens = tokenize(self.clip, prompt, pseudo_word, vectors)
         encoder = self.clip.cond_stage_model
@@ -249,7 +249,3 @@ class ComfyBackbone:
     def _latent_dims(self) -> int:
         layout = self.network.layout
         return 5 if layout is not None and layout.has_frames else 4
-
-    @property
-    def _name(self) -> str:
-        return name_of(self.family, self.network.context_width)

@@ -1,13 +1,14 @@
 """The text encoder of a training whose pseudo-word is an offset: needed before step 1 only."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import comfy.model_management as mm
 import torch
 from torch import Tensor
 
+from ...acfun_ops.backbones.backbone import Context
 from ...acfun_ops.errors import ACFunError
 from ...acfun_ops.pseudo_word import has_pseudo_word
 from .prompt_offsets import (
@@ -20,16 +21,6 @@ from .prompt_offsets import (
 )
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """A prompt as it was encoded; see ``WordPrompt`` for the scales of its word's offsets."""
-
-    tokens: Tensor
-    pooled: Tensor | None
-    extra: dict[str, Any]
-    scales: dict[str, Tensor]
-
-
 class OffsetEncoder:
     """Encodes the prompts of a training, each once, and then leaves the card to the network.
 
@@ -40,19 +31,14 @@ class OffsetEncoder:
         device: where it computes.
 
     Attributes:
-        encoded: the prompts that are encoded, by text and whether a word has an offset in it.
+        encoded: the prompts that are encoded, by text and whether a word has an offset in it, each
+            with the scales of the offsets.
     """
 
-    def __init__(
-        self,
-        clip: Any,
-        family: str,
-        width: int,
-        device: torch.device,
-    ) -> None:
+    def __init__(self, clip: Any, family: str, width: int, device: torch.device) -> None:
         self.clip, self.family, self.width, self.device = clip, family, width, device
         self.word = ""
-        self.encoded: dict[tuple[str, bool], Encoded] = {}
+        self.encoded: dict[tuple[str, bool], tuple[Context, dict[str, Tensor]]] = {}
 
     def zero_offsets(self, word: str) -> dict[str, Tensor]:
         """Take the word that offsets are added to, and return offsets ``(d,)`` of 0.
@@ -70,14 +56,8 @@ class OffsetEncoder:
         self.encoded.clear()
         return {part: torch.zeros(self.width) for part in list_parts(self.clip, self.family)}
 
-    def encode(
-        self, prompt: str, pseudo_word: str, offsets: Mapping[str, Tensor]
-    ) -> tuple[Tensor, Tensor | None, dict[str, Any]]:
+    def encode(self, prompt: str, pseudo_word: str, offsets: Mapping[str, Tensor]) -> Context:
         """Encode a prompt as CLIP Text Encode does, differentiably in the offsets on it.
-
-        Returns:
-            The encoding ``(1, t, d)`` and what else the text encoder gave: its pooled output, and
-            masks and the like by ComfyUI's names.
 
         Raises:
             ACFunError: a pseudo-word has no place of its own, or the CLIP is of another family.
@@ -88,11 +68,12 @@ class OffsetEncoder:
             self.encoded["", False] = self._encode("", pseudo_word, False)
             self.encoded[prompt, has_word] = self._encode(prompt, pseudo_word, has_word)
             _leave_card(self.clip.patcher)
-        encoded = self.encoded[prompt, has_word]
-        tokens = add_offsets(encoded.tokens, encoded.scales, offsets)
-        return tokens, encoded.pooled, encoded.extra
+        context, scales = self.encoded[prompt, has_word]
+        return replace(context, tokens=add_offsets(context.tokens, scales, offsets))
 
-    def _encode(self, prompt: str, pseudo_word: str, has_word: bool) -> Encoded:
+    def _encode(
+        self, prompt: str, pseudo_word: str, has_word: bool
+    ) -> tuple[Context, dict[str, Tensor]]:
         clip, placed = self.clip, None
         if has_word:
             placed = read_prompt(clip, prompt, pseudo_word, self.word, self.family)
@@ -104,7 +85,7 @@ class OffsetEncoder:
         if encoding.shape[-1] != self.width:
             raise other_clip(self.clip, self.family, self.width)
         scales = {} if placed is None else offset_scales(placed, encoding)
-        return Encoded(encoding, pooled, extra, scales)
+        return Context(encoding, pooled, extra=extra, is_joint=True), scales
 
     def _move(self, value: Any) -> Any:
         # Tensors of inference mode are of no use to a training.

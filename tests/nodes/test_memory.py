@@ -265,6 +265,6 @@ def test_a_text_encoder_leaves_the_card_once_it_has_encoded_and_the_network_stay
         mm.load_models_gpu([network])
         encoder = OffsetEncoder(clip, "zimage", 64, CARD)
         encoder.zero_offsets("style")
-        assert encoder.encode("a hat", "S*", {})[0].device == CARD
+        assert encoder.encode("a hat", "S*", {}).tokens.device == CARD
         assert [loaded.model for loaded in mm.current_loaded_models] == [network]
         assert {weight.device for weight in clip.cond_stage_model.parameters()} == {CPU}

@@ -145,21 +145,21 @@ def test_a_training_encodes_once_and_differentiably(offsets, monkeypatch, kind):
         for t in ("", text.replace("S*", "style"))
     }
     width = stock[""]["cond"].shape[-1]
-    encoder = offsets.Encoder(clip, FAMILY[kind], width, torch.device("cpu"), AssertionError)
+    encoder = offsets.Encoder(clip, FAMILY[kind], width, torch.device("cpu"))
     start = encoder.zero_offsets("style")
-    tokens, pooled, extra = encoder.encode(text, "S*", start)
+    first = encoder.encode(text, "S*", start)
     expected = stock[text.replace("S*", "style")]
-    assert torch.equal(tokens, expected.pop("cond")) and not tokens.is_inference()
+    assert torch.equal(first.tokens, expected.pop("cond")) and not first.tokens.is_inference()
     expected_pooled = expected.pop("pooled_output")
-    assert pooled is expected_pooled is None or torch.equal(pooled, expected_pooled)
-    assert extra.keys() == expected.keys()
-    assert all(torch.equal(value, expected[name]) for name, value in extra.items())
+    assert first.pooled is expected_pooled is None or torch.equal(first.pooled, expected_pooled)
+    assert first.extra.keys() == expected.keys()
+    assert all(torch.equal(value, expected[name]) for name, value in first.extra.items())
     monkeypatch.setattr(type(clip), "encode_from_tokens", None)
     moving = {part: offset.requires_grad_() for part, offset in start.items()}
-    moved = encoder.encode(text, "S*", moving)[0]
+    moved = encoder.encode(text, "S*", moving).tokens
     gradients = torch.autograd.grad(moved.sum(), list(moving.values()))
     assert all(bool((gradient != 0).all()) for gradient in gradients)
-    assert torch.equal(encoder.encode("", "S*", {})[0], stock[""]["cond"])
+    assert torch.equal(encoder.encode("", "S*", {}).tokens, stock[""]["cond"])
 
 
 def style_of(acfun: Any, kind: str, width: int, *, trained: bool = True) -> Any:
