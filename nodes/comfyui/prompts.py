@@ -96,13 +96,20 @@ def prompt_warnings(clip: Any, text: str, style: Style) -> str:
     """Return what to say of a prompt without the style's word, and of a CLIP with another skip."""
     word, own = style.facts.pseudo_word, _own_layer(clip)
     trained, layer = style.facts.settings.get(CLIP_LAYER, own), _layer(clip)
-    return join_messages(
-        "\n",
-        [
-            "" if has_pseudo_word(text, word) else _word_warning(word),
-            "" if trained == layer else _layer_warning(trained, layer),
-        ],
-    )
+    warnings = []
+    if not has_pseudo_word(text, word):
+        sentence = (
+            "The prompt does not hold this style's word {pseudo_word}, so it adds nothing. Write "
+            "{pseudo_word}, exactly so and as a word of its own, where the style shall stand."
+        )
+        warnings.append(Message(sentence, pseudo_word=word))
+    if trained != layer:
+        sentence = (
+            "The style was trained with the CLIP's layer {trained}, and this clip gives layer "
+            "{layer}, so the prompt acts otherwise. Put CLIP Set Last Layer at {trained} in front."
+        )
+        warnings.append(Message(sentence, trained=trained, layer=layer))
+    return join_messages("\n", warnings)
 
 
 def note_clip_layer(pair: PreparedImages, clip: Any) -> PreparedImages:
@@ -124,24 +131,6 @@ def _own_layer(clip: Any) -> int:
             layer = module.options_default[1]
             return -1 if layer is None else int(layer)
     return -1
-
-
-def _layer_warning(trained: object, layer: int) -> str:
-    return Message(
-        "The style was trained with the CLIP's layer {trained}, and this clip gives layer {layer}, "
-        "so the prompt acts otherwise. Put CLIP Set Last Layer at {trained} in front.",
-        trained=trained,
-        layer=layer,
-    )
-
-
-def _word_warning(pseudo_word: str) -> str:
-    return Message(
-        "The prompt does not hold this style's word {pseudo_word}, so it adds "
-        "nothing. Write {pseudo_word}, exactly so and as a word of its own, where "
-        "the style shall stand.",
-        pseudo_word=pseudo_word,
-    )
 
 
 def _limit_to_mask(conditioning: Conditioning, limit: Tensor) -> Conditioning:
