@@ -100,22 +100,10 @@ def _is_refused(tensor: Any, device: torch.device) -> bool:
     return torch.is_tensor(tensor) and tensor.is_inference() and tensor.device == device
 
 
-@contextmanager
-def one_stream(settings: Any) -> Iterator[None]:
-    """Have ComfyUI move weights in order with the computation for the length of a ``with`` block.
-
-    Its asynchronous offloading takes a weight's memory for the next one after the forward pass,
-    while the backward pass still needs it.
-
-    Args:
-        settings: the module ``comfy.model_management``.
-    """
-    streams = settings.NUM_STREAMS
-    settings.NUM_STREAMS = 0
-    try:
-        yield
-    finally:
-        settings.NUM_STREAMS = streams
+def replace_value(owner: Any, name: str, value: Any, restore: ExitStack) -> None:
+    """Give an attribute another value until ``restore`` closes."""
+    restore.callback(setattr, owner, name, getattr(owner, name))
+    setattr(owner, name, value)
 
 
 @contextmanager

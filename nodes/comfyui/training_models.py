@@ -11,7 +11,7 @@ from comfy.patcher_extension import WrappersMP
 from ...acfun_ops.errors import ACFunError
 from ...acfun_ops.messages import Message
 from ...acfun_ops.model_families import FAMILIES, name_of
-from .autograd import clones_for_norms, one_stream
+from .autograd import clones_for_norms, replace_value
 from .backbone import ComfyBackbone
 from .families import network_of
 from .node_status import check_connected
@@ -58,7 +58,9 @@ def training_backbone(
         if not FAMILIES[family].learns_offsets:  # Else no gradient goes through it.
             clip = static_clone(clip)
             stack.enter_context(clones_for_norms(clip.cond_stage_model))
-        stack.enter_context(one_stream(comfy.model_management))
+        # Asynchronous offloading takes a weight's memory for the next one after the forward pass,
+        # while the backward pass still needs it.
+        replace_value(comfy.model_management, "NUM_STREAMS", 0, stack)
         network = network_of(patcher)
         stack.enter_context(eager_call(network.module, {"wrappers": patcher.wrappers}, say))
         # It brings the module that was compiled, which need not be that of this clone.

@@ -11,7 +11,7 @@ from typing import Any
 import comfy.model_management
 from torch import Tensor
 
-from .autograd import clones_for_norms, replace_forward
+from .autograd import clones_for_norms, replace_forward, replace_value
 from .families import Network
 from .sites import blocks_of
 
@@ -36,12 +36,11 @@ def _differentiable_kernels() -> Iterator[None]:
     with ExitStack() as restore:
         # ComfyUI 0.3.64 has no such kernels yet.
         if hasattr(settings, "in_training"):
-            restore.callback(setattr, settings, "in_training", settings.in_training)
-            settings.in_training = True
+            replace_value(settings, "in_training", True, restore)
         operations: Any = sys.modules.get("comfy.quant_ops")
         if hasattr(operations, "ck") and find_spec("comfy_kitchen") is not None:
-            restore.callback(setattr, operations, "ck", operations.ck)
-            operations.ck = _EagerKernels(operations.ck)  # Anima does not ask for in_training.
+            # Anima does not ask for in_training.
+            replace_value(operations, "ck", _EagerKernels(operations.ck), restore)
         yield
 
 
