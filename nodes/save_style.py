@@ -130,32 +130,16 @@ class SaveACFunStyle(io.ComfyNode):
         name = style_image_name(cls.hidden.prompt or {}, cls.hidden.unique_id)
         prefix = _prefix(filename_prefix, name or _NAMELESS)
         label = {"author": author.strip(), "license": license.strip()}
-        text = save_once(style, prefix, label, preview, thumbnail)
+        text = _save_once(style, prefix, label, preview, thumbnail)
         return io.NodeOutput(style, ui=show_text(cls.hidden.unique_id, text))
 
 
-def save_once(
-    style: Style,
-    prefix: str,
-    label: Mapping[str, str],
-    preview: Tensor | None,
-    has_thumbnail: bool,
+def _save_once(
+    style: Style, prefix: str, label: Mapping[str, str], preview: Tensor | None, has_thumbnail: bool
 ) -> str:
-    """Write a style under a prefix, unless the same one is there, and a picture beside it.
+    """Write a style, unless the same one is there, and a picture beside it; say where they are.
 
-    Args:
-        style: what its card says stays where the label says nothing.
-        prefix: of the file's name, numbered.
-        label: "author" and "license", each perhaps empty.
-        preview: an IMAGE whose last picture is put beside the file; None takes the last preview of
-            the training, if it has left one.
-        has_thumbnail: whether it is put into the file as well; if not, no picture is in it.
-
-    Returns:
-        A sentence that says where the style is.
-
-    Raises:
-        ACFunError: it cannot be written.
+    What the style's card says stays where the label (author, license) says nothing.
     """
     flaw, run_file = None, find_run_file(style)
     if preview is None and run_file is not None:

@@ -5,12 +5,11 @@ from collections.abc import Callable
 
 import comfy.model_management
 import comfy.utils
-import torch
-from einops import rearrange
 from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from ...acfun_ops.image_files import to_pil
 from ...acfun_ops.messages import Message, join_messages
 from ...acfun_ops.training.events import (
     Event,
@@ -165,7 +164,6 @@ def _strip(pictures: list[Tensor]) -> Image.Image:
     """Return pictures side by side: style, face, and what the style draws now."""
     strip = Image.new("RGB", (STRIP_SIDE * len(pictures), STRIP_SIDE))
     for place, picture in enumerate(pictures):
-        levels = (rearrange(picture, "1 h w c -> h w c") * 255).round().to(torch.uint8)
-        square = Image.fromarray(levels.numpy()).resize((STRIP_SIDE, STRIP_SIDE))
+        square = to_pil(picture).resize((STRIP_SIDE, STRIP_SIDE))
         strip.paste(square, (place * STRIP_SIDE, 0))
     return strip
