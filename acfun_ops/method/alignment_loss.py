@@ -150,13 +150,24 @@ def alignment_batch(
     Raises:
         ACFunError: an unknown variant, or ``imagery`` without I_i.
     """
-    if alignment == "staged":
-        between = match_statistics(face, style)
-        return _stage_batch(style, face, between, sigma, style_weight, face_weight, settings)
-    if alignment == "drawn" and imagery is not None:
-        lead = _lead(sigma, settings.handover, settings)
-        between = torch.lerp(imagery, match_statistics(face, style), lead)
-        return _stage_batch(style, face, between, sigma, style_weight, face_weight, settings)
+    if alignment == "staged" or (alignment == "drawn" and imagery is not None):
+        restyled = match_statistics(face, style)
+        if alignment == "drawn" and imagery is not None:
+            handover = _lead(sigma, settings.handover, settings)
+            restyled = torch.lerp(imagery, restyled, handover)
+        share = style_weight / max(style_weight, face_weight)
+        restyled = torch.lerp(face, restyled, share)
+        lead = _lead(sigma, settings.stage_threshold, settings)
+        floor = settings.face_floor
+        return AlignmentBatch(
+            latents=torch.cat([style, restyled]),
+            style=style,
+            face=restyled,
+            style_weights=(2 * style_weight * (1 - lead), 0.0),
+            face_weights=(0.0, 2 * face_weight * (floor + (1 - floor) * lead)),
+            colour_weights=(0.0, settings.colour_weight * face_weight),
+            noise_offset=settings.noise_offset,
+        )
     if alignment == "paired":
         return AlignmentBatch(
             latents=torch.cat([style, face]),
@@ -213,30 +224,6 @@ def alignment_loss(
             means = (clean - batch.face).mean(dim=(2, 3))
             terms.append(to_colours * means.square().mean())
     return prediction_weight(sigma, prediction) * torch.stack(terms).sum()
-
-
-def _stage_batch(
-    style: Tensor,
-    face: Tensor,
-    restyled: Tensor,
-    sigma: float,
-    style_weight: float,
-    face_weight: float,
-    settings: AlignmentSettings,
-) -> AlignmentBatch:
-    share = style_weight / max(style_weight, face_weight)
-    restyled = torch.lerp(face, restyled, share)
-    lead = _lead(sigma, settings.stage_threshold, settings)
-    floor = settings.face_floor
-    return AlignmentBatch(
-        latents=torch.cat([style, restyled]),
-        style=style,
-        face=restyled,
-        style_weights=(2 * style_weight * (1 - lead), 0.0),
-        face_weights=(0.0, 2 * face_weight * (floor + (1 - floor) * lead)),
-        colour_weights=(0.0, settings.colour_weight * face_weight),
-        noise_offset=settings.noise_offset,
-    )
 
 
 def _lead(sigma: float, threshold: float, settings: AlignmentSettings) -> float:
