@@ -194,11 +194,7 @@ class _Reporter(Reporter):
     """Shows a training's events in the terminal."""
 
     def __init__(
-        self,
-        out: Path,
-        config: TrainConfig,
-        wants_stop: Callable[[], bool],
-        before: Path | None,
+        self, out: Path, config: TrainConfig, wants_stop: Callable[[], bool], before: Path | None
     ) -> None:
         super().__init__()
         self.out, self.user_wants_stop, self.saved = out, wants_stop, before

@@ -9,13 +9,7 @@ from torch import Tensor
 from ..backbones.backbone import Backbone, Context
 from ..errors import ACFunError
 from ..method.concrete_fusion import FoldedFusion
-from ..method.injection import (
-    FULL_STRENGTH,
-    PartStrengths,
-    Site,
-    attach_adapters,
-    fold_adapters,
-)
+from ..method.injection import FULL_STRENGTH, PartStrengths, Site, attach_adapters, fold_adapters
 from ..style.compatibility import ModelShape, check_fits
 from ..style.style import Style
 from .sampler import Guidance, draw_latents, initial_noise, sampling_sigmas

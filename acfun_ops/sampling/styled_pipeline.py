@@ -106,10 +106,7 @@ def styled(
 
 
 def sample_image(
-    pipe: Any,
-    embeddings: Tensors,
-    drawing: Drawing,
-    on_step: Callable[[], None] = lambda: None,
+    pipe: Any, embeddings: Tensors, drawing: Drawing, on_step: Callable[[], None] = lambda: None
 ) -> Tensor:
     """Return an image ``(1, s, s, 3)`` in [0, 1], sampled by a diffusers pipeline itself.
 

@@ -33,11 +33,7 @@ from .events import (
 from .optimizer import DivergedError, Optimizer, OverflowedError
 from .previews import Previews
 from .styled_model import StyledModel
-from .training_images import (
-    PreparedImages,
-    encode_images,
-    prepare_images,
-)
+from .training_images import PreparedImages, encode_images, prepare_images
 
 LARGE_STYLE = (
     "The style will be {size:.0f} MB large. With rank 32 and CLIP ViT-L/14 one of SD1.5 has 7 MB, "
