@@ -3,9 +3,10 @@
     python -m evaluation.performance.memory
 
 Full-size SD1.5 at 512 and SDXL at 1024 are trained by the product's code for two steps, the first
-of which updates the pseudo-word, on a GPU that computes shapes only. Each ComfyUI runs in a process
-of its own: ``$COMFYUI_PATH`` or ``~/comfy/ComfyUI``, and ``$COMFYUI_OLD_PATH`` or
-``~/comfy/ComfyUI-0.3.64`` if it exists. The table goes to ``evaluation/results/memory.json``.
+of which updates the pseudo-word, on a GPU that computes shapes only; the face is redrawn in two
+steps, because each needs the same. Each ComfyUI runs in a process of its own: ``$COMFYUI_PATH`` or
+``~/comfy/ComfyUI``, and ``$COMFYUI_OLD_PATH`` or ``~/comfy/ComfyUI-0.3.64`` if it exists. The table
+goes to ``evaluation/results/memory.json``.
 
 What tensors occupy is counted, weights included; workspaces of kernels, the driver's own memory and
 what an allocator wastes come on top.
@@ -17,6 +18,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,19 +38,19 @@ def main() -> None:
     """Count in each ComfyUI, write the table and log whether the goals are met."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("--family", choices=list(GOALS), action="append")
-    parser.add_argument("--case", help=argparse.SUPPRESS)
+    parser.add_argument("--comfyui", choices=list(VERSIONS), help=argparse.SUPPRESS)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if options.case:
-        sys.stdout.write(json.dumps(count(json.loads(options.case))) + "\n")
+    families = options.family or list(GOALS)
+    if options.comfyui:
+        count_all(options.comfyui, families)
         return
     rows = []
     for version, folder in VERSIONS.items():
-        for family in (options.family or GOALS) if is_installed(folder) else ():
-            for case in cases(version, family):
-                rows.append({"comfyui": version, **case, **run_case(folder, case)})
-                log.info(rows[-1])
-                RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+        for row in rows_of(version, folder, families) if is_installed(folder) else ():
+            rows.append(row)
+            log.info(row)
+            RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
     for family, goal in GOALS.items():
         small = [row for row in rows if row["family"] == family and "total" in row]
         missed = [row["peak"] for row in small if row["peak"] > goal]
@@ -58,30 +60,44 @@ def main() -> None:
 def cases(version: str, family: str) -> list[dict[str, Any]]:
     """Return what is trained: dtypes, checkpointing, and a small GPU or weights in system RAM.
 
-    On the old ComfyUI only fp16: it differs in how it loads models, not in what it computes.
+    bf16 takes what fp16 takes. The old ComfyUI differs in how it loads models alone.
     """
-    dtypes = ("fp16", "bf16", "fp8", "fp32") if version == NEWEST else ("fp16",)
-    pairs = [(weights, on) for weights in dtypes for on in ("off", "on")]
-    table: list[dict[str, Any]] = [{"weights": w, "checkpointing": on} for w, on in pairs]
+    dtypes = ("fp16", "fp8", "fp32") if version == NEWEST else ()
+    table: list[dict[str, Any]] = [
+        {"weights": weights, "checkpointing": on} for weights in dtypes for on in ("off", "on")
+    ]
     small = {"weights": "fp16", "checkpointing": "on"}
     table += [small | {"total": SMALL_GPUS[family] * GIB}, small | {"state": "NO_VRAM"}]
     return [{"family": family, **case} for case in table]
 
 
-def run_case(comfyui: Path, case: dict[str, Any]) -> dict[str, Any]:
-    """Return the result of :func:`count` in a process with that ComfyUI."""
-    command = [sys.executable, "-m", "evaluation.performance.memory", "--case", json.dumps(case)]
+def rows_of(version: str, comfyui: Path, families: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield what :func:`count_all` prints in a process with that ComfyUI."""
+    command = [sys.executable, "-m", "evaluation.performance.memory", "--comfyui", version]
+    command += [part for family in families for part in ("--family", family)]
     environment = os.environ | {"COMFYUI_PATH": str(comfyui)}
-    output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    result: dict[str, Any] = json.loads(output.stdout.splitlines()[-1])
-    return result
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout or ():
+            if line.startswith("{"):
+                yield json.loads(line)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command)
+
+
+def count_all(version: str, families: Sequence[str]) -> None:
+    """Print a row of the table for each case, as lines of JSON."""
+    start(cpu=True, use_pytorch_cross_attention=True)
+    import_pack()
+    for family in families:
+        for case in cases(version, family):
+            row = {"comfyui": version, **case, **count(case)}
+            sys.stdout.write(json.dumps(row) + "\n")
+            sys.stdout.flush()
 
 
 def count(case: dict[str, Any]) -> dict[str, Any]:
     """Train on the simulated GPU; return GiB, and the waits and copies of a plain step."""
-    start(cpu=True, use_pytorch_cross_attention=True)
     training = load("simulated_training")
-    import_pack()
     settings = training.Settings(**case)
     with training.simulation(settings) as (gpu, sockets):
         figures = training.train(settings, gpu, sockets)

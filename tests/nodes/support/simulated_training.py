@@ -6,7 +6,7 @@ VAE and CLIP vision are stand-ins: they are displaced by the U-Net before the fi
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -35,6 +35,7 @@ FULL_UNETS = {
         "transformer_depth_middle": 10,
     },
 }
+REDRAWING_STEPS = 2  # Each needs what the others need.
 NATIVE_SIDES = {"sd1": 512, "sdxl": 1024}
 FLOATS = {
     "fp32": torch.float32,
@@ -118,6 +119,7 @@ def simulation(settings: Settings) -> Any:
 def train(settings: Settings, card: SimulatedCard, sockets: dict[str, Any]) -> Figures:
     """Train and count."""
     import acfun_pack.acfun_ops.training.training_images as encoded_pair
+    from acfun_pack.acfun_ops.method.alignment_loss import SETTINGS
     from acfun_pack.acfun_ops.training.config import TrainConfig
     from acfun_pack.acfun_ops.training.events import SamplingEvent, StepEvent, TrainImages
     from acfun_pack.acfun_ops.training.fit import fit
@@ -150,6 +152,7 @@ def train(settings: Settings, card: SimulatedCard, sockets: dict[str, Any]) -> F
         gradient_checkpointing=settings.checkpointing,
         alignment=settings.alignment,
     )
+    method = replace(SETTINGS, redrawing=replace(SETTINGS.redrawing, steps=REDRAWING_STEPS))
     pictures = TrainImages(style=torch.rand(1, side, side, 3), face=torch.rand(1, side, side, 3))
     dtype = FLOATS.get(settings.precision)
     with (
@@ -166,7 +169,9 @@ def train(settings: Settings, card: SimulatedCard, sockets: dict[str, Any]) -> F
         backbone.load()
         weights = card.live
         card.restart()
-        result = fit(backbone, pictures, config, note)
+        result = fit(
+            backbone, encoded_pair.prepare_images(backbone, pictures, config, method), config, note
+        )
     unet, encoder = sockets["model"].model, sockets["clip"].cond_stage_model
     named = [*unet.named_parameters(), *encoder.named_parameters()]
     return Figures(
