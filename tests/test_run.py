@@ -119,6 +119,15 @@ def test_where_nothing_was_skipped_nothing_is_said():
     assert "NOT TESTED" not in outcome.stdout
 
 
+def test_the_tests_of_a_file_stay_in_one_process():
+    """pytest 9.2 has no place for the group that pytest-xdist 3.8 writes to a test's name."""
+    files = [ROOT / "tests" / name for name in ("test_names.py", "test_layers.py")]
+    outcome = run_pytest(*files, "-v", "-n", "2", "--dist", "loadgroup")
+    passed = re.findall(r"\[(gw\d)\].*PASSED tests/(\w+)\.py", outcome.stdout)
+    assert {file for _, file in passed} == {"test_names", "test_layers"}
+    assert len(set(passed)) == 2
+
+
 def test_lint_takes_the_folder_that_the_readme_clones_into(tmp_path):
     clone = tmp_path / "ComfyUI-ACFun"  # No name of a Python package, but the outermost one's.
     packages = [ROOT / "__init__.py", *ROOT.glob("*/__*__.py"), *ROOT.glob("*/*/__*__.py")]
