@@ -19,18 +19,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from . import runs
 from .benchmark import Bench, LearnsOnce, Row
-from .runs import (
-    LEARNT,
-    Run,
-    is_done,
-    learn_row,
-    measure_one,
-    read_run,
-    run_folder,
-    run_one,
-    training_name,
-)
 
 OpenBench = Callable[[], Bench]
 Job = Sequence[tuple[Row, int]]
@@ -45,7 +35,7 @@ def run_rows(
     folder: Path,
     workers: int = 1,
     seconds: float = math.inf,
-) -> list[Run]:
+) -> list[runs.Run]:
     """Run what is missing and return everything that is there, by row and pair.
 
     Args:
@@ -67,7 +57,7 @@ def run_rows(
     pretrainings, jobs = jobs_of(bench, rows, work)
     for row, _ in pretrainings:
         if isinstance(row.method, LearnsOnce):
-            row.method.prepare(work / LEARNT, workers)
+            row.method.prepare(work / runs.LEARNT, workers)
     with ExitStack() as stack:
         do: Callable[..., Iterator[Any]] = map
         if workers == 1 or len(jobs) < 2:
@@ -81,7 +71,7 @@ def run_rows(
         for done in do(_run_job, jobs):
             progress.update(done)
     pairs = [(row, index) for row in rows for index in row.pair_indices(bench)]
-    return [read_run(bench, *pair, work) for pair in pairs if is_done(bench, *pair, work)]
+    return [runs.read_run(bench, *pair, work) for pair in pairs if runs.is_done(bench, *pair, work)]
 
 
 def measure_again(open_bench: OpenBench, rows: Sequence[Row], folder: Path) -> None:
@@ -90,8 +80,8 @@ def measure_again(open_bench: OpenBench, rows: Sequence[Row], folder: Path) -> N
     work = folder / bench.name
     for row in tqdm(rows, desc="measuring"):
         for index in row.pair_indices(bench):
-            if is_done(bench, row, index, work):
-                measure_one(bench, row, index, work)
+            if runs.is_done(bench, row, index, work):
+                runs.measure_one(bench, row, index, work)
 
 
 def jobs_of(
@@ -106,11 +96,11 @@ def jobs_of(
     seen = set()
     for row in rows:
         for index in row.pair_indices(bench):
-            path = run_folder(bench, row, index, work)
-            if path in seen or is_done(bench, row, index, work):
+            path = runs.run_folder(bench, row, index, work)
+            if path in seen or runs.is_done(bench, row, index, work):
                 continue
             seen.add(path)
-            learnt = training_name(bench, row, index)
+            learnt = runs.training_name(bench, row, index)
             if isinstance(row.method, LearnsOnce):
                 pretrainings.setdefault(learnt, (row, index))
                 learnt = path.name
@@ -157,7 +147,7 @@ def _open_in_worker(open_bench: OpenBench, work: Path, ends: float) -> None:
 
 def _pretrain(pretraining: tuple[Row, int]) -> None:
     if time.time() < _opened["ends"]:
-        learn_row(_opened["bench"], *pretraining, _opened["work"])
+        runs.learn_row(_opened["bench"], *pretraining, _opened["work"])
 
 
 def _run_job(job: Job) -> int:
@@ -165,5 +155,5 @@ def _run_job(job: Job) -> int:
     for number, (row, index) in enumerate(job):
         if time.time() >= _opened["ends"]:
             return number
-        run_one(_opened["bench"], row, index, _opened["work"])
+        runs.run_one(_opened["bench"], row, index, _opened["work"])
     return len(job)

@@ -24,14 +24,7 @@ from .metrics.image_statistics import (
     variety,
 )
 from .runner import OpenBench
-from .sections.ablations import all_sections
-from .sections.design_choices import (
-    design_choices,
-    learning_rates,
-    restyle_choices,
-    softer_noise,
-)
-from .sections.references import face_splices, papers_table, reference_answers
+from .sections import ablations, design_choices, references
 
 PAIRS = {"nano": 40, "tuning": 14}
 FIGURES = (
@@ -64,17 +57,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def sections(options: argparse.Namespace) -> list[Section]:
     """Return every section with the settings of this prior, or the rows to choose from."""
     if options.benchmark == "tuning":
-        chosen = learning_rates(), softer_noise()
+        chosen = design_choices.learning_rates(), design_choices.softer_noise()
         # On all pairs, as everything is there.
         return [replace(s, rows=[replace(row, pairs=None) for row in s.rows]) for s in chosen]
     return [
-        *all_sections(),
-        restyle_choices(),
-        design_choices(),
-        learning_rates(),
-        papers_table(),
-        face_splices(),
-        reference_answers(),
+        *ablations.all_sections(),
+        design_choices.restyle_choices(),
+        design_choices.design_choices(),
+        design_choices.learning_rates(),
+        references.papers_table(),
+        references.face_splices(),
+        references.reference_answers(),
     ]
 
 
