@@ -28,7 +28,7 @@ FRONTEND = os.environ.get("COMFYUI_FRONTEND")
 PACK_NAME = "acfun"
 sys.path.append(str(HERE))
 
-from page_setup import BROWSERS, MODEL_FILES, SETTINGS, STYLE_FILE, VIEWPORT  # noqa: E402
+from page_setup import BROWSERS, MODEL_FILES, PAGE, SETTINGS, STYLE_FILE  # noqa: E402
 
 
 def missing() -> str | None:
@@ -87,7 +87,7 @@ def comfy_page(page_server: ComfyServer, chromium: Browser) -> Iterator[ComfyPag
     """Yield ComfyUI's page, shared by the tests of a module."""
     from comfy_page import ComfyPage
 
-    page = chromium.new_page(viewport=VIEWPORT)
+    page = chromium.new_page(**PAGE)
     opened = ComfyPage(page, page_server.address, "ACFunTrainStyle")
     opened.open()
     yield opened
@@ -113,7 +113,7 @@ def prior_page(prior_server: ComfyServer, chromium: Browser) -> Iterator[ComfyPa
     """Yield the page of that server."""
     from comfy_page import ComfyPage
 
-    page = chromium.new_page(viewport=VIEWPORT)
+    page = chromium.new_page(**PAGE)
     opened = ComfyPage(page, prior_server.address, "ACFunTrainStyle")
     opened.open()
     yield opened

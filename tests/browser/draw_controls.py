@@ -28,7 +28,7 @@ import numpy as np  # noqa: E402
 from comfy_graphs import PromptGraph, node  # noqa: E402
 from comfy_page import SETTLE, ComfyPage  # noqa: E402
 from comfy_server import ComfyServer, History, failure_text  # noqa: E402
-from page_setup import BROWSERS, MODEL_FILES, SETTINGS, VIEWPORT  # noqa: E402
+from page_setup import BROWSERS, MODEL_FILES, PAGE, SETTINGS  # noqa: E402
 from PIL import Image  # noqa: E402
 from playwright.sync_api import sync_playwright  # noqa: E402
 from small_prior_graphs import (  # noqa: E402
@@ -254,7 +254,7 @@ def open_page(server: ComfyServer) -> Iterator[ComfyPage]:
     path = next(path for path in map(shutil.which, BROWSERS) if path)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        page = browser.new_page(viewport=VIEWPORT)
+        page = browser.new_page(**PAGE)
         opened = ComfyPage(page, server.address, "ACFunLoadStyle")
         opened.open()
         yield opened

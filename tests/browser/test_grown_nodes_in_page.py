@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 from comfy_page import ComfyPage
-from page_setup import VIEWPORT
+from page_setup import PAGE
 from small_prior_graphs import SAMPLING, SIDE, TRAINING
 from test_first_run_in_page import PACK_NAME, USE_PRIOR, set_widgets
 from test_workflows_in_page import overlap
@@ -42,7 +42,7 @@ def mode(request, prior_server, chromium):
     prior_server.request(
         "/settings", {"Comfy.VueNodes.Enabled": is_vue, "Comfy.Minimap.Visible": False}
     )
-    page = chromium.new_page(viewport=VIEWPORT)
+    page = chromium.new_page(**PAGE)
     opened = ComfyPage(page, prior_server.address, "ACFunTrainStyle")
     opened.open()
     yield opened, is_vue

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from page_setup import VIEWPORT
+from page_setup import PAGE
 
 from acfun_ops.messages import Message, join_messages, to_json
 from acfun_ops.training.config import TrainConfig
@@ -45,7 +45,7 @@ def test_help_page_opens_and_has_two_screens_at_most(comfy_page, node_id):
         assert picture.evaluate("(image) => image.naturalWidth") >= 200
     comfy_page.page.set_viewport_size({"width": 1366, "height": 768})
     assert panel.evaluate(SCREENS) <= 2
-    comfy_page.page.set_viewport_size(VIEWPORT)
+    comfy_page.page.set_viewport_size(PAGE["viewport"])
     assert comfy_page.problems() == []
 
 
@@ -109,7 +109,7 @@ def chinese_page(page_server, chromium):
     from comfy_page import ComfyPage
 
     page_server.request("/settings", {"Comfy.Locale": "zh"})
-    page = chromium.new_page()
+    page = chromium.new_page(reduced_motion=PAGE["reduced_motion"])
     opened = ComfyPage(page, page_server.address, "ACFunTrainStyle")
     opened.open()
     yield opened

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from page_setup import PAGE
 
 from acfun_ops.training.config import PRESETS
 
@@ -111,7 +112,7 @@ def nodes(request, page_server, chromium):
     from comfy_page import ComfyPage
 
     page_server.request("/settings", {"Comfy.VueNodes.Enabled": MODES[request.param]})
-    page = chromium.new_page(viewport={"width": 1920, "height": 1080})
+    page = chromium.new_page(**PAGE)
     opened = ComfyPage(page, page_server.address, "ACFunTrainStyle")
     opened.open()
     yield NodePage(opened, MODES[request.param])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from comfy_page import ComfyPage
+from page_setup import SMALL_PAGE
 from workflow_prompts import load_workflow, to_prompt, workflow_names
 
 PACK_NAME = "acfun"
@@ -85,7 +86,7 @@ def test_there_are_few_enough_to_choose_from_and_each_node_is_in_one(page_server
 
 
 def test_note_is_read_on_a_laptop(page_server, chromium):
-    page = chromium.new_page(viewport={"width": 1366, "height": 768})
+    page = chromium.new_page(**SMALL_PAGE)
     opened = ComfyPage(page, page_server.address, "ACFunTrainStyle")
     opened.open()
     opened.open_template(PACK_NAME, workflow_names()[0])
