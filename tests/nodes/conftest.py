@@ -7,6 +7,7 @@ is set, the CPU forced.
 from __future__ import annotations
 
 import ast
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -133,6 +134,15 @@ def comfy(models_dir: ModelsDir) -> ComfyLibrary:
     from comfy_library import ComfyLibrary
 
     return ComfyLibrary(models_dir)
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    """Keep Python from looking for circles of references, which alone are left to its collector."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

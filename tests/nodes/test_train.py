@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import weakref
 from contextlib import suppress
 from dataclasses import replace
@@ -115,8 +114,8 @@ def test_a_redrawing_that_breaks_off_leaves_all_models_as_they_were(
 
 
 @pytest.fixture
-def clones(monkeypatch):
-    """Yield weak references to the clones that are made of MODELs while nothing looks for circles.
+def clones(monkeypatch, no_collector):
+    """Return weak references to the clones that are made of MODELs while nothing looks for circles.
 
     Once ComfyUI has lost a MODEL in a circle, with its parents, it takes nothing off the network.
     """
@@ -129,10 +128,7 @@ def clones(monkeypatch):
         return copy
 
     monkeypatch.setattr(ModelPatcher, "clone", recorded_clone)
-    gc.collect()
-    gc.disable()
-    yield made
-    gc.enable()
+    return made
 
 
 def test_the_clones_of_a_cancelled_training_go_with_it(acfun, models, clones):
