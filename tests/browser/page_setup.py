@@ -1,6 +1,6 @@
 """What ComfyUI's page is opened with: its size and settings, and the files that workflows name."""
 
-# Animations are drawn by the processor: with them a template takes three times as long to open.
+# Animations are drawn by the processor: with them a template takes twice as long to open.
 PAGE = {"viewport": {"width": 1920, "height": 1080}, "reduced_motion": "reduce"}
 SMALL_PAGE = PAGE | {"viewport": {"width": 1366, "height": 768}}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
