@@ -159,14 +159,19 @@ def _save_once(
         titled = replace(wanted, card=replace(wanted.card, title=path.stem.rsplit("_", 2)[0]))
         size = save_style(titled, path)
         text = Message(
-            "Saved {path} ({size:.2f} MB, {steps} steps)",
-            path=path,
+            "Saved {name} ({size:.2f} MB, {steps} steps) in {folder}",
+            name=path.name,
+            folder=path.parent,
             size=size / 1e6,
             steps=style.facts.steps,
         )
     else:
         path, card = found
-        text = Message("Saved before as {path}, unchanged; no second file was written", path=path)
+        text = Message(
+            "Saved before as {name} in {folder}, unchanged; no second file was written",
+            name=path.name,
+            folder=path.parent,
+        )
         if card.thumbnail != thumbnail:
             text = Message("{text}, and the picture inside stays as it was", text=text)
     if run_file is not None:

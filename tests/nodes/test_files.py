@@ -57,7 +57,8 @@ def test_a_saved_style_loads_as_it_was(acfun, folder):
     assert style is acfun.style()
     path = folder / "monet_00001_.safetensors"
     size = f"{path.stat().st_size / 1e6:.2f} MB"
-    assert acfun.texts[-1].startswith(f"Saved {path} ({size}, 3 steps), without a preview: ")
+    said = f"Saved {path.name} ({size}, 3 steps) in {path.parent}, without a preview: "
+    assert acfun.texts[-1].startswith(said)
     loaded = load_file(acfun, path.name)
     assert acfun.bytes_of(loaded) == path.read_bytes()
     assert loaded.digest == style.digest

@@ -200,15 +200,15 @@ def test_an_unchanged_style_is_saved_once_and_the_node_says_so(acfun, folder):
     written = (folder / "monet_00001_.safetensors").read_bytes()
     text = save(acfun)
     assert text == (
-        f"Saved before as {folder / 'monet_00001_.safetensors'}, unchanged; "
+        f"Saved before as monet_00001_.safetensors in {folder}, unchanged; "
         "no second file was written"
     )
     save(acfun, style=load(acfun, "monet_00001_.safetensors"))
     assert names_in(folder) == ["monet_00001_.safetensors"]
     assert (folder / "monet_00001_.safetensors").read_bytes() == written
-    assert "steps), without a preview" in save(acfun, style=acfun.style(seed=1))
-    assert "steps), without a preview" in save(acfun, author="A. N.")
-    assert "steps), without a preview" in save(acfun, prefix="other")
+    assert f"steps) in {folder}, without a preview" in save(acfun, style=acfun.style(seed=1))
+    assert f"steps) in {folder}, without a preview" in save(acfun, author="A. N.")
+    assert f"steps) in {folder}, without a preview" in save(acfun, prefix="other")
     assert len(names_in(folder)) == 4
 
 

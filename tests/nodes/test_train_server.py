@@ -47,7 +47,7 @@ def test_progress_previews_losses_and_the_place_of_the_style_are_shown(acfun, se
     assert saved.digest == kept.digest
     assert (kept.card.title, saved.card.title) == (prompt, path.name.split("_")[0])
     size = f"({path.stat().st_size / 1e6:.2f} MB, 3 steps)"
-    said = f"Saved {path} {size}, with its preview beside it"
+    said = f"Saved {path.name} {size} in {path.parent}, with its preview beside it"
     assert messages.texts("save_style")[-1] == said
     with Image.open(path.with_suffix(".preview.jpg")) as beside:
         saved = np.asarray(beside).astype(int)

@@ -108,7 +108,8 @@ def with_branch(graph: PromptGraph, name: str, other: PromptGraph) -> PromptGrap
 def saved_style(history: History) -> Path:
     """Return the file that the node save_style of a run has written, or an earlier run had."""
     text = history["outputs"]["save_style"]["text"][0]
-    return Path(re.match(r"Saved (?:before as )?(.*?)(?: \(\d|, unchanged)", text)[1])
+    name, folder = re.match(r"Saved (?:before as )?(.+?)(?: \(.*?\))? in ([^,\n]+)", text).groups()
+    return Path(folder) / name
 
 
 def kept_training(folder: Path, text: str) -> Path:
