@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import Locator, Page, Request
 
 LOAD_TIMEOUT = 300_000.0  # Milliseconds, as everywhere in Playwright; a loaded machine is slow.
 SETTLE = 500.0
+# Nothing is left to draw or to compute: the browser has time to spare, frame after frame.
+IS_IDLE = """async () => {
+    for (let spare = 0; spare < 5;)
+        await new Promise((resolve) => requestIdleCallback((deadline) => {
+            spare = deadline.timeRemaining() > 5 ? spare + 1 : 0;
+            requestAnimationFrame(resolve);
+        }));
+}"""
 # Its nodes are known, it hears the server, and the mask over a page that still loads is gone.
 IS_LOADED = """(nodeType) => Boolean(
     window.app?.extensionManager && window.LiteGraph?.registered_node_types[nodeType]
@@ -29,6 +38,7 @@ PLACE_NODE = """(nodeType) => {
     app.canvas.ds.offset = [0, 0];
     app.canvas.selectNode(node);
 }"""
+SWITCH_NODES = "(isVue) => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', isVue)"
 PRESS_UPLOAD = """(title) => app.graph._nodes.find((node) => node.title === title)
     .widgets.find((widget) => widget.type === 'button').callback()"""
 HAS_FILE = """([title, name]) => app.graph._nodes.find((node) => node.title === title)
@@ -60,16 +70,39 @@ class ComfyPage:
         self.errors: list[str] = []
         self._url = f"http://{address}"
         self._node_type = node_type
+        self._asked: set[Request] = set()
+        self._last_asked = 0.0
         page.set_default_timeout(LOAD_TIMEOUT)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("request", lambda request: self._asked.add(request))
+        for end in ("requestfinished", "requestfailed"):
+            page.on(end, self._note_end)
 
     def open(self) -> None:
         """Load the page; return when it knows the pack's nodes and shows its graph."""
         self.page.goto(self._url)
         self.page.wait_for_function(IS_LOADED, arg=self._node_type)
         self.page.wait_for_selector("#graph-canvas")
-        self.page.wait_for_timeout(4 * SETTLE)
+        self.settle()
         self.errors.clear()
+
+    def settle(self) -> None:
+        """Return when the page has asked its server nothing for half a second and is idle."""
+        end = time.monotonic() + LOAD_TIMEOUT / 1000
+        while self._asked or time.monotonic() - self._last_asked < SETTLE / 1000:
+            if time.monotonic() > end:
+                raise TimeoutError(f"The page still asks for {[one.url for one in self._asked]}")
+            self.page.wait_for_timeout(SETTLE / 10)
+        self.page.evaluate(IS_IDLE)
+
+    def _note_end(self, request: Request) -> None:
+        self._asked.discard(request)
+        self._last_asked = time.monotonic()
+
+    def draw_vue_nodes(self, is_vue: bool) -> None:
+        """Switch to Nodes 2.0 or to classic nodes, as the page's menu does."""
+        self.page.evaluate(SWITCH_NODES, is_vue)
+        self.settle()
 
     def browse_templates(self, pack: str) -> Locator:
         """Open the template browser at a pack's templates; return the dialog."""
@@ -86,7 +119,7 @@ class ComfyPage:
         dialog.get_by_test_id(f"template-workflow-{name}").click()
         dialog.wait_for(state="detached")
         self.page.wait_for_function("() => app.graph._nodes.length > 0")
-        self.page.wait_for_timeout(4 * SETTLE)
+        self.settle()
         skip = self.page.get_by_role("button", name="Skip", exact=True)
         if skip.is_visible():  # The page's own tour, at the first app that it opens.
             skip.click()
@@ -95,7 +128,7 @@ class ComfyPage:
     def place(self, node_type: str) -> None:
         """Put one fresh node on an empty graph and select it."""
         self.page.evaluate(PLACE_NODE, node_type)
-        self.page.wait_for_timeout(SETTLE)
+        self.settle()
 
     def upload(self, title: str, picture: Path) -> None:
         """Choose a picture by the upload button of a Load Image node; return when it is named."""
@@ -150,9 +183,9 @@ class ComfyPage:
         box = self.page.get_by_placeholder("Add a node...")
         while not box.is_visible():  # A busy page may take a double click for two.
             self.page.mouse.dblclick(900, 500)
-            self.page.wait_for_timeout(4 * SETTLE)
+            self.settle()
         box.fill(words)
-        self.page.wait_for_timeout(2 * SETTLE)
+        self.page.wait_for_timeout(SETTLE)
         offered = self.page.get_by_test_id("result-item")
         for label in awaited:
             offered.filter(has_text=label).first.wait_for()

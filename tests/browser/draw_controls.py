@@ -112,7 +112,7 @@ def main(names: list[str]) -> None:
         link_small_prior(server)
         with server:
             place_pictures(server)
-            server.request("/settings", SETTINGS | {"Comfy.Minimap.Visible": False})
+            server.request("/settings", SETTINGS)
             if names != ["first_run"]:
                 server.run(trainings(), timeout=3600)
             for name in names:

@@ -2,7 +2,7 @@
 
 # Animations are drawn by the processor: with them a template takes twice as long to open.
 PAGE = {"viewport": {"width": 1920, "height": 1080}, "reduced_motion": "reduce"}
-SMALL_PAGE = PAGE | {"viewport": {"width": 1366, "height": 768}}
+LAPTOP_VIEW = {"width": 1366, "height": 768}
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # What the workflows name; the page only asks whether the files are there.
 MODEL_FILES = {
@@ -13,4 +13,8 @@ MODEL_FILES = {
     "upscale_models": "RealESRGAN_x4plus.safetensors",
 }
 STYLE_FILE = "acfun_style_00001_.safetensors"  # Of the example picture.
-SETTINGS = {"Comfy.TutorialCompleted": True, "Comfy.Canvas.SelectionToolbox": True}
+SETTINGS = {
+    "Comfy.TutorialCompleted": True,
+    "Comfy.Canvas.SelectionToolbox": True,
+    "Comfy.Minimap.Visible": False,  # It may lie over a node.
+}

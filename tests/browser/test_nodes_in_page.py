@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from page_setup import PAGE
+from page_setup import LAPTOP_VIEW, PAGE
 
 from acfun_ops.messages import Message, join_messages, to_json
 from acfun_ops.training.config import TrainConfig
@@ -43,7 +43,7 @@ def test_help_page_opens_and_has_two_screens_at_most(comfy_page, node_id):
     for picture in pictures.all():
         comfy_page.page.wait_for_function("(image) => image.complete", arg=picture.element_handle())
         assert picture.evaluate("(image) => image.naturalWidth") >= 200
-    comfy_page.page.set_viewport_size({"width": 1366, "height": 768})
+    comfy_page.page.set_viewport_size(LAPTOP_VIEW)
     assert panel.evaluate(SCREENS) <= 2
     comfy_page.page.set_viewport_size(PAGE["viewport"])
     assert comfy_page.problems() == []

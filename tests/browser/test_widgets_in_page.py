@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from page_setup import PAGE
 
 from acfun_ops.training.config import PRESETS
 
@@ -76,7 +75,7 @@ class NodePage:
             self.box.get_by_text("Show advanced inputs").click()
         else:
             self.page.page.evaluate(PRESS)
-        self.settle()
+        self.page.settle()
 
     def choose(self, name, value):
         if self.is_vue:
@@ -84,7 +83,7 @@ class NodePage:
             self.page.page.get_by_role("option", name=value).click()
         else:
             self.page.page.evaluate(EDIT, [name, value])
-        self.settle()
+        self.page.settle()
 
     def type(self, name, value):
         if self.is_vue:
@@ -93,10 +92,7 @@ class NodePage:
             field.press("Enter")
         else:
             self.page.page.evaluate(EDIT, [name, value])
-        self.settle()
-
-    def settle(self):
-        self.page.page.wait_for_timeout(500)
+        self.page.settle()
 
     def numbers(self):
         widgets = self.page.widgets()
@@ -108,16 +104,10 @@ class NodePage:
 
 
 @pytest.fixture(scope="module", params=MODES)
-def nodes(request, page_server, chromium):
-    from comfy_page import ComfyPage
-
-    page_server.request("/settings", {"Comfy.VueNodes.Enabled": MODES[request.param]})
-    page = chromium.new_page(**PAGE)
-    opened = ComfyPage(page, page_server.address, "ACFunTrainStyle")
-    opened.open()
-    yield NodePage(opened, MODES[request.param])
-    page_server.request("/settings", {"Comfy.VueNodes.Enabled": False})
-    page.close()
+def nodes(request, comfy_page):
+    comfy_page.draw_vue_nodes(MODES[request.param])
+    yield NodePage(comfy_page, MODES[request.param])
+    comfy_page.draw_vue_nodes(False)
 
 
 @pytest.mark.parametrize("node_id", SHOWN)

@@ -1,4 +1,7 @@
-"""The workflows in ComfyUI's real page: what a user sees who opens them from the templates."""
+"""The workflows in ComfyUI's real page: what a user sees who opens them from the templates.
+
+Their example pictures come into ComfyUI's input folder, and the page says so if not.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,7 @@ from itertools import combinations
 from typing import Any
 
 import pytest
-from comfy_page import ComfyPage
-from page_setup import SMALL_PAGE
+from page_setup import LAPTOP_VIEW, PAGE
 from workflow_prompts import load_workflow, to_prompt, workflow_names
 
 PACK_NAME = "acfun"
@@ -17,6 +19,12 @@ COMPARED = ("id", "type", "pos", "mode", "title", "widgets_values")
 # What is fitted into the view of 1366 x 768 and of 1920 x 1080 with its text still shown.
 LAPTOP, DESK = (1750, 990), (2480, 1390)
 FIRST = ("1 Train", "2 Apply", "3 Both halves", "14 A face")
+EXAMPLES = {"acfun_style.jpg", "acfun_face.jpg"}
+ANSWERS = {
+    "refuses": lambda route: route.fulfill(status=413),
+    "says yes and keeps nothing": lambda route: route.fulfill(status=200, body="{}"),
+    "cuts off": lambda route: route.abort(),
+}
 SEED_CONTROLS = ("fixed", "increment", "decrement", "randomize")
 
 
@@ -85,19 +93,18 @@ def test_there_are_few_enough_to_choose_from_and_each_node_is_in_one(page_server
     assert used >= ours
 
 
-def test_note_is_read_on_a_laptop(page_server, chromium):
-    page = chromium.new_page(**SMALL_PAGE)
-    opened = ComfyPage(page, page_server.address, "ACFunTrainStyle")
-    opened.open()
-    opened.open_template(PACK_NAME, workflow_names()[0])
+def test_note_is_read_on_a_laptop(comfy_page):
+    page = comfy_page.page
+    page.set_viewport_size(LAPTOP_VIEW)
+    comfy_page.open_template(PACK_NAME, workflow_names()[0])
     note = page.locator(".comfy-markdown", has_text="Choose before you run")
     assert note.is_visible()
     assert page.evaluate("() => app.canvas.ds.scale") >= 0.57
     box = note.bounding_box()
     assert box["x"] >= 0
     assert box["y"] >= 0
-    assert box["y"] + box["height"] <= 768
-    page.close()
+    assert box["y"] + box["height"] <= LAPTOP_VIEW["height"]
+    page.set_viewport_size(PAGE["viewport"])
 
 
 def test_template_browser_shows_the_titles_in_order_with_their_pictures(comfy_page):
@@ -126,6 +133,38 @@ def test_pictures_are_small_and_seeds_stay_fixed(name, page_server):
     for node in load_workflow(name)["nodes"]:
         controls = [v for v in node.get("widgets_values", []) if v in SEED_CONTROLS]
         assert set(controls) <= {"fixed"}
+
+
+@pytest.fixture
+def folder(page_server):
+    """Return ComfyUI's input folder, without our pictures."""
+    path = page_server.base / "input"
+    for name in EXAMPLES:
+        (path / name).unlink(missing_ok=True)
+    return path
+
+
+def toast(opened, severity):
+    return opened.page.locator(f".p-toast-message-{severity}").last
+
+
+def test_missing_pictures_are_put_there(comfy_page, folder):
+    comfy_page.open_template(PACK_NAME, workflow_names()[0])
+    assert "Put into ComfyUI's input folder: " in toast(comfy_page, "info").inner_text()
+    assert {path.name for path in folder.iterdir()} >= EXAMPLES
+
+
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+def test_a_picture_that_the_server_does_not_take_is_named(comfy_page, folder, answer):
+    comfy_page.page.route("**/upload/image", answer)
+    try:
+        comfy_page.open_template(PACK_NAME, workflow_names()[0])
+        text = toast(comfy_page, "error").inner_text()
+    finally:
+        comfy_page.page.unroute("**/upload/image")
+    assert text.startswith("ACFun\nComfyUI did not take acfun_")
+    assert all(name in text for name in EXAMPLES)
+    assert "web/examples" in text
 
 
 def nodes(graph: Mapping[str, Any]) -> list[dict[str, Any]]:
