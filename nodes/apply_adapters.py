@@ -116,10 +116,10 @@ class ApplyCFunAdapters(io.ComfyNode):
         ).scale(strength)
         strengths = read_block_strengths(block_strengths, parts, style.concrete, style.facts.family)
         area = None if mask is None else check_mask(mask, "mask")
-        warnings = []
-        if area is not None and not area.any() and strengths.any():
+        warnings, has_effect = [], any(strengths.values())
+        if area is not None and not area.any() and has_effect:
             warnings.append(ALL_BLACK)
-        if start_percent == end_percent and strengths.any():
+        if start_percent == end_percent and has_effect:
             warnings.append(_NO_RANGE)
         if middle_strength != 1 and "middle" not in parts_of(style.concrete).values():
             warnings.append(NO_MIDDLE)

@@ -148,15 +148,16 @@ class ACFunStyleSheet(io.ComfyNode):
         warning = prompt_warnings(clip, text, style)
         show_text(cls.hidden.unique_id, warning)
         status = NodeStatus(cls.hidden.unique_id, warning)
+        how = AdapterSchedule(), None, status
         against = clip.encode_from_tokens_scheduled(clip.tokenize(negative))
         columns = [
             (
-                apply_adapters(model, style, strengths, AdapterSchedule(), None, status),
+                apply_adapters(model, style, parts.block_strengths(style.concrete), *how),
                 encode_plain(clip, text, style)
                 if abstract is None
                 else encode_fused(clip, text, style, abstract),
             )
-            for abstract, strengths in COLUMNS.values()
+            for abstract, parts in COLUMNS.values()
         ]
         latent = stock.EmptyLatentImage().generate(width, height)[0]
         settings = {

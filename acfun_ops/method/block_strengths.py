@@ -1,8 +1,7 @@
 """Strengths of single blocks: what a user writes of them, on top of the parts' strengths."""
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
 
 from ..errors import ACFunError
 from .injection import PartStrengths
@@ -15,33 +14,16 @@ _ENTRY = re.compile(r"([^=]+?)\s*=\s*(\d+(?:\.\d*)?|\.\d+)")
 _STYLE_BLOCKS = "input_blocks=0, middle_block=0, output_blocks=0, output_blocks.1=1"
 
 
-@dataclass(frozen=True, kw_only=True)
-class BlockStrengths(PartStrengths):
-    """How strongly each adapter acts: its part's strength times its own."""
-
-    blocks: Mapping[str, float]
-    """Canonical name of each of the style's blocks to its own strength."""
-
-    def block_strengths(self, blocks: Iterable[str]) -> dict[str, float]:
-        """Return the strength of each of the style's blocks."""
-        of_parts = super().block_strengths(blocks)
-        return {block: strength * self.blocks[block] for block, strength in of_parts.items()}
-
-    def any(self) -> bool:
-        """Tell whether any adapter acts at all."""
-        return any(self.block_strengths(self.blocks).values())
-
-
 def read_block_strengths(
     text: str, parts: PartStrengths, blocks: Collection[str], family: str
-) -> PartStrengths:
-    """Return the parts' strengths with those of single blocks that a text sets.
+) -> dict[str, float]:
+    """Return how strongly each adapter acts: its part's strength times its own, which a text sets.
 
     Args:
         text: "output_blocks.0=0.5, input_blocks.8=0": beginnings of canonical block names, whole
             between dots, with a strength of 0 to 3 each; the longest that fits a block counts.
             Empty for the parts alone; ``STYLE_BLOCKS_ONLY`` for SDXL.
-        parts: what each is multiplied by.
+        parts: how strongly those of each part act.
         blocks: the style's, by canonical names.
         family: of the style.
 
@@ -49,8 +31,6 @@ def read_block_strengths(
         ACFunError: the text cannot be read, or a name fits none of the blocks.
     """
     text = text.strip()
-    if not text:
-        return parts
     if text == STYLE_BLOCKS_ONLY:
         if family != "sdxl":
             raise ACFunError(
@@ -72,9 +52,8 @@ def read_block_strengths(
                 blocks=", ".join(blocks),
             )
         strengths |= dict.fromkeys(inside, own[name])
-    return BlockStrengths(
-        encoder=parts.encoder, middle=parts.middle, decoder=parts.decoder, blocks=strengths
-    )
+    of_parts = parts.block_strengths(blocks)
+    return {block: strength * strengths[block] for block, strength in of_parts.items()}
 
 
 def _read(text: str) -> dict[str, float]:

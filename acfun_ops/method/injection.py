@@ -83,15 +83,14 @@ class BlockMask:
         self.mask = mask.float()
         self._sizes: dict[tuple[Any, ...], Tensor] = {}
 
-    def resize(self, size: Sequence[int], device: torch.device, strength: float = 1.0) -> Tensor:
-        """Return ``strength`` times the mask at ``size`` (h, w), each value the mean of its area.
+    def resize(self, size: Sequence[int], device: torch.device) -> Tensor:
+        """Return the mask at ``size`` (h, w), each value the mean of its area.
 
         Unlike interpolation it carries nothing over an edge.
         """
-        key = (*size, device, strength)
+        key = (*size, device)
         if key not in self._sizes:
-            mask = F.interpolate(self.mask.to(device), size=tuple(size), mode="area")
-            self._sizes[key] = strength * mask
+            self._sizes[key] = F.interpolate(self.mask.to(device), size=tuple(size), mode="area")
         return self._sizes[key]
 
 
@@ -119,23 +118,18 @@ class PartStrengths:
             decoder=self.decoder * strength,
         )
 
-    def any(self) -> bool:
-        """Tell whether any part acts at all."""
-        return any((self.encoder, self.middle, self.decoder))
-
 
 FULL_STRENGTH = PartStrengths()
 
 
 def fold_adapters(
-    adapters: Mapping[str, ConcreteFusion], strengths: PartStrengths, device: torch.device
+    adapters: Mapping[str, ConcreteFusion], strengths: Mapping[str, float], device: torch.device
 ) -> dict[str, FoldedFusion]:
     """Return adapters with their strengths folded in, on a device; those of strength 0 are none."""
-    by_block = strengths.block_strengths(adapters)
     return {
-        block: FoldedFusion(adapter, by_block[block]).to(device)
+        block: FoldedFusion(adapter, strengths[block]).to(device)
         for block, adapter in adapters.items()
-        if by_block[block] != 0
+        if strengths[block] != 0
     }
 
 
@@ -143,8 +137,7 @@ def fold_adapters(
 def attach_adapters(
     adapters: Mapping[str, ConcreteFusion | FoldedFusion],
     modules: Mapping[str, Site],
-    strengths: PartStrengths = FULL_STRENGTH,
-    mask: Tensor | BlockMask | None = None,
+    mask: BlockMask | None = None,
 ) -> Iterator[list["AdapterHook"]]:
     """Hook adapters onto a network's blocks for the length of a ``with`` block, errors included.
 
@@ -152,8 +145,7 @@ def attach_adapters(
         adapters: canonical block name to adapter; a folded one has its strength already.
         modules: canonical block name to what the adapter hangs on, whose output it changes: either
             ``(b, c, h, w)`` features or ``(b, n, c)`` tokens.
-        strengths: per part of the network.
-        mask: ``(b, 1, h, w)`` in [0, 1], or a :class:`BlockMask`; limits the effect in space.
+        mask: limits the effect in space.
 
     Yields:
         The hooks, each of which knows whether it has acted.
@@ -170,13 +162,7 @@ def attach_adapters(
             missing=missing[0],
             missing_count=len(missing),
         )
-    mask = BlockMask(mask) if isinstance(mask, Tensor) else mask
-    by_block = strengths.block_strengths(adapters)
-    hooks = {
-        block: AdapterHook(adapter, by_block[block], mask)
-        for block, adapter in adapters.items()
-        if by_block[block] != 0
-    }
+    hooks = {block: AdapterHook(adapter, mask) for block, adapter in adapters.items()}
     with ExitStack() as handles:
         for block, hook in hooks.items():
             handles.callback(modules[block].register_forward_hook(hook).remove)
@@ -186,12 +172,8 @@ def attach_adapters(
 class AdapterHook:
     """A forward hook that passes a module's output through one adapter."""
 
-    def __init__(
-        self, adapter: ConcreteFusion | FoldedFusion, strength: float, mask: BlockMask | None
-    ) -> None:
-        self.adapter = adapter
-        self.strength = strength
-        self.mask = mask
+    def __init__(self, adapter: ConcreteFusion | FoldedFusion, mask: BlockMask | None) -> None:
+        self.adapter, self.mask = adapter, mask
         self.has_acted = False
 
     def __call__(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
@@ -203,12 +185,12 @@ class AdapterHook:
 
     def _strength_on(self, output: Tensor) -> float | Tensor:
         if self.mask is None:
-            return self.strength
+            return 1.0
         if output.ndim == 4:
-            return self.mask.resize(output.shape[-2:], output.device, self.strength)
+            return self.mask.resize(output.shape[-2:], output.device)
         if self.mask.mask.shape[-2:] != (1, 1):
             raise ACFunError(
                 "This style sits in attention blocks, where a mask cannot act; it needs inserts in "
                 "ResBlocks. Leave the mask out or use ResBlock inserts."
             )
-        return self.mask.resize((1, 1), output.device, self.strength)[..., 0]
+        return self.mask.resize((1, 1), output.device)[..., 0]

@@ -76,7 +76,8 @@ def draw_picture(
         context = encode_styled(
             backbone.encode_prompt, drawing.prompt, style, drawing.strength, backbone.device
         )
-        adapters = fold_adapters(style.inserts(), drawing.strengths, backbone.device)
+        strengths = drawing.strengths.block_strengths(style.concrete)
+        adapters = fold_adapters(style.inserts(), strengths, backbone.device)
         modules = {block: point.module for block, point in points.items()}
     shape = backbone.latents_shape(drawing.size or backbone.native_side)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(drawing.seed))

@@ -14,7 +14,13 @@ from acfun_ops.backbones.backbone import Context, InsertPoint
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.method.alignment_loss import AlignmentSettings
 from acfun_ops.method.concrete_fusion import InsertAt
-from acfun_ops.method.injection import FULL_STRENGTH, PartStrengths, attach_adapters, parts_of
+from acfun_ops.method.injection import (
+    FULL_STRENGTH,
+    PartStrengths,
+    attach_adapters,
+    fold_adapters,
+    parts_of,
+)
 from acfun_ops.pseudo_word import has_pseudo_word
 from acfun_ops.style.style_file import load_style, save_style
 from acfun_ops.training.config import TrainConfig
@@ -91,7 +97,7 @@ class Acfun(Method):
         partial = PartialBackbone(backbone, self.parts, self.variant)
         fusion = style.abstract_fusion().to(backbone.device)
         inserts = {
-            name: insert.to(backbone.device)
+            name: insert
             for name, insert in style.inserts().items()
             if blocks is None or name in blocks
         }
@@ -101,7 +107,8 @@ class Acfun(Method):
         style_tokens = style.style_tokens.float().to(backbone.device)
         context = partial.encode_prompt(prompt, STYLE_WORD, vectors)
         fused = fusion(context.tokens, style_tokens, self.abstract_strength)
-        with attach_adapters(inserts, modules, self.strengths):
+        strengths = self.strengths.block_strengths(inserts)
+        with attach_adapters(fold_adapters(inserts, strengths, backbone.device), modules):
             return sample(replace(task, backbone=partial), Context(fused, context.pooled))
 
     @override

@@ -67,7 +67,8 @@ def count_operations(backbone: Any, noisy: Any, prompt: Any) -> dict[str, float]
     points = backbone.insert_points("resblock")
     modules = {block: point.module for block, point in points.items()}
     adapters = {b: fusion.ConcreteFusion(point.channels) for b, point in points.items()}
-    folded = injection.fold_adapters(adapters, injection.FULL_STRENGTH, backbone.device)
+    strengths = dict.fromkeys(adapters, 1.0)
+    folded = injection.fold_adapters(adapters, strengths, backbone.device)
     with Operations() as plain:
         backbone.denoise(noisy, 1.0, prompt)
     with injection.attach_adapters(folded, modules), Operations() as styled:

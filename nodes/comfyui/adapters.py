@@ -11,13 +11,7 @@ from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
 from ...acfun_ops.method.concrete_fusion import FoldedFusion
-from ...acfun_ops.method.injection import (
-    BlockMask,
-    PartStrengths,
-    Site,
-    attach_adapters,
-    fold_adapters,
-)
+from ...acfun_ops.method.injection import BlockMask, Site, attach_adapters, fold_adapters
 from ...acfun_ops.style import compatibility as model_match
 from ...acfun_ops.style.style import Style
 from . import adapter_warnings as warnings
@@ -39,7 +33,7 @@ class AdapterWrapper:
 
     Args:
         style: whose inserts act.
-        strengths: per part of the U-Net.
+        strengths: how strongly each acts, by block.
         schedule: when in the sampling, and under which prompts.
         mask: ``(m, 1, h, w)`` in [0, 1] over the whole picture, or None for everywhere.
         status: of the node, for warnings.
@@ -48,7 +42,7 @@ class AdapterWrapper:
     def __init__(
         self,
         style: Style,
-        strengths: PartStrengths,
+        strengths: Mapping[str, float],
         schedule: AdapterSchedule,
         mask: Tensor | None,
         status: NodeStatus,
@@ -248,7 +242,7 @@ class AdapterWrapper:
 def apply_adapters(
     model: Any,
     style: Style,
-    strengths: PartStrengths,
+    strengths: Mapping[str, float],
     schedule: AdapterSchedule,
     mask: Tensor | None,
     status: NodeStatus,
@@ -257,7 +251,7 @@ def apply_adapters(
 
     Arguments are those of :class:`AdapterWrapper`.
     """
-    if not strengths.any() or (mask is not None and not mask.any()):
+    if not any(strengths.values()) or (mask is not None and not mask.any()):
         return model
     styled = model.clone()
     AdapterWrapper(style, strengths, schedule, mask, status).add_to(styled)

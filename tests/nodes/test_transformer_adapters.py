@@ -22,6 +22,7 @@ def test_adapters_act_in_each_half_and_leave_no_trace(acfun, family):
     assert not torch.equal(styled[0], styled[1])
     assert not torch.equal(styled[1], styled[2])
     assert torch.equal(styled[0], styled[3])  # It has no middle.
+    assert apply(model, style, encoder=0.0, decoder=0.0) is model
     assert apply(model, style, encoder=0.0, middle=0.0, decoder=0.0) is model
     assert torch.equal(sample(apply(model, style_for(model, scale=0.0))), plain)
     assert torch.equal(sample(model), plain)

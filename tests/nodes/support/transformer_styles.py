@@ -51,8 +51,9 @@ def apply(model: Any, style: Any, mask: Any = None, **strengths: float) -> Any:
     from acfun_pack.nodes.comfyui.schedule import AdapterSchedule
 
     check_fits(style, model)
-    how = (PartStrengths(**strengths), AdapterSchedule(), mask, NodeStatus("node"))
-    return apply_adapters(model, style, *how)
+    by_block = PartStrengths(**strengths).block_strengths(style.concrete)
+    how = AdapterSchedule(), mask, NodeStatus("node")
+    return apply_adapters(model, style, by_block, *how)
 
 
 class TinyClip:

@@ -18,8 +18,7 @@ PARTS = PartStrengths(encoder=2.0, middle=0.5, decoder=1.0)
 
 
 def strengths_of(text, family="sd1"):
-    read = read_block_strengths(text, PARTS, BLOCKS, family)
-    return read.block_strengths(BLOCKS)
+    return read_block_strengths(text, PARTS, BLOCKS, family)
 
 
 def changed_by(text, family="sd1"):
@@ -28,7 +27,7 @@ def changed_by(text, family="sd1"):
 
 
 def test_no_text_leaves_the_parts_as_they_are():
-    assert read_block_strengths(" \n", PARTS, BLOCKS, "sd1") is PARTS
+    assert strengths_of(" \n") == PARTS.block_strengths(BLOCKS)
 
 
 @pytest.mark.parametrize(
@@ -69,11 +68,3 @@ def test_a_name_that_fits_no_block_is_refused_with_those_there_are(name):
 def test_what_is_no_entry_is_refused_by_name(entry):
     with pytest.raises(ACFunError, match=f"holds '{entry}'; expected a block and a strength of 0"):
         strengths_of(f"input_blocks=1, {entry}")
-
-
-def test_it_is_told_whether_any_block_acts():
-    all_off = "input_blocks=0, middle_block=0, output_blocks=0"
-    for text, acts in ((all_off, False), (f"{all_off}, output_blocks.1=0.1", True)):
-        read = read_block_strengths(text, PARTS, BLOCKS, "sd1")
-        assert read.any() == acts
-    assert not read.scale(0).any()

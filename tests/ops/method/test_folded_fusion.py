@@ -158,8 +158,7 @@ def test_a_compiled_model_may_run_an_adapter(insert):
 def test_black_parts_of_a_mask_leave_the_features_as_they_are(insert, fused):
     x, mask = torch.randn(1, 6, 4, 4), torch.zeros(1, 1, 32, 32)
     mask[..., :16] = 1
-    call = FoldedFusion(insert, 0.5) if fused == "folded" else insert
-    strength = BlockMask(mask).resize((4, 4), x.device, 1.0 if fused == "folded" else 0.5)
-    masked = call(x, strength)
+    resized = BlockMask(mask).resize((4, 4), x.device)
+    masked = FoldedFusion(insert, 0.5)(x, resized) if fused == "folded" else insert(x, resized / 2)
     assert torch.equal(masked[..., 2:], x[..., 2:])
     assert torch.allclose(masked[..., :2], insert(x, 0.5)[..., :2], atol=1e-5)

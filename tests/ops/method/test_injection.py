@@ -6,7 +6,14 @@ from tiny_styles import CHANNELS, randomized, untrained_insert
 from torch import nn
 
 from acfun_ops.errors import ACFunError
-from acfun_ops.method.injection import BlockMask, PartStrengths, attach_adapters, parts_of
+from acfun_ops.method.concrete_fusion import FoldedFusion
+from acfun_ops.method.injection import (
+    BlockMask,
+    PartStrengths,
+    attach_adapters,
+    fold_adapters,
+    parts_of,
+)
 
 
 def trained():
@@ -52,11 +59,9 @@ def test_foreign_block_names_are_refused(block):
         parts_of([block])
 
 
-def test_part_strengths_scale_and_tell_whether_they_act():
+def test_part_strengths_scale():
     strengths = PartStrengths(encoder=1.0, middle=0.0, decoder=-2.0)
     assert strengths.scale(0.5) == PartStrengths(encoder=0.5, middle=0.0, decoder=-1.0)
-    assert strengths.any()
-    assert not strengths.scale(0).any()
 
 
 BLOCKS = {"input_blocks.1.0": "encoder", "middle_block.0": "middle", "output_blocks.0.0": "decoder"}
@@ -78,6 +83,11 @@ def outputs(modules, picture):
     return {block: module(picture) for block, module in modules.items()}
 
 
+def fold(inserts, **strengths):
+    by_block = PartStrengths(**strengths).block_strengths(inserts)
+    return fold_adapters(inserts, by_block, torch.device("cpu"))
+
+
 def hook_counts(modules):
     return [len(module._forward_hooks) for module in modules.values()]
 
@@ -92,7 +102,7 @@ def test_attached_untrained_inserts_change_nothing(modules, picture):
 @pytest.mark.parametrize("part", ["encoder", "middle", "decoder"])
 def test_part_strength_zero_leaves_that_part_alone(part, modules, picture):
     plain = outputs(modules, picture)
-    with attach_adapters({b: trained() for b in BLOCKS}, modules, PartStrengths(**{part: 0.0})):
+    with attach_adapters(fold({b: trained() for b in BLOCKS}, **{part: 0.0}), modules):
         hooked = outputs(modules, picture)
     for block, its_part in BLOCKS.items():
         assert torch.equal(plain[block], hooked[block]) == (its_part == part)
@@ -100,13 +110,11 @@ def test_part_strength_zero_leaves_that_part_alone(part, modules, picture):
 
 def test_each_part_has_its_own_strength(modules, picture):
     plain, inserts = outputs(modules, picture), {block: trained() for block in BLOCKS}
-    strengths = PartStrengths(encoder=0.2, middle=0.5, decoder=-1.0)
-    with attach_adapters(inserts, modules, strengths):
+    strengths = {"encoder": 0.2, "middle": 0.5, "decoder": -1.0}
+    with attach_adapters(fold(inserts, **strengths), modules):
         hooked = outputs(modules, picture)
-    for block in BLOCKS:
-        assert torch.equal(
-            hooked[block], inserts[block](plain[block], strengths.block_strengths(BLOCKS)[block])
-        )
+    for block, part in BLOCKS.items():
+        assert torch.equal(hooked[block], inserts[block](plain[block], strengths[part]))
 
 
 def test_nested_attachments_compose_and_part_again(modules, picture):
@@ -141,7 +149,7 @@ def test_mask_limits_the_effect_in_space(modules, picture):
     block, mask = "input_blocks.1.0", torch.zeros(1, 1, 32, 32)
     mask[..., :16] = 1
     plain, insert = outputs(modules, picture)[block], trained()
-    with attach_adapters({block: insert}, modules, PartStrengths(encoder=0.5), mask):
+    with attach_adapters({block: FoldedFusion(insert, 0.5)}, modules, BlockMask(mask)):
         masked = outputs(modules, picture)[block]
     assert torch.allclose(masked[..., 5:], plain[..., 5:], atol=1e-5)
     assert torch.allclose(masked[..., :3], insert(plain, 0.5)[..., :3], atol=1e-5)
@@ -153,8 +161,8 @@ def test_tokens_are_changed_per_channel_and_refuse_a_mask(generator):
     with attach_adapters({"middle_block.1": insert}, {"middle_block.1": module}):
         changed = module(tokens)
     assert torch.equal(changed, insert(tokens.transpose(1, 2)).transpose(1, 2))
-    mask = torch.ones(1, 1, 4, 4)
-    masked = attach_adapters({"middle_block.1": insert}, {"middle_block.1": module}, mask=mask)
+    mask = BlockMask(torch.ones(1, 1, 4, 4))
+    masked = attach_adapters({"middle_block.1": insert}, {"middle_block.1": module}, mask)
     with masked, pytest.raises(ACFunError, match="attention blocks, where a mask cannot act"):
         module(tokens)
 

@@ -8,7 +8,7 @@ from tiny_training import Recorder, run, small_config, tiny_pictures
 from tiny_unet import RESBLOCKS
 
 from acfun_ops.backbones.backbone import Context
-from acfun_ops.method.injection import FULL_STRENGTH, PartStrengths, attach_adapters
+from acfun_ops.method.injection import FULL_STRENGTH, PartStrengths, attach_adapters, fold_adapters
 from acfun_ops.sampling.sampler import initial_noise, sample_euler, sampling_sigmas
 from acfun_ops.training.events import PreviewEvent
 from acfun_ops.training.previews import PREVIEW_GUIDANCE, PREVIEW_STEPS
@@ -32,7 +32,8 @@ def predict(backbone, fusion, inserts, tokens, strength=1.0, parts=FULL_STRENGTH
     prompt = backbone.encode_prompt(PROMPT, "S*", {})
     context = Context(fusion(prompt.tokens, tokens, strength))
     modules = {b: point.module for b, point in backbone.insert_points("resblock").items()}
-    with attach_adapters(inserts, modules, parts):
+    folded = fold_adapters(inserts, parts.block_strengths(inserts), backbone.device)
+    with attach_adapters(folded, modules):
         return backbone.denoise(NOISE, 2.0, context)
 
 

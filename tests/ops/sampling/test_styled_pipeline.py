@@ -1,6 +1,8 @@
 """A style on a diffusers pipeline of the caller's, which then does what it can do without one."""
 
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from acfun_ops.__main__ import main
 from acfun_ops.backbones.diffusers_unet import insert_points
 from acfun_ops.backbones.pipeline_parts import load_text_to_image
 from acfun_ops.errors import ACFunError
-from acfun_ops.method.injection import PartStrengths, attach_adapters
+from acfun_ops.method.injection import PartStrengths
 from acfun_ops.sampling.styled_pipeline import styled
 from acfun_ops.style.blend import blend_styles
 from acfun_ops.style.style_file import load_style
@@ -90,14 +92,21 @@ def test_each_strength_acts_and_the_pipeline_is_left_as_it_was(pipe, style):
     pipe.text_encoder.eval()
 
 
+def fuse(insert, strength, module, args, output):
+    return insert(output, strength)
+
+
 def test_the_adapters_are_the_styles_own(pipe, style):
     """The plain form of the adapters, hooked on by hand, is the oracle."""
     with styled(pipe, style, encoder=0.3, middle=0, decoder=0.8) as encode:
         embeddings = encode(PROMPT)
         found = sample(pipe, **embeddings)
     modules = {b: p.module for b, p in insert_points(pipe.unet, style.facts.insert_at).items()}
-    strengths = PartStrengths(encoder=0.3, middle=0, decoder=0.8)
-    with attach_adapters(style.inserts(), modules, strengths):
+    strengths = PartStrengths(encoder=0.3, middle=0, decoder=0.8).block_strengths(style.concrete)
+    with ExitStack() as hooks:
+        for block, insert in style.inserts().items():
+            hook = partial(fuse, insert, strengths[block])
+            hooks.callback(modules[block].register_forward_hook(hook).remove)
         assert torch.allclose(sample(pipe, **embeddings), found, atol=1e-5)
 
 
