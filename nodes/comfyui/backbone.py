@@ -7,22 +7,14 @@ from typing import Any
 
 import comfy.model_management
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from typing_extensions import override
 
-from ...acfun_ops.backbones.backbone import Context, InsertPoint
+from ...acfun_ops.backbones.backbone import Context
 from ...acfun_ops.errors import ACFunError, is_out_of_memory
-from ...acfun_ops.method.concrete_fusion import InsertAt
-from ...acfun_ops.method.diffusion import Prediction
-from ...acfun_ops.model_families import FAMILIES, name_of, native_side
-from .autograd import (
-    Freeze,
-    NormalTensors,
-    checkpoint_blocks,
-    checkpoint_layers,
-    make_differentiable,
-)
+from ...acfun_ops.model_families import FAMILIES, name_of
+from .autograd import Freeze, checkpoint_blocks, checkpoint_layers, make_differentiable
 from .denoiser import Denoiser
-from .families import network_of, prediction_of
 from .fingerprint import is_patched, model_fingerprint
 from .latent_image import latent_image
 from .offset_encoder import OffsetEncoder
@@ -31,32 +23,22 @@ from .prompts import prompt_embeddings, tokenize, word_ids
 from .sites import blocks_of
 
 
-class ComfyBackbone:
+class ComfyBackbone(Denoiser):
     """A Backbone on models that ComfyUI has loaded; use it through :func:`training_backbone`."""
 
     def __init__(self, model: Any, clip: Any, vae: Any, clip_vision: Any, prompt: str = "") -> None:
-        self.patcher, self.clip, self.vae, self.clip_vision = model, clip, vae, clip_vision
-        self.network = network_of(model)
-        self.family = self.network.family
-        self.device = model.load_device
-        self.prediction: Prediction = prediction_of(model)
-        self.native_side = native_side(self.family, self.prediction)
+        # Before the training adds its own.
+        super().__init__(model, is_patched(model, clip))
+        self.clip, self.vae, self.clip_vision = clip, vae, clip_vision
         self.is_running = self.is_loaded = False
         self.reserve = 0.0
         learns_offsets = FAMILIES[self.family].learns_offsets
         self._freeze = Freeze([model.model, *([] if learns_offsets else [clip.cond_stage_model])])
-        # Before the training adds its own.
-        self.is_patched = is_patched(model, clip)
         self._prompt = prompt
         self._offsets: OffsetEncoder | None = None
         if learns_offsets:
             width = self.network.context_width
             self._offsets = OffsetEncoder(clip, self.family, width, self.device)
-        # Copying what a patch brings costs a little at every operation.
-        self._guard = NormalTensors if self.is_patched else nullcontext
-        self.denoiser = Denoiser(
-            model, self.network, self.prediction, self.native_side, self._guard
-        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -71,11 +53,6 @@ class ComfyBackbone:
         """What ComfyUI computes this network in."""
         # Asked of the patcher: the shared model may still hold another branch's setting.
         return self.patcher.get_model_object("manual_cast_dtype") or self.network.module.dtype
-
-    @property
-    def sigmas(self) -> Tensor:
-        """The model's noise schedule, rising."""
-        return self.denoiser.sigmas
 
     def load(self) -> None:
         """Have ComfyUI load network and text encoder, if something has displaced them.
@@ -121,18 +98,18 @@ class ComfyBackbone:
         Raises:
             ACFunError: the VAE's latents do not fit the model, or it takes a picture as well.
         """
-        if self.denoiser.takes_image():
+        if self.takes_image():
             raise ACFunError(
                 "The connected model also takes a picture, as models for inpainting do, and "
                 "training has none to give it. Connect a text-to-image model."
             )
         self.is_loaded = False  # The VAE may displace the network.
         # A VAE for videos takes a batch for a video.
-        batches = pictures.split(1 if self._latent_dims == 5 else len(pictures))
+        batches = pictures.split(1 if self.has_frames else len(pictures))
         with torch.inference_mode():
             latents = torch.cat([self.vae.encode(batch) for batch in batches])
         channels = self.patcher.model.latent_format.latent_channels
-        if latents.ndim != self._latent_dims or latents.shape[1] != channels:
+        if latents.ndim != 4 + self.has_frames or latents.shape[1] != channels:
             raise ACFunError(
                 "The connected vae is of another kind of model than {name} (its latents: "
                 "{shape}, the model's: {channels} channels). Connect the VAE of the "
@@ -142,12 +119,12 @@ class ComfyBackbone:
                 channels=channels,
             )
         latents = self.patcher.model.process_latent_in(latents.clone()).float()
-        return latents[:, :, 0] if latents.ndim == 5 else latents
+        return latents[:, :, 0] if self.has_frames else latents
 
     def decode_latents(self, latents: Tensor) -> Tensor:
         """Decode on the VAE's device, to the CPU; the network is loaded again at its next use."""
         self.is_loaded = False
-        if self._latent_dims == 5:
+        if self.has_frames:
             latents = latents.unsqueeze(2)
         with torch.inference_mode():
             pictures = self.vae.decode(self.patcher.model.process_latent_out(latents))
@@ -212,22 +189,10 @@ class ComfyBackbone:
             raise other_clip(self.clip, self.family, self.network.context_width)
         return Context(embedding.to(self.device), pooled)
 
-    def insert_points(self, where: InsertAt) -> dict[str, InsertPoint]:
-        """Return sites of the shared network; who hooks onto them takes the hooks off again."""
-        return self.denoiser.insert_points(where)
-
-    def self_attentions(self) -> list[nn.Module]:
-        """Return the shared network's; who hooks onto them takes the hooks off again."""
-        return self.denoiser.attention.modules()
-
+    @override
     def denoise(self, noisy: Tensor, sigma: float, context: Context) -> Tensor:
-        """Denoise as KSampler would, see :class:`Denoiser`."""
         self.load()
-        return self.denoiser.denoise(noisy, sigma, context)
-
-    def ignore_patches(self) -> AbstractContextManager[None]:
-        """Run without wrappers and transformer_options of other nodes; the MODEL keeps them."""
-        return self.denoiser.ignore_patches()
+        return super().denoise(noisy, sigma, context)
 
     def autocast(self, dtype: torch.dtype) -> AbstractContextManager[None]:
         """Do nothing: ComfyUI casts by itself to what :func:`training_backbone` has set."""
@@ -244,8 +209,3 @@ class ComfyBackbone:
         """Tell whether memory ran out; ComfyUI then discards what the GPU has yet to report."""
         known = getattr(comfy.model_management, "is_oom", is_out_of_memory)
         return known(error) or is_out_of_memory(error)
-
-    @property
-    def _latent_dims(self) -> int:
-        layout = self.network.layout
-        return 5 if layout is not None and layout.has_frames else 4

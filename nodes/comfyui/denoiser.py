@@ -1,7 +1,7 @@
 """One call of a MODEL's network as KSampler makes it, differentiable."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import comfy.patcher_extension
@@ -12,35 +12,32 @@ from ...acfun_ops.backbones.backbone import Context, InsertPoint
 from ...acfun_ops.errors import ACFunError
 from ...acfun_ops.method.concrete_fusion import InsertAt
 from ...acfun_ops.method.diffusion import Prediction
-from .families import Network
+from ...acfun_ops.model_families import native_side
+from .autograd import NormalTensors
+from .families import network_of, prediction_of
 from .image_attention import ImageAttention
 from .sites import TokenGrid, insert_points
 
 
 class Denoiser:
-    """Denoises latents with a MODEL that is loaded.
+    """The part of a Backbone that runs the network of a MODEL, which must be loaded.
 
     Args:
         patcher: the MODEL.
-        network: its network.
-        prediction: what it predicts.
-        native_side: the image side in pixels that it was made for.
-        guard: is active around each call.
+        is_patched: whether its calls run other code than ComfyUI's, see :func:`is_patched`.
     """
 
-    def __init__(
-        self,
-        patcher: Any,
-        network: Network,
-        prediction: Prediction,
-        native_side: int,
-        guard: Callable[[], AbstractContextManager[Any]],
-    ) -> None:
-        self.patcher, self.network, self.prediction = patcher, network, prediction
-        self.native_side, self._guard = native_side, guard
+    def __init__(self, patcher: Any, is_patched: bool) -> None:
+        self.patcher, self.is_patched = patcher, is_patched
+        self.network = network_of(patcher)
+        self.family = self.network.family
         self.device = patcher.load_device
-        self.grid = TokenGrid(network)
-        self.attention = ImageAttention(network, self.grid)
+        self.prediction: Prediction = prediction_of(patcher)
+        self.native_side = native_side(self.family, self.prediction)
+        self.grid = TokenGrid(self.network)
+        self.attention = ImageAttention(self.network, self.grid)
+        # Copying what a patch brings costs a little at every operation.
+        self._guard = NormalTensors if is_patched else nullcontext
         self._has_run = self._ignores_patches = False
 
     @property
@@ -53,12 +50,21 @@ class Denoiser:
         times = times[times < 1]
         return times / (1 - times)
 
+    @property
+    def has_frames(self) -> bool:
+        """Whether the network's latents have an axis of time."""
+        return self.network.layout is not None and self.network.layout.has_frames
+
     def insert_points(self, where: InsertAt) -> dict[str, InsertPoint]:
         """Return sites of the shared network; who hooks onto them takes the hooks off again."""
         return insert_points(self.network, where, self.grid)
 
+    def self_attentions(self) -> list[nn.Module]:
+        """Return the shared network's; who hooks onto them takes the hooks off again."""
+        return self.attention.modules()
+
     def denoise(self, noisy: Tensor, sigma: float, context: Context) -> Tensor:
-        """Denoise through earlier nodes' patches, but in :meth:`ignore_patches`.
+        """Denoise as KSampler would, through earlier nodes' patches but in :meth:`ignore_patches`.
 
         SDXL is told the size that the style will be drawn at, not that of a smaller training.
 
@@ -72,8 +78,7 @@ class Denoiser:
         if self.prediction == "velocity":
             noisy, sigma = noisy / (1 + sigma), sigma / (1 + sigma)
         self.grid.look_at(noisy)
-        has_frames = self.network.layout is not None and self.network.layout.has_frames
-        if has_frames:
+        if self.has_frames:
             noisy = noisy.unsqueeze(2)
         sigmas = noisy.new_full((batch,), sigma, dtype=torch.float32)
         conditions = self._conditions(noisy, context)
@@ -89,7 +94,7 @@ class Denoiser:
             else:
                 call = {"input": noisy, "timestep": sigmas, "c": conditions}
                 denoised = wrapper(model.apply_model, call | {"cond_or_uncond": rows})
-        return denoised[:, :, 0] if has_frames else denoised
+        return denoised[:, :, 0] if self.has_frames else denoised
 
     def takes_image(self) -> bool:
         """Tell whether the network is given an image besides the noise, as for inpainting."""
