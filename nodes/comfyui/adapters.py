@@ -20,7 +20,7 @@ from .crops import crop_mask, has_other_aspect
 from .families import LAYOUTS, Network, network_of
 from .node_status import NodeStatus, check_connected
 from .schedule import BOTH, CONSTANT, NEGATIVE, WHOLE, AdapterSchedule, span_of
-from .sites import TokenGrid, insert_points, insert_sites
+from .sites import TokenGrid, insert_points
 from .torch_compile import eager_call
 
 _KEY = "acfun"
@@ -90,7 +90,7 @@ class AdapterWrapper:
         self.was_due = True
         inserts = self._adapters_on(x.device)
         mask = self._mask_for(as_images(x), transformer_options, amounts)
-        sites = self._sites(base, list(inserts), x)
+        sites = self._sites(base, x)
         with ExitStack() as stack:
             hooks = stack.enter_context(attach_adapters(inserts, sites, mask=mask))
             with eager_call(base.diffusion_model, transformer_options, self.status.add_warning):
@@ -159,12 +159,13 @@ class AdapterWrapper:
                 self._placed[device] = fold_adapters(self.style.inserts(), self.strengths, device)
         return self._placed[device]
 
-    def _sites(self, base: Any, blocks: list[str], x: Tensor) -> dict[str, Site]:
+    def _sites(self, base: Any, x: Tensor) -> dict[str, Site]:
         facts = self.style.facts
         network = Network(base.diffusion_model, facts.family, LAYOUTS.get(facts.family))
         grid = TokenGrid(network)
         grid.look_at(x)
-        return insert_sites(network, blocks, facts.insert_at, grid)
+        points = insert_points(network, facts.insert_at, grid)
+        return {block: point.module for block, point in points.items()}
 
     def _mask_for(
         self, x: Tensor, options: Mapping[str, Any], amounts: tuple[float, ...]

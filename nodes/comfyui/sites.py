@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from ...acfun_ops.backbones.backbone import InsertPoint
 from ...acfun_ops.method.concrete_fusion import InsertAt
-from ...acfun_ops.method.injection import Site
 from . import unet
-from .families import Layout, Network, Stack, Tokens
+from .families import Network, Stack, Tokens
 
 
 class TokenGrid:
@@ -111,19 +110,15 @@ def insert_points(network: Network, where: InsertAt, grid: TokenGrid) -> dict[st
     """
     if network.layout is None:
         return unet.insert_points(network.module, where)
-    channels: int = getattr(network.module, network.layout.channels)
-    sites = _transformer_sites(network.module, network.layout, grid)
-    return {block: InsertPoint(site, channels) for block, site in sites.items()}
-
-
-def insert_sites(
-    network: Network, blocks: list[str], where: InsertAt, grid: TokenGrid
-) -> dict[str, Site]:
-    """Return what inserts hang on, for block names known to exist."""
-    if network.layout is None:
-        return dict(unet.insert_modules(network.module, blocks, where))
-    sites = _transformer_sites(network.module, network.layout, grid)
-    return {block: sites[block] for block in blocks}
+    stacks, channels = network.layout.stacks, getattr(network.module, network.layout.channels)
+    images = _branches(network.module, stacks[0])[0]
+    return {
+        f"{stack.blocks}.{number}": InsertPoint(
+            ImageTokens(branch, stack.tokens, grid, images), channels
+        )
+        for stack in stacks
+        for number, branch in enumerate(_branches(network.module, stack))
+    }
 
 
 def blocks_of(network: Network) -> list[nn.Module]:
@@ -132,15 +127,6 @@ def blocks_of(network: Network) -> list[nn.Module]:
         return unet.checkpoint_parts(network.module)
     stacks = [getattr(network.module, stack.blocks) for stack in network.layout.stacks]
     return [block for stack in stacks for block in stack]
-
-
-def _transformer_sites(module: nn.Module, layout: Layout, grid: TokenGrid) -> dict[str, Site]:
-    images = _branches(module, layout.stacks[0])[0]
-    return {
-        f"{stack.blocks}.{number}": ImageTokens(branch, stack.tokens, grid, images)
-        for stack in layout.stacks
-        for number, branch in enumerate(_branches(module, stack))
-    }
 
 
 def _branches(module: nn.Module, stack: Stack) -> list[nn.Module]:
