@@ -23,7 +23,6 @@ from acfun_ops.training.config import PRESET_WORDS, TrainConfig, with_preset
 from .benchmark import Bench, Figure, Method, MethodResult, Pair, Row, Sampling, Section, prompt_of
 from .methods.acfun import Acfun
 from .methods.attention import AttentionDistillation, LatentAdain, NamedImg2Img, StyleId
-from .methods.instantstyle_published import instant_styles
 from .methods.lora import BLora, DreamBoothLora
 from .methods.textual_inversion import DreamStyler, Inst, TextualInversion
 from .metrics.identity_and_style import IDENTITY_FIGURES, STYLE_FIGURES, Identity, StyleFeatures
@@ -122,12 +121,6 @@ def image_figures(face: Tensor, style: Tensor, samples: Tensor) -> dict[str, flo
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this benchmark."""
     parser.add_argument("--model", type=Path, required=True, help="a diffusers folder")
-    parser.add_argument(
-        "--ip-adapter",
-        type=Path,
-        help="adds InstantStyle: an IP-Adapter's file for the model, with the folder image_encoder "
-        "next to it",
-    )
     parser.add_argument("--faces", type=Path, required=True, help="a folder of photos")
     parser.add_argument("--styles", type=Path, required=True, help="a folder of paintings")
     parser.add_argument("--words", type=Path, default=WORDS, help="what they are called, as JSON")
@@ -165,15 +158,13 @@ def sections(options: argparse.Namespace) -> list[Section]:
     """Return the rows: ours, the paper's settings, and every peer that the model can carry.
 
     Raises:
-        ACFunError: the model's folder is no pipeline, or the IP-Adapter is none.
+        ACFunError: the model's folder is no pipeline.
     """
     config = with_preset(TrainConfig(), PRESET_WORDS[options.preset])
     steps = options.steps or config.steps
     sampling_steps = options.sampling_steps or SAMPLING_STEPS[options.preset]
     sampling = Sampling(steps=sampling_steps, guidance=options.guidance)
     methods = {OURS: Acfun(config=config, settings=SETTINGS), **_peers(options.model)}
-    if options.ip_adapter is not None:
-        methods |= instant_styles(options.ip_adapter)
     rows = [
         Row(name=name, method=method, steps=steps, sampling=sampling)
         for name, method in methods.items()

@@ -13,7 +13,7 @@ from typing_extensions import override
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.images import to_squares
 
-from ..benchmark import PAINTING, STYLE_WORD, Images, LearnsOnce, Method, Pair, Task
+from ..benchmark import PAINTING, STYLE_WORD, Images, LearnsOnce, Pair, Task
 from . import ip_adapter
 from .peers import encode_square, image_start, read_tensors, sample_plain, write_tensors
 from .pretraining import (
@@ -25,37 +25,6 @@ from .pretraining import (
     style_block,
 )
 
-
-@dataclass(frozen=True, kw_only=True)
-class AdapterGeneration(Method):
-    """What InstantStyle's rows have in common.
-
-    scale: of the adapter. named: name the style in words, too. strength: share of the sampling
-    steps that is done from the photo on; 1 starts from noise.
-    """
-
-    scale: float = 1.0
-    named: bool = False
-    strength: float = 1.0
-
-    def generate_both(
-        self, task: Task, photo: Tensor, adapter: ip_adapter.Adapter, block: str, embedding: Tensor
-    ) -> Images:
-        """Return the images of both prompts.
-
-        photo: ``(s, s, 3)``. block: that the adapter acts in. embedding: ``(1, d)`` that it sees.
-        """
-        backbone, pair = task.backbone, task.pair
-        start = None
-        if self.strength < 1:
-            start = image_start(task, encode_square(backbone, photo), self.strength)
-        words = pair.name_style if self.named else pair.remove_style
-        blank = [torch.zeros_like(embedding)] * (task.sampling.guidance != 1)
-        with ip_adapter.apply_adapter(backbone, adapter, block, self.scale) as seen:
-            seen[:] = [torch.cat([embedding, *blank])]
-            return sample_plain(task, words, start)
-
-
 BATCH = 32
 BATCH_READ = 250
 RIDGE = 1e-2
@@ -64,7 +33,7 @@ MANNER = re.compile(r" in \w+ style| with (fine|bold) strokes( and outlines)?| w
 
 
 @dataclass(frozen=True, kw_only=True)
-class InstantStyle(AdapterGeneration, LearnsOnce):
+class InstantStyle(LearnsOnce):
     """InstantStyle (Wang et al., 2024): an adapter that sees the style, in the style's block alone.
 
     The adapter is taught once, in all blocks, on paintings of the training set under captions that
@@ -74,11 +43,16 @@ class InstantStyle(AdapterGeneration, LearnsOnce):
     regression. The face gets in by the words of the prompt; with a strength below 1 also by the
     photo, made noisy.
 
-    block: a part of the names of the attentions that see the style; "" is the style's block, which
-    is found after the pretraining, on paintings that it left out. subtracted: how much of the
-    content's embedding is taken off. spliced: the photo is the pair's spliced one.
+    scale: of the adapter. named: name the style in words, too. strength: share of the sampling
+    steps that is done from the photo on; 1 starts from noise. block: a part of the names of the
+    attentions that see the style; "" is the style's block, which is found after the pretraining, on
+    paintings that it left out. subtracted: how much of the content's embedding is taken off.
+    spliced: the photo is the pair's spliced one.
     """
 
+    scale: float = 1.0
+    named: bool = False
+    strength: float = 1.0
     block: str = ""
     subtracted: float = 1.0
     spliced: bool = False
@@ -128,7 +102,15 @@ class InstantStyle(AdapterGeneration, LearnsOnce):
         embedding = ip_adapter.image_embedding(backbone, square) - self.subtracted * deviation
         block = self.block or blocks(backbone)[int(groups["block"]["number"])]
         photo = pair.spliced if self.spliced and pair.spliced is not None else pair.face
-        return self.generate_both(task, photo, ip_adapter.as_adapter(groups), block, embedding)
+        start = None
+        if self.strength < 1:
+            start = image_start(task, encode_square(backbone, photo), self.strength)
+        words = pair.name_style if self.named else pair.remove_style
+        blank = [torch.zeros_like(embedding)] * (task.sampling.guidance != 1)
+        adapter = ip_adapter.as_adapter(groups)
+        with ip_adapter.apply_adapter(backbone, adapter, block, self.scale) as seen:
+            seen[:] = [torch.cat([embedding, *blank])]
+            return sample_plain(task, words, start)
 
 
 class _Paintings:

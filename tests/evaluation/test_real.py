@@ -6,23 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import save_file
-from tiny_pipeline import vision_config, write_pipeline
-from transformers import CLIPVisionModelWithProjection
+from tiny_pipeline import write_pipeline
 
-from acfun_ops.backbones.diffusers_backbone import load_pipeline
-from acfun_ops.errors import ACFunError
 from acfun_ops.method.alignment_loss import SETTINGS
 from acfun_ops.training.config import TrainConfig
 from evaluation import __main__ as command
 from evaluation import real_benchmark as real
 from evaluation import real_try
-from evaluation.benchmark import LearnsOnce, Sampling, Task
-from evaluation.methods.instantstyle import InstantStyle
-from evaluation.methods.instantstyle_published import read_adapter
-from evaluation.methods.ip_adapter import new_adapter
+from evaluation.benchmark import LearnsOnce, Sampling
 from evaluation.sections.rows import PEERS
 
 
@@ -138,62 +130,6 @@ def test_peer_that_the_model_cannot_carry_is_left_out_and_named(arguments, caplo
     names = [row.name for row in real.sections(parsed(*arguments[1:]))[0].rows]
     assert "B-LoRA" not in names
     assert "The row B-LoRA is left out" in caplog.text
-
-
-@pytest.fixture
-def adapter(model, tmp_path):
-    """A random IP-Adapter for the model, and the image encoder beside it."""
-    network = load_pipeline(model)
-    groups = new_adapter(network, 0)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
-        width = groups["image_proj"]["proj.weight"].shape[0]
-        groups["image_proj"]["proj.weight"] = torch.randn(width, vision_config().projection_dim)
-        CLIPVisionModelWithProjection(vision_config()).save_pretrained(tmp_path / "image_encoder")
-    file = tmp_path / "ip-adapter.safetensors"
-    save_file({f"{g}.{n}": t for g, tensors in groups.items() for n, t in tensors.items()}, file)
-    return file
-
-
-def test_ip_adapter_adds_instant_style(arguments, adapter, tmp_path, noise):
-    line = [*arguments[1:], "--figures", "pictures", "--ip-adapter", str(adapter)]
-    rows = real.sections(parsed(*line))[0].rows[-3:]
-    drawings = [name for name, peer in PEERS.items() if isinstance(peer, InstantStyle)]
-    assert [row.name for row in rows] == drawings
-    bench = real.opener(parsed(*line))()
-    backbone, pair, method = bench.backbone, bench.pairs[0], rows[0].method
-    before = {name: tensor.clone() for name, tensor in backbone.unet.state_dict().items()}
-    noise = torch.randn((1, 4, 32, 32), generator=torch.Generator().manual_seed(1))
-
-    def drawn(method, pair):
-        sampling = Sampling(steps=2, guidance=2)
-        return method.generate(Task(backbone, pair, tmp_path / "none", noise, sampling))
-
-    first, other = drawn(method, pair)
-    assert not torch.equal(first, drawn(replace(method, scale=0.0), pair)[0])
-    assert not torch.equal(first, drawn(method, replace(pair, style=pair.face))[0])
-    for row in rows[1:]:
-        assert not torch.equal(first, drawn(row.method, pair)[0])
-    assert not torch.equal(first, other)
-    after = backbone.unet.state_dict()
-    assert after.keys() == before.keys()
-    assert all(torch.equal(after[name], before[name]) for name in before)
-
-
-def test_ip_adapter_that_will_not_do_is_refused_before_anything_is_run(arguments, adapter):
-    line = [*arguments[1:], "--ip-adapter", str(adapter)]
-    (adapter.parent / "image_encoder" / "config.json").unlink()
-    with pytest.raises(ACFunError, match="keep its folder image_encoder beside"):
-        real.sections(parsed(*line))
-    (adapter.parent / "image_encoder" / "config.json").write_text("{}")
-    save_file({"image_proj.latents": torch.zeros(1)}, adapter)
-    read_adapter.cache_clear()
-    with pytest.raises(ACFunError, match="no plain IP-Adapter"):
-        real.sections(parsed(*line))
-    adapter.write_text("no file of tensors")
-    read_adapter.cache_clear()
-    with pytest.raises(ACFunError, match="could not be read as an IP-Adapter"):
-        real.sections(parsed(*line))
 
 
 def test_pairs_are_limited_and_named(arguments):
