@@ -186,7 +186,7 @@ def train_to_file(
         try:
             return result, reporter.save(result)
         except KeyboardInterrupt:
-            reporter.add_warning(reporter.save_result(result))
+            reporter.try_to_save(result, aloud=True)
             raise
 
 

@@ -14,7 +14,7 @@ class ModelShape:
     """What a style must have in common with a model."""
 
     family: str
-    """See ``families.FAMILIES``."""
+    """A key of ``model_families.FAMILIES``."""
     context_width: int
     """Width of the prompt embeddings that the U-Net takes."""
     block_widths: Mapping[str, int]

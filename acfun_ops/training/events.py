@@ -126,7 +126,7 @@ class Reporter(ABC):
             self.last = event
             self.show_step(event)
             if event.step % self.save_every == 0 and event.step < event.total:
-                self._try_to_save(event.snapshot(), aloud=False)
+                self.try_to_save(event.snapshot(), aloud=False)
         elif isinstance(event, RestylingEvent):
             self.show_restyling(event)
         elif isinstance(event, PreviewEvent):
@@ -143,13 +143,18 @@ class Reporter(ABC):
         if self.last is None:
             return
         try:
-            self._try_to_save(self.last.snapshot(), aloud=True)
+            self.try_to_save(self.last.snapshot(), aloud=True)
         except (RuntimeError, MemoryError, OSError) as error:
             text = "The style of step {step} could not be kept: {reason}."
             self.add_warning(Message(text, step=self.last.step, reason=first_line(error)))
 
-    def _try_to_save(self, result: TrainResult, aloud: bool) -> None:
-        # A full disk must not cost a training that goes on.
+    def try_to_save(self, result: TrainResult, aloud: bool) -> None:
+        """Save a result; an error becomes a warning, as a full disk must not cost a training.
+
+        Args:
+            result: of the run so far, or at its end.
+            aloud: whether to say where it was saved.
+        """
         try:
             text = self.save_result(result)
         except ACFunError as error:

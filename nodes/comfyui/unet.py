@@ -28,7 +28,7 @@ def context_width(unet: nn.Module) -> int:
 def insert_points(unet: UNetModel, where: InsertAt) -> dict[str, InsertPoint]:
     """Return the blocks that inserts can hang on, by canonical name.
 
-    The insert sits at the end of the residual branch, before the skip is added (PAPER, sec. 3.3).
+    The insert sits at the end of the residual branch, before the skip is added (ACFun sec. 3.3).
     """
     points = {}
     for name, block in _blocks(unet):

@@ -257,6 +257,21 @@ def test_a_ctrl_c_within_the_last_save_costs_nothing(line, monkeypatch):
     assert f"The style of step 3 is saved at {line.out}" in errors
 
 
+def test_a_full_disk_after_two_ctrl_c_is_told_and_ends_as_an_interrupt(line, monkeypatch):
+    tries = []
+
+    def save(style, path):
+        tries.append(path)
+        for _ in range(2 if len(tries) == 1 else 0):
+            signal.raise_signal(signal.SIGINT)
+        raise saved_training.ACFunError("The disk is full.")
+
+    monkeypatch.setattr(kept_run, "save_style", save)
+    code, _, errors = line.train()
+    assert (code, len(tries)) == (130, 2)
+    assert "note: The disk is full." in errors and "error: Interrupted." in errors
+
+
 def test_what_is_not_finished_takes_no_other_styles_place(line, monkeypatch):
     line.train()
     other = line.folder / "my_2.safetensors"
