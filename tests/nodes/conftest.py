@@ -145,6 +145,17 @@ def no_collector() -> Iterator[None]:
     gc.enable()
 
 
+@pytest.fixture
+def quick_redrawing(acfun: PackNodes, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Redraw faces in two steps; return how often the U-Net is called for one of them."""
+    from acfun_pack.acfun_ops.training.training_images import prepare_images
+    from pack_nodes import short_redrawing
+
+    method = short_redrawing()
+    monkeypatch.setattr(prepare_images, "__defaults__", (method,))
+    return 3 * method.redrawing.steps + 2
+
+
 @pytest.fixture(scope="session")
 def model(comfy: ComfyLibrary) -> Any:
     """Return the tiny SD1 checkpoint's MODEL."""

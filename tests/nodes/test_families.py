@@ -22,7 +22,9 @@ def train_and_sample(server, models_dir, checkpoint, **inputs):
 def test_a_family_trains_applies_and_samples(acfun, server, models_dir, checkpoint):
     plain_graph = text_to_image(models_dir.name(checkpoint), prompt="a woman in S* style")
     plain = server.images(server.run(plain_graph), "save")[0]
-    path, styled = train_and_sample(server, models_dir, checkpoint, alignment="drawn")
+    # test_restyled_face.py redraws the faces of the others, in this process and in fewer steps.
+    alignment = "drawn" if checkpoint == "sd1" else "staged"
+    path, styled = train_and_sample(server, models_dir, checkpoint, alignment=alignment)
     style = acfun.style_file.load_style(path)
     assert (style.facts.family, style.facts.steps) == (FAMILIES[checkpoint], 2)
     assert sorted(style.vectors) == {"sd1": ["l"], "sd2_v": ["h"], "sdxl": ["g", "l"]}[checkpoint]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from headless_pipeline import KEY, ldm_names, sd1_unet, write_both
@@ -11,7 +13,7 @@ from stock_nodes import encode, equal_conditioning
 
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.backbones.diffusers_unet import insert_points
-from acfun_ops.method.alignment_loss import Redrawing
+from acfun_ops.method.alignment_loss import SETTINGS, Redrawing
 from acfun_ops.method.injection import attach_adapters
 from acfun_ops.sampling.generate import Drawing, draw_picture
 from acfun_ops.sampling.style_injection import Restyler
@@ -19,9 +21,11 @@ from acfun_ops.style.style_file import load_style, save_style
 from acfun_ops.training.config import TrainConfig
 from acfun_ops.training.events import TrainImages
 from acfun_ops.training.fit import fit
+from acfun_ops.training.training_images import prepare_images
 
 PROMPT = "A painting of a woman in S* style, by the sea"
 SIGMA = 2.0
+OPTIONS = {"resolution": 64, "rank": 8, "preview_every": 0, "alignment": "staged"}
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +53,9 @@ def loaded(folder, comfy):
 def headless_style(backbone):
     """A style of the diffusers backbone, trained hard."""
     pictures = TrainImages(style=picture(1), face=picture(2))
-    options = {"steps": 6, "learning_rate": 0.05, "resolution": 64, "rank": 8, "preview_every": 0}
-    return fit(backbone, pictures, TrainConfig(**options)).style
+    config = TrainConfig(**OPTIONS | {"steps": 6, "learning_rate": 0.05, "alignment": "drawn"})
+    method = replace(SETTINGS, redrawing=replace(SETTINGS.redrawing, steps=2))
+    return fit(backbone, prepare_images(backbone, pictures, config, method), config).style
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +216,7 @@ def test_a_comfyui_style_applies_headless(acfun, backbone, loaded, comfy_style, 
 def test_headless_training_goes_on_from_a_comfyui_style(acfun, backbone, comfy_style, tmp_path):
     ours = carried(comfy_style, acfun, tmp_path, to_comfy=False)
     pictures = TrainImages(style=picture(1), face=picture(2))
-    options = {"steps": 1, "resolution": 64, "rank": 8, "preview_every": 0}
+    options = OPTIONS | {"steps": 1}
     resumed = fit(backbone, pictures, TrainConfig(**options), resume=(ours, None)).style
     block = "input_blocks.1.0"
     moved = resumed.concrete[block]["scale.weight"] - ours.concrete[block]["scale.weight"]

@@ -7,7 +7,6 @@ import json
 import re
 import weakref
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -59,22 +58,26 @@ def test_checkpointed_sd1_fits_a_card_of_four_gigabytes():
 
 
 def test_a_large_card_trains_without_checkpointing_as_planned():
-    figures = figures_of(Settings(checkpointing="auto"))
+    figures = figures_of(Settings(checkpointing="auto", alignment="staged"))
     assert figures.texts == ["SD1.x at 512: about 3.9 GB, checkpointing off"]
     assert figures.peak / GIB == pytest.approx(3.9, abs=0.3)
     assert figures.steps[-1].syncs == 1
 
 
 def test_weights_that_ask_for_gradients_collect_none_and_ask_again_afterwards():
-    figures = figures_of(Settings(checkpointing="on", side=64, steps=1), asking=True)
+    settings = Settings(checkpointing="on", side=64, steps=1, alignment="staged")
+    figures = figures_of(settings, asking=True)
     assert figures.gradients == []
     assert figures.asking > 600
 
 
-@pytest.mark.parametrize("state", ["NO_VRAM", "LOW_VRAM"])
-def test_weights_in_main_memory_train(state):
-    settings = Settings(checkpointing="auto", state=state, side=64, total=1.5 * GIB)
-    figures = figures_of(settings)
+@pytest.mark.parametrize(
+    "changes",
+    [{"state": "NO_VRAM"}, {"state": "LOW_VRAM", "alignment": "staged", "steps": 1}],
+    ids=lambda changes: changes["state"],
+)
+def test_weights_in_main_memory_train(changes):
+    figures = figures_of(Settings(checkpointing="auto", side=64, total=1.5 * GIB, **changes))
     assert figures.outcome == "finished"
     assert figures.weights < 0.8 * GIB
     assert figures.peak < 1.5 * GIB
@@ -83,11 +86,11 @@ def test_weights_in_main_memory_train(state):
 
 
 def test_fp8_weights_checkpoint_by_default():
-    settings = Settings(checkpointing="auto", weights="fp8", text_weights="fp8", side=64)
-    figures = figures_of(settings)
+    how = {"weights": "fp8", "text_weights": "fp8", "side": 64, "steps": 1, "alignment": "staged"}
+    figures = figures_of(Settings(checkpointing="auto", **how))
     assert figures.outcome == "finished"
     assert "checkpointing on" in figures.texts[0]
-    off = figures_of(replace(settings, checkpointing="off"))
+    off = figures_of(Settings(checkpointing="off", **how))
     assert figures.saved < off.saved / 2
     planned = float(re.search(r"about ([\d.]+) GB", off.texts[0])[1])
     assert off.peak / GIB == pytest.approx(planned, rel=0.15)  # Each cast weight is counted.
@@ -120,9 +123,10 @@ def test_a_patch_with_weights_of_its_own_is_trained_through(acfun, comfy, kind, 
         )
     else:
         getattr(model, f"set_model_{kind}")(patch)
-    losses = acfun.train(model=model, gradient_checkpointing=checkpointing)[1]
+    options = {"gradient_checkpointing": checkpointing, "steps": 1}
+    losses = acfun.train(model=model, **options)[1]
     assert torch.isfinite(torch.tensor(losses)).all()
-    assert losses != acfun.train(gradient_checkpointing=checkpointing)[1]
+    assert losses != acfun.losses(**options)
 
 
 def test_an_fp8_text_encoder_trains(acfun, comfy):

@@ -8,7 +8,7 @@ from comfy.model_management import load_models_gpu
 from comfy.patcher_extension import WrappersMP
 from comfy_extras.nodes_hypertile import HyperTile
 from comfy_graphs import node
-from pack_nodes import picture
+from pack_nodes import picture, short_redrawing
 from safetensors.torch import load_file
 from stock_nodes import with_lora
 from style_graphs import kept_training, training_graph
@@ -58,14 +58,15 @@ def restyle(acfun, comfy):
     from acfun_pack.acfun_ops.training.config import TrainConfig
     from acfun_pack.acfun_ops.training.events import TrainImages, WarningEvent
     from acfun_pack.acfun_ops.training.fit import fit
+    from acfun_pack.acfun_ops.training.training_images import prepare_images
     from acfun_pack.nodes.comfyui.training_models import training_backbone
 
-    _, clip, vae = comfy.checkpoint("sd1")
     config = TrainConfig(steps=1, resolution=64, preview_every=0, alignment="drawn")
     pictures = TrainImages(style=picture(1), face=picture(2))
 
-    def restyle(model):
+    def restyle(model, checkpoint="sd1"):
         notices = []
+        _, clip, vae = comfy.checkpoint(checkpoint)
 
         def note(event):
             if isinstance(event, WarningEvent):
@@ -73,7 +74,8 @@ def restyle(acfun, comfy):
             return False
 
         with training_backbone(model, clip, vae, comfy.clip_vision(), None) as backbone:
-            result = fit(backbone, pictures, config, note)
+            pair = prepare_images(backbone, pictures, config, short_redrawing())
+            result = fit(backbone, pair, config, note)
         return result.state.kept.get("redrawn"), notices
 
     return restyle
@@ -95,8 +97,16 @@ def test_other_nodes_patches_stay_out_of_the_restyled_face(model, restyle, plain
 
 def test_a_lora_on_the_model_changes_the_restyled_face(comfy, models_dir, model, restyle, plain):
     patched, _ = with_lora(model, comfy.checkpoint("sd1")[1], models_dir.name("lora"))
-    assert not torch.allclose(restyle(patched)[0], plain, atol=1e-3)
-    assert torch.equal(restyle(tiled(patched))[0], restyle(patched)[0])
+    face, _ = restyle(patched)
+    assert not torch.allclose(face, plain, atol=1e-3)
+    assert torch.equal(restyle(tiled(patched))[0], face)
+
+
+@pytest.mark.parametrize("checkpoint", ["sd2_v", "sdxl"])
+def test_a_face_is_restyled_by_other_families(comfy, restyle, checkpoint):
+    face, notices = restyle(comfy.checkpoint(checkpoint)[0], checkpoint)
+    assert torch.isfinite(face).all() and face.std() > 0
+    assert notices == []
 
 
 class Tiled(nn.Module):

@@ -8,6 +8,7 @@ from contextlib import nullcontext
 import comfy.model_management
 import pytest
 import torch
+from pack_nodes import short_redrawing
 from tiny_text_encoders import build_clip
 from tiny_transformers import FAMILIES, TinyVAE, TinyVision, build_model, sample
 from torch.nn import functional as F
@@ -53,11 +54,13 @@ def pair():
 def fit(family, on_event=lambda event: False, resume=None, model=None, **options):
     from acfun_pack.acfun_ops.training.config import TrainConfig
     from acfun_pack.acfun_ops.training.fit import fit
+    from acfun_pack.acfun_ops.training.training_images import prepare_images
 
     settings = {"steps": 12, "learning_rate": 3e-3, "alignment": "staged", "rank": 4, "heads": 4}
     config = TrainConfig(**settings | {"preview_every": 0} | options)
     with training_backbone(family, model) as backbone:
-        return fit(backbone, pair(), config, on_event, resume)
+        images = prepare_images(backbone, pair(), config, short_redrawing())
+        return fit(backbone, images, config, on_event, resume)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -66,8 +69,8 @@ def test_a_style_is_learnt_and_the_model_is_left_as_it_was(acfun, family):
     plain = sample(model, 1)
     settings = comfy.model_management
     kernels = settings.in_training, comfy.quant_ops.ck
-    untaught = fit(family, model=model, steps=40, learning_rate=1e-12)
-    result = fit(family, model=model, steps=40, learning_rate=1e-2, preview_every=10)
+    untaught = fit(family, model=model, steps=24, learning_rate=1e-12)
+    result = fit(family, model=model, steps=24, learning_rate=3e-2, preview_every=10)
     assert result.outcome == "finished"
     assert sum(result.losses[-10:]) < 0.99 * sum(untaught.losses[-10:])
     assert all(state["scale.weight"].any() for state in result.style.concrete.values())
@@ -98,7 +101,7 @@ def test_the_face_is_redrawn_by_the_models_attention(acfun, family, monkeypatch)
     events = []
     result = fit(family, events.append, alignment="drawn", steps=2)
     assert result.outcome == "finished"
-    assert sum(isinstance(event, RestylingEvent) for event in events) == 62
+    assert sum(isinstance(event, RestylingEvent) for event in events) == 8
     assert not any(isinstance(event, WarningEvent) for event in events)
     if family == "zimage":  # What is asked for again is what was kept.
         monkeypatch.setattr(style_injection, "MOST_BYTES", 0)

@@ -37,7 +37,8 @@ class PackNodes:
 
     `texts` holds each sentence that the nodes have shown on themselves, once a run, without what
     they were doing; `shown` holds the lines that stand there, and `ui` what the last node left for
-    the page. Trained styles are kept for the session.
+    the page. Trained styles, and the losses of what was trained
+    to be compared with, are kept for the session.
     """
 
     def __init__(self, pack: ModuleType, comfy: ComfyLibrary) -> None:
@@ -55,6 +56,7 @@ class PackNodes:
         self.ui: dict[str, Any] | None = None
         self.messages: list[dict[str, Any]] = []
         self.style = cache(self._train_style)
+        self.losses = cache(lambda **inputs: self.train(**inputs)[1])
         # The nodes show their texts through the server, which does not run in this process.
         PromptServer.instance = SimpleNamespace(
             client_id="test",
@@ -137,6 +139,13 @@ class PackNodes:
     def _train_style(self, checkpoint: str = "sd1", seed: int = 0) -> Any:
         """Return a style whose every part has been trained, strongly."""
         return self.train(checkpoint, steps=3, seed=seed)[0]
+
+
+def short_redrawing() -> Any:
+    """Return the method with a face redrawn in two steps; each needs what the others need."""
+    from acfun_pack.acfun_ops.method.alignment_loss import SETTINGS
+
+    return replace(SETTINGS, redrawing=replace(SETTINGS.redrawing, steps=2))
 
 
 def with_inserts(style: Any, change: Any) -> Any:
