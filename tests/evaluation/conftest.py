@@ -75,6 +75,6 @@ def few_drawings(monkeypatch: pytest.MonkeyPatch, drawn):
         monkeypatch.setattr(module, "load_first_drawings", lambda folder: drawn)
         monkeypatch.setattr(module, "BATCH", 4)
     monkeypatch.setattr(pretraining, "WARM_UP", 1)
-    monkeypatch.setattr(pretraining, "TRIAL_STEPS", 2)
-    monkeypatch.setattr(instantstyle, "TRIAL_PAIRS", 2)
+    monkeypatch.setattr(pretraining, "TRIAL_STEPS", 1)
+    monkeypatch.setattr(instantstyle, "TRIAL_PAIRS", 1)
     return drawn

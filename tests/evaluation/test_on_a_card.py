@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from acfun_ops.backbones.diffusers_backbone import load_pipeline
 from acfun_ops.training.config import TrainConfig
 from evaluation.benchmark import Sampling, Task
-from evaluation.methods.acfun import Acfun
+from evaluation.methods.acfun import RELEASE_0_2, Acfun
 from evaluation.methods.attention import AttentionDistillation, LatentAdain, NamedImg2Img, StyleId
 from evaluation.methods.feed_forward import PatchTransferPeer
 from evaluation.methods.instantstyle import InstantStyle
@@ -19,7 +19,8 @@ from evaluation.methods.textual_inversion import DreamStyler, Inst, TextualInver
 from evaluation.toy_benchmark import PRIOR
 
 CONFIG = TrainConfig(learning_rate=1e-2, rank=4, alignment="staged")
-OURS = Acfun(config=CONFIG)
+SHORT = replace(RELEASE_0_2, redrawing=replace(RELEASE_0_2.redrawing, steps=2))
+OURS = Acfun(config=CONFIG, settings=SHORT)
 METHODS = {
     "ACFun": OURS,
     "drawn": replace(OURS, config=replace(CONFIG, alignment="drawn")),

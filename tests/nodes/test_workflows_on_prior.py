@@ -60,7 +60,7 @@ class Prior:
         for content in prompt.values():
             if content["class_type"] == "ACFunTrainStyle":
                 content["inputs"] |= TRAINING
-            if content["class_type"] == "KSampler":
+            if content["class_type"] in ("KSampler", "ACFunStyleSheet"):
                 content["inputs"]["steps"] = 6
             if content["class_type"] == "ACFunLoadStyle":
                 is_other = content["_meta"]["title"] in ("Right style", "Second style")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from evaluation.toy.gate import __main__ as gate
+from evaluation.toy.gate import measures
 from evaluation.toy.gate.measures import identity_rate, nearness, texture_shares
 from evaluation.toy.reader import load_reader
 from evaluation.toy.styles import WORDS
@@ -76,7 +77,8 @@ def test_an_autoencoder_that_changes_nothing_gives_nothing_back():
     assert texture_shares(Forgetful())["given back"] > 1
 
 
-def test_identity_is_found_through_what_keeps_it():
+def test_identity_is_found_through_what_keeps_it(monkeypatch):
+    monkeypatch.setattr(measures, "PHOTOS", 12)
     reader = load_reader()
     assert identity_rate(Untouched(), reader) == 1
     assert identity_rate(Forgetful(), reader) < 0.3
@@ -84,10 +86,9 @@ def test_identity_is_found_through_what_keeps_it():
 
 def test_a_training_drawing_counts_as_a_copy(monkeypatch):
     from evaluation.toy.drawings import draw_set
-    from evaluation.toy.gate import measures as gate_samples
 
     drawn = draw_set(20, seed=9, workers=1)
-    monkeypatch.setattr(gate_samples, "training_drawings", lambda _: drawn)
+    monkeypatch.setattr(measures, "training_drawings", lambda _: drawn)
     copied = torch.from_numpy(drawn.images[:3].astype(np.float32) / 255)
     assert nearness(copied, None)["copies"] == 3
     fresh = draw_set(3, seed=11, workers=1).images.astype(np.float32) / 255

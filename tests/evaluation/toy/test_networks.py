@@ -102,10 +102,10 @@ def test_autoencoder_learns(drawn, course):
     model = new_autoencoder()
     pixels = pixels_of(drawn.images[:8])
     before = loss_of(model, pixels)
-    course.left = 12
+    course.left = 4
     learner = train_autoencoder(model, drawn.images, course)
     assert loss_of(model, pixels) < before
-    assert (learner.steps, learner.samples) == (12, 96)
+    assert (learner.steps, learner.samples) == (4, 32)
 
 
 def test_denoiser_learns_and_returns_an_average(course, drawn, tmp_path):
