@@ -50,13 +50,13 @@ def test_the_style_acts_under_the_named_prompts(acfun, model, draw, applies_to, 
     styled = acfun.adapt(model, acfun.style(), **mask or {})
     parts = [styled if applies_to != other else model for other in (SIDES[2], SIDES[1])]
     limited = acfun.adapt(model, acfun.style(), applies_to=applies_to, **mask or {})
-    picture = draw(limited, batch=2)
-    assert torch.allclose(picture, draw(guided(model, *parts), batch=2), atol=1e-2)
-    others = {draw(m, batch=2).sum().item() for m in (model, styled)}
+    picture = draw(limited, batch=2, steps=2)
+    assert torch.allclose(picture, draw(guided(model, *parts), batch=2, steps=2), atol=1e-2)
+    others = {draw(m, batch=2, steps=2).sum().item() for m in (model, styled)}
     if applies_to == "both":
-        assert torch.equal(picture, draw(styled, batch=2))
+        assert torch.equal(picture, draw(styled, batch=2, steps=2))
     else:
-        swapped = draw(guided(model, *parts[::-1]), batch=2)
+        swapped = draw(guided(model, *parts[::-1]), batch=2, steps=2)
         assert not torch.allclose(picture, swapped, atol=0.1)
         assert picture.sum().item() not in others
 
@@ -64,9 +64,9 @@ def test_the_style_acts_under_the_named_prompts(acfun, model, draw, applies_to, 
 @pytest.mark.parametrize("applies_to", SIDES[1:])
 def test_split_batches_give_the_same_picture(acfun, model, draw, applies_to, monkeypatch):
     limited = acfun.adapt(model, acfun.style(), applies_to=applies_to)
-    whole = draw(limited, batch=2)
+    whole = draw(limited, batch=2, steps=2)
     monkeypatch.setattr(type(model), "get_free_memory", lambda patcher, device: 0)
-    assert torch.allclose(draw(limited, batch=2), whole, atol=1e-3)
+    assert torch.allclose(draw(limited, batch=2, steps=2), whole, atol=1e-3)
 
 
 def one_by_one(model):
@@ -87,7 +87,7 @@ def one_by_one(model):
 def test_prompts_are_known_when_another_pack_splits_the_batch(acfun, model, draw, applies_to):
     limited = acfun.adapt(model, acfun.style(), applies_to=applies_to)
     acfun.texts.clear()
-    split, whole = draw(one_by_one(limited), batch=2), draw(limited, batch=2)
+    split, whole = draw(one_by_one(limited), batch=2, steps=2), draw(limited, batch=2, steps=2)
     assert torch.allclose(split, whole, atol=1e-3)
     assert acfun.texts == []
 
