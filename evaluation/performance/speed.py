@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from .gpu.models import Models, Scale
+from .gpu.models import Models
 from .loaded import Loaded, finish
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "speed.json"
@@ -64,7 +64,7 @@ def format_table(results: dict[str, dict[str, float]]) -> str:
 
 def measure(is_small: bool) -> dict[str, float]:
     """Return all figures of one model."""
-    loaded = Loaded(Models(Scale(is_small)))
+    loaded = Loaded(Models("sd1", is_small))
     return training_figures(loaded) | sampling_figures(loaded)
 
 

@@ -1,76 +1,148 @@
 """Memory, speed and faults of training and applying a style on a real GPU.
 
-    python -m evaluation.performance.gpu [--group NAME ...] [--out FILE] [--small]
+    python -m evaluation.performance.gpu [--group NAME] [--out FILE] [--small]
 
 It needs ComfyUI at ``$COMFYUI_PATH`` or ``~/comfy/ComfyUI``, and a CUDA GPU with nothing else to
 do. Full-size models get random weights, so images mean nothing; memory, speed and faults do. Each
 group of rows runs in a process of its own. The table goes to ``evaluation/results/gpu.json`` and
-``gpu.md``, after every group. ``--small`` takes the tests' small models and also runs on a CPU, to
-try the rows themselves.
+``gpu.md``, after every row, in place of the group's old rows and of those of another machine.
+``--small`` takes the tests' small models and also runs on a CPU, to try the rows themselves.
 """
 
 import argparse
+import gc
+import json
 import logging
-import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-# Each adds its rows, in this order.
-from . import faults, memory, reproducibility, server, speed  # noqa: F401
-from .models import Models, Scale
-from .rows import run, write_table
+import torch
+
+from ...comfyui_host import load
+from ...sheets import format_markdown
+from . import checks, server
+from .device import Gpu
+from .models import Models, machine
 
 RESULTS = Path(__file__).resolve().parents[2] / "results" / "gpu.json"
-GROUPS: dict[str, Callable[[Scale], Any]] = {
-    "sd1": Models,
-    "speed": Models,
-    "sdxl": lambda scale: Models(scale, family="sdxl"),
-    "deterministic": lambda scale: Models(scale, deterministic=True),
-    "server": server.Server,
+Rows = dict[str, Callable[[Any], dict[str, Any]]]
+# What makes a group's models, and its rows by name.
+GROUPS: dict[str, tuple[Callable[[bool], Any], Rows]] = {
+    "sd1": (
+        partial(Models, "sd1"),
+        checks.memory_rows("sd1")
+        | {
+            "out of memory for good": checks.exhaust_memory,
+            "out of memory without checkpointing": checks.require_checkpointing,
+        },
+    ),
+    "speed": (
+        partial(Models, "sd1"),
+        {"training of 150 steps": checks.time_default_run, "ratios": checks.time_ratios},
+    ),
+    "sdxl": (partial(Models, "sdxl"), checks.memory_rows("sdxl")),
+    "deterministic": (
+        partial(Models, "sd1", is_deterministic=True),
+        {
+            "two trainings with one seed": checks.compare_seeds,
+            "cancelled, then resumed": checks.cancel_and_resume,
+        },
+    ),
+    "server": (
+        server.Server,
+        {
+            "the plain picture stays": server.compare_plain_images,
+            "cancelled, then resumed": server.cancel_and_resume,
+            "its log": server.stop_server,
+        },
+    ),
 }
 log = logging.getLogger("benchmark")
 
 
 def main() -> None:
-    """Measure every group in its own process, or one in this one."""
+    """Measure one group in this process, or every group in its own."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--group", choices=list(GROUPS), action="append")
+    parser.add_argument("--group", choices=list(GROUPS))
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--small", action="store_true", help="the tests' small models")
     parser.add_argument("--seconds", type=int, default=900, help="after which nothing is begun")
-    parser.add_argument("--rows", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     until = time.time() + options.seconds
-    names = options.group or list(GROUPS)
-    if options.rows:
-        run(names[0], lambda: GROUPS[names[0]](Scale(options.small)), options.rows, until)
+    if options.group:
+        measure_group(options.group, options.small, options.out, until)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        rows = Path(folder) / "rows"
-        rows.touch()
-        for name in names:
-            run_group(name, options.small, rows, until)
-            text = write_table(rows, options.out)
-    log.info("%s", text)
+    for name in GROUPS:
+        left = max(0, int(until - time.time()))
+        command = [sys.executable, "-m", "evaluation.performance.gpu", "--group", name]
+        command += ["--seconds", str(left), "--out", str(options.out)]
+        command += ["--small"] * options.small
+        # One that hangs in a driver is killed.
+        with suppress(subprocess.TimeoutExpired):
+            subprocess.run(command, timeout=left + 15, check=False)
 
 
-def run_group(name: str, is_small: bool, rows: Path, until: float) -> None:
-    """Run a group in a process of its own; one that hangs in a driver is killed."""
-    left = int(until - time.time())
-    command = [sys.executable, "-m", "evaluation.performance.gpu", "--group", name]
-    command += ["--rows", str(rows), "--seconds", str(left), *(["--small"] if is_small else [])]
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    if name == "deterministic":
-        environment["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # As ComfyUI's option sets it.
-    with suppress(subprocess.TimeoutExpired):
-        subprocess.run(command, env=environment, timeout=max(left, 0) + 15, check=False)
+def measure_group(name: str, is_small: bool, out: Path, until: float) -> None:
+    """Measure a group's rows and write the table after each; one that fails costs no other.
+
+    until: after this ``time.time()`` no row is begun.
+    """
+    make_models, measures = GROUPS[name]
+    models = make_models(is_small)
+    here = machine(models.gpu)
+    old = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
+    others = old["rows"] if old.get("machine") == here else []
+    rows: list[dict[str, Any]] = [{"group": name, "row": row} for row in measures]
+    table = {"machine": here, "rows": [*(r for r in others if r["group"] != name), *rows]}
+    for row, measure in zip(rows, measures.values(), strict=True):
+        if time.time() < until:
+            measure_row(row, partial(measure, models), models.gpu)
+        log.info("%s", row)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(table, indent=1, ensure_ascii=False, default=str)
+        out.write_text(text + "\n", encoding="utf-8")
+        out.with_suffix(".md").write_text(format_table(table), encoding="utf-8")
+
+
+def measure_row(row: dict[str, Any], measure: Callable[[], dict[str, Any]], gpu: Gpu) -> None:
+    """Put into a row what was measured, its seconds, and whether no figure is a no."""
+    began = time.time()
+    try:
+        figures = measure()
+    except Exception as error:  # Any error is the finding.
+        log.exception("%s", row["row"])
+        row |= {"good": False, "error": f"{type(error).__name__}: {error}"[:600]}
+    else:
+        row |= {"result": figures, "good": not any(value is False for value in figures.values())}
+    row["seconds"] = round(time.time() - began, 1)
+    # The next row finds no limit, no pressed Cancel and no memory of this one.
+    gpu.limit_to(None)
+    load("comfy.model_management").interrupt_current_processing(False)
+    gc.collect()
+    torch.cuda.empty_cache()
+
+
+def format_table(table: dict[str, Any]) -> str:
+    """Return the results as Markdown."""
+    lines = []
+    for row in table["rows"]:
+        figures = [f"{name}: {value}" for name, value in row.get("result", {}).items()]
+        text = "; ".join(figures or [row.get("error", "")]).replace("|", "/").replace("\n", " ")
+        good = {True: "yes", False: "**no**", None: "not run"}[row.get("good")]
+        lines.append([f"{row['group']}: {row['row']}", good, row.get("seconds", ""), text])
+    return (
+        "# On a GPU\n\nWritten by `python -m evaluation.performance.gpu`; see there.\n\n"
+        + ", ".join(f"{name} {value}" for name, value in table["machine"].items())
+        + "\n\n"
+        + format_markdown(["what", "good", "seconds", "figures"], lines)
+    )
 
 
 if __name__ == "__main__":

@@ -17,32 +17,15 @@ class Gpu:
         self._driver_info = torch.cuda.mem_get_info  # Not its replacement in `simulate`.
         self.total = self._driver_info()[1] if self.is_there else 0
 
-    @property
-    def name(self) -> str:
-        """Return the name that the driver gives."""
-        return torch.cuda.get_device_name() if self.is_there else "no GPU"
-
-    def count(self, name: str) -> int:
-        """Return one of torch's counters, as "max_memory_allocated"."""
-        return int(getattr(torch.cuda, name)()) if self.is_there else 0
-
     def other_bytes(self) -> int:
         """Return what is used next to torch's memory: by the driver and by other programs."""
-        if not self.is_there:
-            return 0
-        free, total = self._driver_info()
-        return total - free - self.count("memory_reserved")
+        free, total = self._driver_info() if self.is_there else (0, 0)
+        return total - free - torch.cuda.memory_reserved()
 
     def reset_peak(self) -> None:
         """Count peaks from here on."""
         if self.is_there:
             torch.cuda.reset_peak_memory_stats()
-
-    def clear(self) -> None:
-        """Free what torch has reserved and does not use."""
-        if self.is_there:
-            torch.cuda.synchronize()
-            torch.cuda.empty_cache()
 
     def limit_to(self, size: float | None) -> None:
         """Let torch reserve at most so many bytes, beyond which it raises an error; None is all."""
@@ -59,7 +42,7 @@ class Gpu:
             return
 
         def info(device: object = None) -> tuple[int, int]:
-            return max(0, int(size) - self.count("memory_reserved")), int(size)
+            return max(0, int(size) - torch.cuda.memory_reserved()), int(size)
 
         self.limit_to(size)
         try:

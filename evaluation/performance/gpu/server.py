@@ -11,44 +11,32 @@ from acfun_ops.style.style_file import load_style
 
 from ...comfyui_host import load, new_server, start
 from .device import Gpu
-from .models import Scale
-from .rows import Result, row
+from .models import SIDES, SMALL_SIDE, random_states
 
+Figures = dict[str, Any]
 STEPS = 12
 MANY_STEPS = 100_000
 LOG_SIGNS = ("Device:", "DynamicVRAM", "vram state", "ComfyUI version", "pytorch version")
-CHANGED = "the style changes the picture"
 
 
 class Server:
-    """A server with a full-size SD1.5 in its models folder, not started yet."""
+    """A running server with a full-size SD1.5, or a small one, in its models folder."""
 
-    def __init__(self, scale: Scale) -> None:
-        gpu = Gpu()
+    def __init__(self, is_small: bool) -> None:
+        self.gpu = gpu = Gpu()
         start(cpu=not gpu.is_there)
         self.folder = tempfile.TemporaryDirectory(prefix="on-a-gpu-")
         self.timeout = 60 if gpu.is_there else 600
-        self.side = scale.side("sd1")
+        self.side = SMALL_SIDE if is_small else SIDES["sd1"]
         self.graphs, self.node = load("style_graphs"), load("comfy_graphs").node
         self.models = load("models_dir").ModelsDir(Path(self.folder.name) / "models")
-        _write_models(scale, self.models)
+        _write_models(is_small, self.models)
         page = Path(self.folder.name) / "page"
         page.mkdir()
         (page / "index.html").write_text("<html></html>")
         arguments = ("--front-end-root", str(page), "--preview-method", "latent2rgb")
         self.server = new_server(self.models.root, arguments=arguments, cpu=not gpu.is_there)
-
-    def machine(self) -> Result:
-        """Start the server; return its devices and what its log says about loading."""
-        began = time.time()
         self.server.__enter__()
-        lines = [line.strip() for line in self.server.log().split("\n")]
-        stats = self.server.get_json("/system_stats")
-        return {
-            "seconds to start": round(time.time() - began, 1),
-            "its log": [line for line in lines if any(sign in line for sign in LOG_SIGNS)],
-            "devices": [device["name"] for device in stats["devices"]],
-        }
 
     def run(self, graph: dict[str, Any]) -> Any:
         """Run a prompt graph; return its history entry."""
@@ -74,11 +62,7 @@ class Server:
         return graph
 
 
-@row(
-    *("server", "server: the plain picture stays"),
-    *("trained and saved", "after training", "after Apply", CHANGED),
-)
-def compare_plain_images(server: Server) -> Result:
+def compare_plain_images(server: Server) -> Figures:
     """Sample without a style, train, save, sample with it and again without, all by /prompt."""
     before = server.sample_plain()
     began = time.time()
@@ -98,12 +82,11 @@ def compare_plain_images(server: Server) -> Result:
         "the node said": server.server.messages(history).texts("train")[-1:],
         "after training": bool(np.array_equal(before, trained)),
         "after Apply": bool(np.array_equal(before, after)),
-        CHANGED: not np.array_equal(before, styled),
+        "the style changes the picture": not np.array_equal(before, styled),
     }
 
 
-@row("server", "server: cancelled, then resumed", "cancelled", "kept", "resumed to its end")
-def cancel_and_resume(server: Server) -> Result:
+def cancel_and_resume(server: Server) -> Figures:
     """Interrupt a training run as the page does, and resume from what it saved."""
     graph = server.training_graph(steps=MANY_STEPS, seed=20)
     prompt_id = server.server.queue(graph)
@@ -125,22 +108,25 @@ def cancel_and_resume(server: Server) -> Result:
     }
 
 
-@row("server", "server: its log", "no traceback in its log")
-def stop_server(server: Server) -> Result:
-    """Stop the server; return what its log says went wrong."""
+def stop_server(server: Server) -> Figures:
+    """Stop the server; return what its log says of the machine, and what went wrong."""
     log = server.server.log()
     server.server.close()
-    bad = [line for line in log.split("\n") if "Traceback" in line or "CUDA error" in line]
-    return {"no traceback in its log": not bad, "its log ends": log[-600:]}
+    lines = [line.strip() for line in log.split("\n")]
+    return {
+        "no traceback": not any("Traceback" in line or "CUDA error" in line for line in lines),
+        "it said": [line for line in lines if any(sign in line for sign in LOG_SIGNS)],
+        "it ends": log[-600:],
+    }
 
 
-def _write_models(scale: Scale, models: Any) -> None:
-    if scale.is_small:
+def _write_models(is_small: bool, models: Any) -> None:
+    if is_small:
         for key in ("sd1", "clip_vision"):
             models.path(key)
         return
     tiny = load("models_dir").TINY_MODELS
-    for key, state in zip(("sd1", "clip_vision"), scale.states("sd1"), strict=True):
+    for key, state in zip(("sd1", "clip_vision"), random_states("sd1", is_small), strict=True):
         path = models.root / tiny[key].folder / tiny[key].file_name
         path.parent.mkdir(parents=True)
         load("safetensors.torch").save_file(state, path)
