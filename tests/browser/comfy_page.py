@@ -13,12 +13,14 @@ if TYPE_CHECKING:
 LOAD_TIMEOUT = 300_000.0  # Milliseconds, as everywhere in Playwright; a loaded machine is slow.
 SETTLE = 500.0
 # Nothing is left to draw or to compute: the browser has time to spare, frame after frame.
-IS_IDLE = """async () => {
-    for (let spare = 0; spare < 5;)
+IS_IDLE = """async (longest) => {
+    for (let spare = 0, end = performance.now() + longest; spare < 5;) {
+        if (performance.now() > end) throw new Error('The page never has time to spare.');
         await new Promise((resolve) => requestIdleCallback((deadline) => {
             spare = deadline.timeRemaining() > 5 ? spare + 1 : 0;
             requestAnimationFrame(resolve);
         }));
+    }
 }"""
 # Its nodes are known, it hears the server, and the mask over a page that still loads is gone.
 IS_LOADED = """(nodeType) => Boolean(
@@ -80,6 +82,7 @@ class ComfyPage:
 
     def open(self) -> None:
         """Load the page; return when it knows the pack's nodes and shows its graph."""
+        self._asked.clear()
         self.page.goto(self._url)
         self.page.wait_for_function(IS_LOADED, arg=self._node_type)
         self.page.wait_for_selector("#graph-canvas")
@@ -89,11 +92,13 @@ class ComfyPage:
     def settle(self) -> None:
         """Return when the page has asked its server nothing for half a second and is idle."""
         end = time.monotonic() + LOAD_TIMEOUT / 1000
+        # Idle first: what was done just now asks the server in one of the next frames.
+        self.page.evaluate(IS_IDLE, LOAD_TIMEOUT)
         while self._asked or time.monotonic() - self._last_asked < SETTLE / 1000:
             if time.monotonic() > end:
                 raise TimeoutError(f"The page still asks for {[one.url for one in self._asked]}")
             self.page.wait_for_timeout(SETTLE / 10)
-        self.page.evaluate(IS_IDLE)
+            self.page.evaluate(IS_IDLE, LOAD_TIMEOUT)
 
     def _note_end(self, request: Request) -> None:
         self._asked.discard(request)

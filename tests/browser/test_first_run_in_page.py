@@ -71,6 +71,10 @@ OPEN_FILE = """async ([name, content]) => {
     const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
     await app.handleFile(new File([bytes], name, { type: 'image/png' }));
 }"""
+ARE_DRAWN = """() => app.graph._nodes
+    .filter(({ type }) => ['SaveImage', 'ACFunLoadStyle'].includes(type))
+    .every(({ id, imgs }) => (imgs?.[0] ?? document.querySelector(`[data-node-id="${id}"] img`))
+        ?.complete)"""
 MODES = {"classic": False, "nodes 2.0": True}
 TEMPLATES = (TEMPLATE, "2 Apply a saved style", "3 Both halves apart")
 RUN = """async () => {
@@ -231,6 +235,8 @@ def mode(request, prior_page):
     """The page in one of its two ways to draw nodes, and whether these are Nodes 2.0."""
     is_vue = MODES[request.param]
     prior_page.draw_vue_nodes(is_vue)
+    if is_vue:  # As who has chosen it meets the page.
+        prior_page.open()
     yield prior_page, is_vue
     prior_page.draw_vue_nodes(False)
 
@@ -246,6 +252,7 @@ def test_nodes_grown_by_a_run_cover_nothing(mode):
         set_widgets(opened, "KSampler", steps=2)
         heights = {title: height for title, _, _, _, height in boxes_of(opened, is_vue)}
         opened.page.evaluate(RUN)
+        wait_until(opened, lambda: opened.page.evaluate(ARE_DRAWN))
         opened.settle()
         boxes = boxes_of(opened, is_vue)
         if template == TEMPLATE:  # Load ACFun Style shows its facts before a run.

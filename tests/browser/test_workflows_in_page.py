@@ -96,15 +96,17 @@ def test_there_are_few_enough_to_choose_from_and_each_node_is_in_one(page_server
 def test_note_is_read_on_a_laptop(comfy_page):
     page = comfy_page.page
     page.set_viewport_size(LAPTOP_VIEW)
-    comfy_page.open_template(PACK_NAME, workflow_names()[0])
-    note = page.locator(".comfy-markdown", has_text="Choose before you run")
-    assert note.is_visible()
-    assert page.evaluate("() => app.canvas.ds.scale") >= 0.57
-    box = note.bounding_box()
-    assert box["x"] >= 0
-    assert box["y"] >= 0
-    assert box["y"] + box["height"] <= LAPTOP_VIEW["height"]
-    page.set_viewport_size(PAGE["viewport"])
+    try:
+        comfy_page.open_template(PACK_NAME, workflow_names()[0])
+        note = page.locator(".comfy-markdown", has_text="Choose before you run")
+        assert note.is_visible()
+        assert page.evaluate("() => app.canvas.ds.scale") >= 0.57
+        box = note.bounding_box()
+        assert box["x"] >= 0
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= LAPTOP_VIEW["height"]
+    finally:
+        page.set_viewport_size(PAGE["viewport"])
 
 
 def test_template_browser_shows_the_titles_in_order_with_their_pictures(comfy_page):
@@ -136,8 +138,10 @@ def test_pictures_are_small_and_seeds_stay_fixed(name, page_server):
 
 
 @pytest.fixture
-def folder(page_server):
-    """Return ComfyUI's input folder, without our pictures."""
+def folder(comfy_page, page_server):
+    """Return ComfyUI's input folder, without our pictures; the page shows no message yet."""
+    comfy_page.page.evaluate("() => app.extensionManager.toast.removeAll()")
+    comfy_page.page.locator(".p-toast-message").first.wait_for(state="detached")
     path = page_server.base / "input"
     for name in EXAMPLES:
         (path / name).unlink(missing_ok=True)

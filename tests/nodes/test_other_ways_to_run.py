@@ -41,7 +41,11 @@ def whole_graphs():
     The tests share the graphs of the plain model: whoever runs them with a style shows it.
     """
     torch._dynamo.reset()
-    with mock.patch.object(attention, "optimized_attention", attention.attention_pytorch):
+    with (
+        mock.patch.object(attention, "optimized_attention", attention.attention_pytorch),
+        # Else what has been traced too often runs eagerly, and all is equal.
+        torch._dynamo.config.patch(fail_on_recompile_limit_hit=True),
+    ):
         yield
     torch._dynamo.reset()
 
@@ -75,6 +79,8 @@ SETTINGS = [{}, {"strength": 0.3}, {"start_percent": 0.5}, {"strength": 0.0}]
 )
 def test_compiled_equals_eager_in_every_order(acfun, model, draw, compiling, order):
     style, once = acfun.style(), compiled(model)
+    if compiling == "after":  # A graph of its own, not that of the models compiled before.
+        torch._dynamo.reset()
     for index in order:
         eager = acfun.adapt(model, style, **SETTINGS[index])
         if compiling == "before":

@@ -62,9 +62,8 @@ def restyle(acfun, comfy):
     from acfun_pack.nodes.comfyui.training_models import training_backbone
 
     config = TrainConfig(steps=1, resolution=64, preview_every=0, alignment="drawn")
-    pictures = TrainImages(style=picture(1), face=picture(2))
 
-    def restyle(model, checkpoint="sd1"):
+    def restyle(model, checkpoint="sd1", style=1):
         notices = []
         _, clip, vae = comfy.checkpoint(checkpoint)
 
@@ -74,6 +73,7 @@ def restyle(acfun, comfy):
             return False
 
         with training_backbone(model, clip, vae, comfy.clip_vision(), None) as backbone:
+            pictures = TrainImages(style=picture(style), face=picture(2))
             pair = prepare_images(backbone, pictures, config, short_redrawing())
             result = fit(backbone, pair, config, note)
         return result.state.kept.get("redrawn"), notices
@@ -93,6 +93,11 @@ def test_other_nodes_patches_stay_out_of_the_restyled_face(model, restyle, plain
     face, notices = restyle(patch(model))
     assert torch.equal(face, plain)
     assert notices == []
+
+
+def test_another_style_changes_the_restyled_face(restyle, model, plain):
+    face, _ = restyle(model, style=3)
+    assert not torch.allclose(face, plain, atol=1e-3)
 
 
 def test_a_lora_on_the_model_changes_the_restyled_face(comfy, models_dir, model, restyle, plain):

@@ -96,6 +96,8 @@ def test_precision_is_what_the_unet_computes_in(acfun, models, before, precision
     assert_untouched(models, before)
     assert seen == [getattr(torch, dtype)]
     assert style.facts.settings["precision"] == dtype
+    styled = models | {"model": acfun.adapt(models["model"], style)}
+    assert not torch.allclose(draw(styled)[0], before[1][0], atol=1e-3)
 
 
 @pytest.mark.parametrize(
