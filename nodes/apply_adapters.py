@@ -121,7 +121,9 @@ class ApplyCFunAdapters(io.ComfyNode):
             warnings.append(ALL_BLACK)
         if start_percent == end_percent and has_effect:
             warnings.append(_NO_RANGE)
-        if middle_strength != 1 and "middle" not in parts_of(style.concrete).values():
+        is_middle_alone = parts.middle and not (parts.encoder or parts.decoder)
+        lacks_middle = "middle" not in parts_of(style.concrete).values()
+        if lacks_middle and (middle_strength != 1 or is_middle_alone):
             warnings.append(NO_MIDDLE)
         node_id, text = cls.hidden.unique_id, join_messages("\n", warnings)
         styled = apply_adapters(model, style, strengths, schedule, area, NodeStatus(node_id, text))

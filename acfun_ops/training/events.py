@@ -149,7 +149,7 @@ class Reporter(ABC):
             self.add_warning(Message(text, step=self.last.step, reason=first_line(error)))
 
     def try_to_save(self, result: TrainResult, aloud: bool) -> None:
-        """Save a result; an error becomes a warning, as a full disk must not cost a training.
+        """Save a result; an ACFunError becomes a warning: a full disk must not cost a training.
 
         Args:
             result: of the run so far, or at its end.

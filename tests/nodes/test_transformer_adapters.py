@@ -29,6 +29,22 @@ def test_adapters_act_in_each_half_and_leave_no_trace(acfun, family):
     assert not any(module._forward_hooks for module in model.model.diffusion_model.modules())
 
 
+@pytest.mark.parametrize(
+    ("strengths", "is_said"),
+    [
+        ({}, False),
+        ({"strength": 0.0}, False),
+        ({"middle_strength": 0.5}, True),
+        ({"encoder_strength": 0.0, "decoder_strength": 0.0}, True),
+    ],
+)
+def test_a_style_without_a_middle_says_where_its_strength_does_nothing(acfun, strengths, is_said):
+    model = build_model("zimage")
+    acfun.texts.clear()
+    acfun.adapt(model, style_for(model), **strengths)
+    assert any("no adapters in the middle" in text for text in acfun.texts) is is_said
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_mask_of_one_half_changes_another_image_than_that_of_the_other(acfun, family):
     model = build_model(family)

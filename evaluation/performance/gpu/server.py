@@ -1,5 +1,6 @@
 """A ComfyUI server with its defaults, as a user has it: dynamic VRAM, its allocator, /prompt."""
 
+import atexit
 import tempfile
 import time
 from pathlib import Path
@@ -37,6 +38,7 @@ class Server:
         arguments = ("--front-end-root", str(page), "--preview-method", "latent2rgb")
         self.server = new_server(self.models.root, arguments=arguments, cpu=not gpu.is_there)
         self.server.__enter__()
+        atexit.register(self.server.close)  # Whatever becomes of the rows.
 
     def run(self, graph: dict[str, Any]) -> Any:
         """Run a prompt graph; return its history entry."""
