@@ -12,7 +12,7 @@ from pathlib import Path
 
 from acfun_ops.errors import ACFunError
 
-from . import real_benchmark, real_try, toy_benchmark
+from . import real_benchmark, real_try, toy_benchmark, transformer_benchmark
 from .benchmark import Section, rows_of, select_sections
 from .report.render import FIGURES, write_report
 from .runner import OpenBench, measure_again, run_rows
@@ -22,6 +22,7 @@ from .runs import RESULTS, WORK, take_published
 BENCHMARKS = {
     "nano": (toy_benchmark, "drawn portraits on the small prior, with known answers"),
     "tuning": (toy_benchmark, "the same with other people and styles, to choose settings on"),
+    "transformer": (transformer_benchmark, "the same on a small transformer in the prior's place"),
     "real": (
         real_benchmark,
         "photos and paintings on any diffusers folder; --try MODEL: ACFun alone, on one of each",

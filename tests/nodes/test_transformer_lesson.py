@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
+from acfun_ops.method.alignment_loss import SETTINGS
+from acfun_ops.style.style_file import load_style
+from acfun_ops.training.config import TrainConfig
+from acfun_ops.training.events import TrainImages, WarningEvent
+from acfun_ops.training.fit import fit
+from acfun_ops.training.training_images import prepare_images
+from evaluation import runs
+from evaluation import transformer_benchmark as benchmark
+from evaluation.benchmark import Sampling, Task, rows_of
 from evaluation.toy import PRIOR
 from evaluation.toy.drawings import draw_set
 from evaluation.toy.gate import transformer as gate
@@ -69,6 +79,42 @@ def test_it_learns_along_the_flow(backbone, drawn):
 def test_the_next_lesson_goes_on(state):
     assert f", {BATCH * STEPS} samples seen before" in (state.parent / "log.txt").read_text()
     assert torch.load(state, weights_only=True)["samples"] == 2 * BATCH * STEPS
+
+
+@pytest.fixture(scope="module")
+def bench(state):
+    return benchmark.open_bench(state, 1)
+
+
+def test_a_style_is_learnt_and_drawn_on_it_by_the_rows_of_the_table(bench, tmp_path):
+    rows = rows_of(benchmark.sections(None))
+    figures = {figure.name for figure in bench.figures}
+    assert {one.figure for one in benchmark.sections(None)[0].expectations} <= figures
+    assert [row.method.parts for row in rows[1:]] == [
+        ("abstract",),
+        ("encoder", "decoder"),
+        ("abstract", "decoder"),
+        ("abstract", "encoder"),
+    ]
+    row = replace(rows[0], steps=2, sampling=Sampling(steps=2))
+    learnt, _ = runs.learn_row(bench, row, 0, tmp_path)
+    assert load_style(learnt).concrete.keys() == {"layers.0"}
+    pair, noise = bench.pairs[0], runs.pair_noise(bench, 0, 1)
+    task = Task(bench.backbone, pair, learnt, noise, row.sampling)
+    styled, unstyled = (row.method.draw(task, pair.prompt, blocks) for blocks in (None, ()))
+    assert not torch.equal(styled, unstyled)
+
+
+def test_its_own_attention_redraws_the_face(bench):
+    events, pair = [], bench.pairs[0]
+    config = TrainConfig(steps=1, alignment="drawn", preview_every=0)
+    images = TrainImages(style=pair.style[None], face=pair.face[None])
+    settings = replace(SETTINGS, redrawing=replace(SETTINGS.redrawing, steps=2))
+    prepared = prepare_images(bench.backbone, images, config, settings)
+    result = fit(bench.backbone, prepared, config, lambda event: bool(events.append(event)))
+    assert not any(isinstance(event, WarningEvent) for event in events)
+    redrawn = result.state.kept["redrawn"]
+    assert not torch.allclose(redrawn, bench.backbone.encode_pictures(pair.face[None]), atol=0.1)
 
 
 @pytest.mark.parametrize(("read", "off", "missed"), [(0.9, 1.5, 0), (0.89, 1.5, 1), (0.9, 1.51, 1)])

@@ -4,18 +4,22 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from typing_extensions import override
 
-from acfun_ops.backbones.backbone import Context
+from acfun_ops.backbones.backbone import Context, InsertPoint
 from acfun_ops.backbones.diffusers_backbone import DiffusersBackbone
 from acfun_ops.backbones.image_encoder import load_vision_encoder
 from acfun_ops.backbones.pipeline_parts import load_parts
+from acfun_ops.method.concrete_fusion import InsertAt
+from evaluation.comfyui_host import load
 
 from .. import PRIOR
 from ..reader import load_reader
-from ..training.transformer import new_transformer, plain_kernels
+from ..training.transformer import network_of, new_transformer, plain_kernels
 from .__main__ import sheet
 from .measures import sample_prompts, stroke_ratios
 
@@ -32,16 +36,40 @@ class TransformerBackbone(DiffusersBackbone):
         left = torch.load(state, map_location="cpu", weights_only=True)
         self.network.load_state_dict(left["average"])
         times = torch.arange(1, TIMES) / TIMES
-        self.sigmas = times / (1 - times)
+        self.sigmas, self.prediction = times / (1 - times), "velocity"
+        kind = network_of(self.network)
+        self.grid = load("acfun_pack.nodes.comfyui.sites").TokenGrid(kind)
+        attention = load("acfun_pack.nodes.comfyui.image_attention")
+        self.attention = attention.ImageAttention(kind, self.grid)
 
+    @override
+    def insert_points(self, where: InsertAt) -> dict[str, InsertPoint]:
+        points = load("acfun_pack.nodes.comfyui.sites").insert_points
+        found: dict[str, InsertPoint] = points(network_of(self.network), where, self.grid)
+        return found
+
+    @override
+    def self_attentions(self) -> list[nn.Module]:
+        return self.attention.modules()
+
+    @override
     def denoise(self, noisy: Tensor, sigma: float, context: Context) -> Tensor:
         """Denoise along the flow's straight lines, to float32."""
         noisy, time = noisy / (1 + sigma), sigma / (1 + sigma)
+        self.grid.look_at(noisy)
         times = noisy.new_full((len(noisy),), time)
         tokens = context.tokens.expand(len(noisy), -1, -1)
-        with plain_kernels(self.network):
-            velocity: Tensor = self.network(noisy, times, tokens, tokens.shape[1])
+        options = {"optimized_attention_override": self.attention.attend}
+        with plain_kernels(self.network), self.attention.watch_blocks():
+            velocity: Tensor = self.network(
+                noisy, times, tokens, tokens.shape[1], transformer_options=options
+            )
         return noisy - time * velocity
+
+    @override
+    def _networks(self) -> list[Any]:
+        added = vars(self).get("network")
+        return [*super()._networks(), *([] if added is None else [added])]
 
 
 def main() -> int:

@@ -43,13 +43,17 @@ def new_transformer() -> nn.Module:
     return network
 
 
+def network_of(network: nn.Module) -> Any:
+    """Return what the pack's nodes know of it: a Network of Z-Image's kind."""
+    families = load("acfun_pack.nodes.comfyui.families")
+    return families.Network(network, "zimage", families.LAYOUTS["zimage"])
+
+
 def plain_kernels(network: nn.Module) -> AbstractContextManager[None]:
     """Let ComfyUI compute by functions that have a backward and take torch's layers meanwhile."""
-    families = load("acfun_pack.nodes.comfyui.families")
-    kind = families.Network(network, "zimage", families.LAYOUTS["zimage"])
     kernels: AbstractContextManager[None] = load(
         "acfun_pack.nodes.comfyui.transformer_training"
-    ).exact_gradients(kind)
+    ).exact_gradients(network_of(network))
     return kernels
 
 
