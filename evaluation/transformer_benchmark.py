@@ -9,7 +9,7 @@ from .benchmark import Bench, Expectation, Section
 from .runner import OpenBench
 from .sections.rows import ABLATION_PAIRS, OUR_METHOD, OUR_ROW, OURS, make_row
 from .toy import PRIOR
-from .toy.gate.transformer import TransformerBackbone
+from .toy.gate.transformer import STATE, TransformerBackbone
 from .toy_benchmark import open_bench as open_toy
 
 
@@ -19,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state",
         type=Path,
-        default=Path("out/nano2/transformer.pt"),
+        default=STATE,
         help="what the transformer's lessons left, see evaluation/toy/README.md",
     )
 

@@ -25,27 +25,28 @@ from .measures import sample_prompts, stroke_ratios
 
 LEAST_READ, MOST_OFF = 0.9, 1.5
 TIMES = 1000
+STATE = Path("out/nano2/transformer.pt")
+"""What the lessons left, in their work folder."""
 
 
 class TransformerBackbone(DiffusersBackbone):
     """The prior with a transformer in the U-Net's place, as a lesson's state has it."""
 
     def __init__(self, prior: Path, state: Path) -> None:
+        self.network = new_transformer()  # Before what freezes and names all networks.
         super().__init__(load_parts(prior, "cpu", torch.float32), load_vision_encoder(prior, None))
-        self.network = new_transformer().requires_grad_(False)
         left = torch.load(state, map_location="cpu", weights_only=True)
         self.network.load_state_dict(left["average"])
         times = torch.arange(1, TIMES) / TIMES
         self.sigmas, self.prediction = times / (1 - times), "velocity"
-        kind = network_of(self.network)
-        self.grid = load("acfun_pack.nodes.comfyui.sites").TokenGrid(kind)
-        attention = load("acfun_pack.nodes.comfyui.image_attention")
-        self.attention = attention.ImageAttention(kind, self.grid)
+        self.kind, attention = network_of(self.network), "acfun_pack.nodes.comfyui.image_attention"
+        self.grid = load("acfun_pack.nodes.comfyui.sites").TokenGrid(self.kind)
+        self.attention = load(attention).ImageAttention(self.kind, self.grid)
 
     @override
     def insert_points(self, where: InsertAt) -> dict[str, InsertPoint]:
         points = load("acfun_pack.nodes.comfyui.sites").insert_points
-        found: dict[str, InsertPoint] = points(network_of(self.network), where, self.grid)
+        found: dict[str, InsertPoint] = points(self.kind, where, self.grid)
         return found
 
     @override
@@ -68,14 +69,13 @@ class TransformerBackbone(DiffusersBackbone):
 
     @override
     def _networks(self) -> list[Any]:
-        added = vars(self).get("network")
-        return [*super()._networks(), *([] if added is None else [added])]
+        return [*super()._networks(), self.network]
 
 
 def main() -> int:
     """Measure and write a contact sheet beside the state; return 1 if a row is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--state", type=Path, default=Path("out/nano2/transformer.pt"))
+    parser.add_argument("--state", type=Path, default=STATE)
     state = parser.parse_args().state
     backbone = TransformerBackbone(PRIOR, state)
     samples, read = sample_prompts(backbone, load_reader())
